@@ -1,0 +1,328 @@
+//! Every knob of a node: its unit, its default, why that default, and what is refused.
+//!
+//! The field names are those of the TOML file and of the `DLEDGER_*` environment variables of `kvcli serve`. A
+//! knob that nobody needs to turn is a named constant beside the code it rules, not a field here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::OpenError;
+use crate::types::NodeId;
+
+/// Configuration of one node. Build it with [`Config::single`] or [`Config::member`], change fields, open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node's number, 1 or more. The data directory remembers it; another number is refused.
+    pub id: NodeId,
+    /// `HOST:PORT` to listen on for peers and clients. Port 0 takes a free one (single nodes and tests).
+    pub listen: String,
+    /// `HOST:PORT` that others reach this node under, where it differs from `listen`.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// The members that form the cluster, this node among them. Read once, at formation: from then on the
+    /// directory wins and a differing set is refused.
+    pub cluster: Members,
+    /// Where the log lives. Created when absent.
+    pub data_dir: PathBuf,
+    /// What "acknowledged" means.
+    #[serde(default)]
+    pub durability: Durability,
+    /// How often a leader shows itself. 50 ms: small against a timeout, large against a loopback round trip.
+    #[serde(default = "default_heartbeat", with = "duration")]
+    pub heartbeat: Duration,
+    /// Shortest silence after which a follower asks for votes; each wait is drawn at random between this and twice
+    /// this. 150 ms: three heartbeats, the least that a lost heartbeat may not cross.
+    #[serde(default = "default_election_timeout", with = "duration")]
+    pub election_timeout: Duration,
+    /// Largest record, header included, in bytes. 16 MiB; checked before anything is allocated.
+    #[serde(default = "default_max_record_bytes")]
+    pub max_record_bytes: u32,
+    /// Largest size of a log segment in bytes. 64 MiB: few files, and a whole one is dropped at a time.
+    #[serde(default = "default_segment_bytes")]
+    pub segment_bytes: u64,
+    /// Longest key in bytes. 4 KiB.
+    #[serde(default = "default_max_key_bytes")]
+    pub max_key_bytes: u32,
+    /// Longest value in bytes. 8 MiB.
+    #[serde(default = "default_max_value_bytes")]
+    pub max_value_bytes: u32,
+    /// Bytes of entries that may wait for their commit before callers wait and are then refused. 8 MiB.
+    #[serde(default = "default_max_pending_bytes")]
+    pub max_pending_bytes: u64,
+    /// Client connections served at once. 1,024.
+    #[serde(default = "default_max_clients")]
+    pub max_clients: u32,
+    /// Listen beyond loopback although nothing is encrypted or authenticated yet.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+impl Config {
+    /// A cluster of one: node 1, listening on a free loopback port.
+    #[must_use]
+    pub fn single(data_dir: impl Into<PathBuf>) -> Self {
+        Self::of(NodeId(1), "127.0.0.1:0".to_owned(), Members::default(), data_dir.into())
+    }
+
+    /// Member `id` of a cluster given as `1=HOST:PORT,2=HOST:PORT,…`; listens on its own address there.
+    ///
+    /// # Errors
+    /// When `cluster` does not parse or does not name `id`.
+    pub fn member(id: u64, cluster: &str, data_dir: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let cluster: Members = cluster.parse().map_err(OpenError::Config)?;
+        let listen = cluster
+            .0
+            .get(&NodeId(id))
+            .cloned()
+            .ok_or_else(|| OpenError::Config(format!("cluster `{cluster}` does not name node {id}")))?;
+        Ok(Self::of(NodeId(id), listen, cluster, data_dir.into()))
+    }
+
+    fn of(id: NodeId, listen: String, cluster: Members, data_dir: PathBuf) -> Self {
+        Self {
+            id,
+            listen,
+            advertise: None,
+            cluster,
+            data_dir,
+            durability: Durability::Sync,
+            heartbeat: default_heartbeat(),
+            election_timeout: default_election_timeout(),
+            max_record_bytes: default_max_record_bytes(),
+            segment_bytes: default_segment_bytes(),
+            max_key_bytes: default_max_key_bytes(),
+            max_value_bytes: default_max_value_bytes(),
+            max_pending_bytes: default_max_pending_bytes(),
+            max_clients: default_max_clients(),
+            insecure: false,
+        }
+    }
+
+    /// Checks every knob and their relations.
+    ///
+    /// # Errors
+    /// `OpenError::Config` with the knob, its value and what it must be.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        let refuse = |reason: String| Err(OpenError::Config(reason));
+        if self.id.is_zero() {
+            return refuse("id must be 1 or more".to_owned());
+        }
+        if !self.cluster.0.is_empty() && !self.cluster.0.contains_key(&self.id) {
+            return refuse(format!("cluster `{}` does not name node {}", self.cluster, self.id));
+        }
+        if self.heartbeat < Duration::from_millis(1) {
+            return refuse("heartbeat must be at least 1ms".to_owned());
+        }
+        if self.election_timeout < self.heartbeat * 3 {
+            return refuse(format!(
+                "election_timeout {} must be at least three heartbeats of {}",
+                humantime::format_duration(self.election_timeout),
+                humantime::format_duration(self.heartbeat)
+            ));
+        }
+        let payload_limit = self.max_record_bytes.saturating_sub(RECORD_OVERHEAD_BYTES);
+        if self.max_key_bytes.saturating_add(self.max_value_bytes) > payload_limit {
+            return refuse(format!(
+                "max_key_bytes {} and max_value_bytes {} do not fit into max_record_bytes {}",
+                self.max_key_bytes, self.max_value_bytes, self.max_record_bytes
+            ));
+        }
+        if self.max_record_bytes > MAX_RECORD_BYTES_LIMIT {
+            return refuse(format!("max_record_bytes must be at most {MAX_RECORD_BYTES_LIMIT}"));
+        }
+        if self.segment_bytes < MIN_SEGMENT_BYTES {
+            return refuse(format!("segment_bytes must be at least {MIN_SEGMENT_BYTES}"));
+        }
+        Ok(())
+    }
+}
+
+/// Smallest `segment_bytes`: below it headers and footers outweigh records.
+pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+/// Largest `max_record_bytes`: a record must fit a frame and the decoder's bound.
+pub const MAX_RECORD_BYTES_LIMIT: u32 = 48 << 20;
+/// Room for record header and command framing beside key and value.
+const RECORD_OVERHEAD_BYTES: u32 = 1 << 10;
+
+fn default_heartbeat() -> Duration {
+    Duration::from_millis(50)
+}
+fn default_election_timeout() -> Duration {
+    Duration::from_millis(150)
+}
+fn default_max_record_bytes() -> u32 {
+    16 << 20
+}
+fn default_segment_bytes() -> u64 {
+    64 << 20
+}
+fn default_max_key_bytes() -> u32 {
+    4 << 10
+}
+fn default_max_value_bytes() -> u32 {
+    8 << 20
+}
+fn default_max_pending_bytes() -> u64 {
+    8 << 20
+}
+fn default_max_clients() -> u32 {
+    1024
+}
+
+/// Members and their addresses, printed and parsed as `1=HOST:PORT,2=HOST:PORT`. Empty means a cluster of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(pub BTreeMap<NodeId, String>);
+
+impl fmt::Display for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (id, address)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma}{id}={address}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Members {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut members = BTreeMap::new();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let wrong = || format!("`{part}` in the cluster is not ID=HOST:PORT");
+            let (id, address) = part.trim().split_once('=').ok_or_else(wrong)?;
+            let id: u64 = id.trim().parse().map_err(|_not_a_number| wrong())?;
+            let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+            if id == 0 || host.is_empty() || port.parse::<u16>().is_err() {
+                return Err(wrong());
+            }
+            if members.insert(NodeId(id), address.to_owned()).is_some() {
+                return Err(format!("node {id} stands twice in the cluster"));
+            }
+        }
+        Ok(Self(members))
+    }
+}
+
+impl Serialize for Members {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What "acknowledged" means. Printed and parsed as `sync` or `async:10ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A quorum has the record on disk, synced. A power loss on all nodes at once loses nothing acknowledged.
+    #[default]
+    Sync,
+    /// A quorum has the record in memory; each syncs at least every `flush_every`. A crash of one process loses
+    /// nothing; a power loss on a quorum at once loses up to that much of what was acknowledged. Term and vote are
+    /// synced all the same.
+    Async {
+        /// Longest time between a write and its sync.
+        flush_every: Duration,
+    },
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync => f.write_str("sync"),
+            Self::Async { flush_every } => write!(f, "async:{}", humantime::format_duration(*flush_every)),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "sync" => Ok(Self::Sync),
+            Some(("async", wait)) => {
+                let flush_every = humantime::parse_duration(wait)
+                    .map_err(|error| format!("`{wait}` is not a duration with a unit: {error}"))?;
+                if flush_every.is_zero() {
+                    return Err("async needs a flush interval above zero; use `sync`".to_owned());
+                }
+                Ok(Self::Async { flush_every })
+            }
+            _ => Err(format!("`{text}` is not a durability; use `sync` or `async:10ms`")),
+        }
+    }
+}
+
+impl Serialize for Durability {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Durability {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Durations in files and variables: `50ms`, `1s 500ms`.
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        humantime::parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_parse_and_print_the_same_text() {
+        let text = "1=127.0.0.1:7101,2=[::1]:7102";
+        assert_eq!(text.parse::<Members>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn members_of_wrong_shape_are_refused_by_name() {
+        for wrong in ["1", "0=a:1", "1=a", "1=a:x", "1=:5", "1=a:1,1=b:2", "x=a:1"] {
+            wrong.parse::<Members>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn durability_parses_and_prints_the_same_text() {
+        for text in ["sync", "async:10ms"] {
+            assert_eq!(text.parse::<Durability>().unwrap().to_string(), text);
+        }
+        "async:10".parse::<Durability>().unwrap_err();
+        "async:0ms".parse::<Durability>().unwrap_err();
+    }
+
+    #[test]
+    fn validate_names_the_knob_that_cannot_work() {
+        let mut config = Config::single("x");
+        config.validate().unwrap();
+        config.election_timeout = Duration::from_millis(149);
+        assert!(config.validate().unwrap_err().to_string().contains("three heartbeats"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Errors of the public operations: one narrow enum per operation.
+//!
+//! Each message is a sentence for a person and says what to do. Three lines are never blurred: *failed* (certainly
+//! not done) against *unknown* (may or may not be done); *corrupt* against *unsupported* against *torn* against an
+//! I/O error; a user's mistake against a bug of ours (which panics).
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::types::{Index, NodeId};
+
+/// Why a node, ledger or store could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A knob has a value that cannot work.
+    #[error("invalid configuration: {0}")]
+    Config(String),
+    /// Another process has the data directory open.
+    #[error("{} is in use by another process; stop that node first", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The directory holds files that are not of a dledger node.
+    #[error("{} is not a dledger data directory: {reason}; choose an empty directory", path.display())]
+    Foreign {
+        /// The directory or file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The directory was written by a later release, or by an earlier one that is no longer read.
+    #[error("{} has format version {found}, this release reads {supported}; use the release that wrote it", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The version it names.
+        found: u32,
+        /// The newest version this build reads.
+        supported: u32,
+    },
+    /// The directory belongs to another node, cluster or set of members than the configuration names.
+    #[error("{} belongs to another node or cluster: {reason}", path.display())]
+    Identity {
+        /// The data directory.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Stored bytes that were known to be synced do not match their checksum.
+    #[error("{} is corrupt at offset {offset} (index {index}): {reason}; restore this node from its peers", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Byte offset in the file.
+        offset: u64,
+        /// Index of the damaged record; zero where the damage is not in a record.
+        index: Index,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A segment that must exist is gone.
+    #[error("{} lacks the segment that holds index {index}; restore the file, or this node from its peers", path.display())]
+    LostSegment {
+        /// The log directory.
+        path: PathBuf,
+        /// The first missing index.
+        index: Index,
+    },
+    /// No copy of term and vote can be read: the node cannot know what it promised.
+    #[error("{} has no readable copy of term and vote; this node has lost its disk and must rejoin as a new member", path.display())]
+    LostVote {
+        /// The vote file.
+        path: PathBuf,
+    },
+    /// The disk has no room for what opening must write.
+    #[error("{} has no room: {needed} bytes are needed; free some space and start again", path.display())]
+    DiskFull {
+        /// The data directory.
+        path: PathBuf,
+        /// Bytes that opening needs.
+        needed: u64,
+    },
+    /// The listening address cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another address or stop its owner")]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The operating system failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why a write was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// It may have happened or may yet happen: the leader was lost or the deadline passed after the entry was
+    /// handed to the log. Read before writing again.
+    #[error("outcome unknown: {0}; read the key before you write it again")]
+    Unknown(String),
+    /// It certainly did not happen: no leader was found before the deadline.
+    #[error("unavailable: {0}; try again later")]
+    Unavailable(String),
+    /// It certainly did not happen: a limit forbids it.
+    #[error("refused: {0}")]
+    TooLarge(String),
+    /// It certainly did not happen: too much is under way.
+    #[error("refused: {0}; slow down")]
+    Overloaded(String),
+    /// It certainly did not happen: the leader's disk has no room beyond its reserve.
+    #[error("refused: the disk of node {0} is full; free some space, service resumes by itself")]
+    DiskFull(NodeId),
+    /// The node has stopped.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a read has no answer. A read changes nothing: trying again is always safe.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No leader confirmed the read before the deadline.
+    #[error("unavailable: {0}; try again later, or read with stale consistency")]
+    Unavailable(String),
+    /// A limit forbids it.
+    #[error("refused: {0}")]
+    TooLarge(String),
+    /// The entries asked for are not in this log any more or not yet.
+    #[error("index {asked} is outside the committed log {first} to {last}")]
+    OutOfRange {
+        /// The index asked for.
+        asked: Index,
+        /// The first index that can be read.
+        first: Index,
+        /// The last index that can be read.
+        last: Index,
+    },
+    /// The stored record does not match its checksum, or its sector cannot be read.
+    #[error("{} cannot be read at offset {offset} (index {index}): {reason}", path.display())]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Byte offset in the file.
+        offset: u64,
+        /// The record's index.
+        index: Index,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+}

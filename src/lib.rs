@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+pub mod codec;
+pub mod commitlog;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod kv;
+pub mod ledger;
+pub mod node;
+pub mod raft;
+pub mod server;
+pub mod state_machine;
+pub mod transport;
+pub mod types;

@@ -1,0 +1,4 @@
+//! The consensus core.
+
+pub mod message;
+pub mod ready;

@@ -1,0 +1,74 @@
+//! What the core wants done, and in which order.
+//!
+//! ```text
+//!   input ──► core ──► Ready n ─┬─ vote, append ──► disk ──► persisted(n) ──► core
+//!                               ├─ messages, replicate ──► network at once
+//!                               ├─ after_durable ──► network once the disk has said n
+//!                               └─ committed, reads, role ──► applier and callers
+//! ```
+
+use crate::types::{EntryId, Index, NodeId, ReadyNumber, RoleChange, Vote};
+
+use super::message::Message;
+
+/// Everything that one or more inputs made the core want. Each field says what must come before and after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// This Ready's name; `persisted` is to be called with it once `vote` and `append` are on disk, in the order
+    /// of the numbers. A Ready without `vote` and `append` needs no such call.
+    pub number: ReadyNumber,
+    /// Term and vote to sync. Nothing in `after_durable` may leave before.
+    pub vote: Option<Vote>,
+    /// Entries to write to the log, after cutting what stands in their way.
+    pub append: Option<LogAppend>,
+    /// May leave at once, before anything of this Ready is durable.
+    pub messages: Vec<Message>,
+    /// Records to send to followers; may leave at once: a follower's disk does not wait for the leader's.
+    pub replicate: Vec<Replicate>,
+    /// Must wait until this Ready, and every one before it, is durable.
+    pub after_durable: Vec<Message>,
+    /// The committed index, when it moved. Entries up to it may be applied.
+    pub committed: Option<Index>,
+    /// Reads that may be answered once their index is applied, and those that found no leader.
+    pub reads: Vec<ReadState>,
+    /// Role, term or leader changed.
+    pub role: Option<RoleChange>,
+}
+
+/// Entries for the log: cut everything above `after`, then write `after.index + 1 ..= last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogAppend {
+    /// The entry that stays last before the new ones.
+    pub after: EntryId,
+    /// The last entry to write.
+    pub last: Index,
+    /// Entries above `after` exist and must be cut first (paper, 5.3).
+    pub truncate: bool,
+    /// The one entry to write is the no-op of a leader that takes office: the core invented it, the caller frames it.
+    pub no_op: bool,
+}
+
+/// An order to send records to a follower. The caller sends an append with as many records from `after.index + 1`
+/// on as fit `max_bytes` (at least one, however large, when there is any) and reports them with `sent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicate {
+    /// The follower.
+    pub to: NodeId,
+    /// The entry before the first record: the append's `prev`.
+    pub after: EntryId,
+    /// The last entry there is; equal to `after.index` for an append without records (a probe).
+    pub last: Index,
+    /// The leader's committed index: the append's `commit`.
+    pub commit: Index,
+    /// How many bytes of records the window has room for.
+    pub max_bytes: u64,
+}
+
+/// The answer to a `read_index` call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadState {
+    /// The caller's name for the read.
+    pub token: u64,
+    /// The read is linearizable once this index is applied; `None` when no leader could confirm it, ask again.
+    pub index: Option<Index>,
+}
