@@ -1,4 +1,56 @@
-//! The consensus core.
+//! The consensus core: Raft without disk, network, clock, threads or payloads.
+//!
+//! ```text
+//!            tick · step · step_append · propose · read_index · persisted · sent · applied
+//!                                          │
+//!            ┌─────────────────────────────▼──────────────────────────────┐
+//!            │ core ── dispatch by role and term                          │
+//!            │  ├─ election      pre-vote, vote, office, closed connection │
+//!            │  ├─ append        the follower's side of replication        │
+//!            │  ├─ replication   the leader's side, progress per peer      │
+//!            │  ├─ read_index    linearizable reads                        │
+//!            │  ├─ stall         a leader whose disk hangs gives way       │
+//!            │  └─ terms · writes · membership · quorum   (pure data)      │
+//!            └─────────────────────────────┬──────────────────────────────┘
+//!                                          ▼
+//!                            Ready (see `ready` for the order of its parts)
+//! ```
+//!
+//! The core knows its log as *runs of terms* and never sees a record: on a leader the caller takes the bytes of an
+//! index range from what it has just framed or from the commitlog, on a follower from the message that came. So
+//! the core has no storage trait, cannot fail, and the same inputs give the same outputs, bit for bit.
+//!
+//! # Invariants
+//! `base <= applied <= committed <= last` and `durable <= last`; term, vote, `committed` and `applied` never go
+//! back; nothing at or below `committed` is ever cut. [`invariants`] checks them after each input in debug builds.
+//! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
+//!
+//! # Deliberately absent
+//! Membership change, leadership transfer on demand, snapshots and lease reads: the membership stack, the joint
+//! quorum and the messages leave room for them.
 
+mod append;
+mod config;
+mod core;
+mod election;
+pub mod invariants;
+mod leadership;
+pub mod membership;
 pub mod message;
+mod outbox;
+mod progress;
+pub mod quorum;
+mod random;
+mod read_index;
 pub mod ready;
+mod replication;
+mod stall;
+mod status;
+mod terms;
+mod writes;
+
+pub use self::append::{AppendStep, Appended};
+pub use self::config::{RaftConfig, Restored};
+pub use self::core::{NotLeader, Raft};
+pub use self::membership::{Member, Membership};
+pub use self::status::PeerStatus;

@@ -1,0 +1,43 @@
+//! What a core starts from: its knobs, and what its disk holds.
+
+use std::time::Duration;
+
+use crate::types::{EntryId, Index, NodeId, TermRun, Vote};
+
+use super::membership::Membership;
+
+/// The knobs of one core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftConfig {
+    /// This node.
+    pub id: NodeId,
+    /// How often a leader shows itself.
+    pub heartbeat: Duration,
+    /// `T`: a follower that hears no leader for a random time from `T` to `2 T` starts an election. One that heard
+    /// a leader less than `T` ago refuses to take part in another's.
+    pub election_timeout: Duration,
+    /// Start of the pseudo-random numbers behind election timeouts and the names of questions. Must differ between
+    /// nodes and between starts of one node; a test passes a constant.
+    pub seed: u64,
+    /// Most bytes of records under way to one follower; a window that is empty takes one record of any size.
+    pub max_inflight_bytes: u64,
+    /// Most appends under way to one follower.
+    pub max_inflight_messages: usize,
+}
+
+/// What the disk held when the node started. Everything in it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Term and vote.
+    pub vote: Vote,
+    /// The entry before the first one in the log; `EntryId::ZERO` for a log that starts at index 1.
+    pub base: EntryId,
+    /// Runs of terms over `base.index + 1 ..= last.index`.
+    pub runs: Vec<TermRun>,
+    /// The last entry; `base` when the log holds none.
+    pub last: EntryId,
+    /// An index known to be committed; may be behind the truth.
+    pub committed: Index,
+    /// The memberships in the log with the indexes of their entries, ascending; the last one rules.
+    pub memberships: Vec<(Index, Membership)>,
+}

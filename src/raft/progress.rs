@@ -1,0 +1,255 @@
+//! What a leader knows of one follower's log, and how much is under way to it.
+//!
+//! ```text
+//!             reject, silence, reconnect
+//!   Stream ─────────────────────────────────► Probe
+//!     ▲    a window of appends in flight        │   one empty append in flight: does the follower hold `next - 1`?
+//!     └─────────────────────────────────────────┘
+//!             the probe's place was verified
+//!
+//!   matched <= verified (of this life of the follower),  matched < next
+//! ```
+//!
+//! `matched` is durable there and counts towards commitment; `verified` has only arrived and steers the flow.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::types::{Index, Monotonic};
+
+/// How appends go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Looking for the last place where the logs agree; the time when the probe that is under way was sent.
+    Probe(Option<Monotonic>),
+    /// Sending records from `next` on without waiting for answers.
+    Stream,
+}
+
+/// One follower, as its leader sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// The last index known to be on this follower's disk and equal to the leader's.
+    pub(super) matched: Index,
+    /// The last index that the follower said has arrived and fits.
+    pub(super) verified: Index,
+    /// The first index to send next.
+    pub(super) next: Index,
+    pub(super) mode: Mode,
+    /// Appends sent and not known to be durable: last index and bytes of each.
+    inflight: VecDeque<(Index, u64)>,
+    inflight_bytes: u64,
+    /// An order was given and the caller has not said what became of it.
+    pub(super) ordered: bool,
+    /// The caller could not send; do not order again before a sign of life or the next heartbeat.
+    pub(super) held: bool,
+    /// When the follower was last heard in this term.
+    pub(super) heard: Monotonic,
+    /// When anything last moved while something was under way.
+    moved: Monotonic,
+    /// The last heartbeat round it answered.
+    pub(super) round: u64,
+    /// The committed index it was last told.
+    pub(super) commit_sent: Index,
+}
+
+impl Progress {
+    /// A follower of a leader that takes office with `next - 1` as its last entry. It starts with the benefit of
+    /// the doubt: a reject turns to probing.
+    pub(super) const fn new(next: Index, now: Monotonic) -> Self {
+        Self {
+            matched: Index::ZERO,
+            verified: Index::ZERO,
+            next,
+            mode: Mode::Stream,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            ordered: false,
+            held: false,
+            heard: now,
+            moved: now,
+            round: 0,
+            commit_sent: Index::ZERO,
+        }
+    }
+
+    /// Starts over at the place after `index`: what was under way is taken for lost.
+    pub(super) fn probe_after(&mut self, index: Index) {
+        self.mode = Mode::Probe(None);
+        self.next = index.next();
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+        self.ordered = false;
+        self.held = false;
+    }
+
+    /// The follower has `matched` on its disk and `verified` in its log. True when `matched` grew.
+    pub(super) fn accept(&mut self, matched: Index, verified: Index, now: Monotonic) -> bool {
+        if verified > self.verified || matched > self.matched {
+            self.moved = now;
+        }
+        self.verified = self.verified.max(verified);
+        let grew = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        while let Some((_last, bytes)) = self.inflight.front().copied().filter(|(last, _)| *last <= self.matched) {
+            self.inflight.pop_front();
+            self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
+        }
+        self.held = false;
+        if matches!(self.mode, Mode::Probe(_)) && verified >= self.next.prev() {
+            self.mode = Mode::Stream;
+            self.next = verified.next();
+        }
+        self.next = self.next.max(self.matched.next());
+        grew
+    }
+
+    /// The follower does not hold the entry before `next`, and agrees at best up to `hint`; `prev` is the place it
+    /// was asked about. Answers to earlier questions change nothing.
+    pub(super) fn reject(&mut self, prev: Index, hint: Index) {
+        match self.mode {
+            Mode::Probe(_) if prev == self.next.prev() => {
+                // It says itself that it lacks this place: should that contradict an earlier answer, its disk has
+                // lost what it had, and counting less is always safe.
+                let hint = hint.min(prev.prev());
+                self.matched = self.matched.min(hint);
+                self.probe_after(hint);
+            }
+            Mode::Stream if prev < self.next => self.probe_after(hint.min(prev.prev()).max(self.matched)),
+            Mode::Probe(_) | Mode::Stream => {}
+        }
+    }
+
+    /// A heartbeat was answered: `verified` has arrived there. Finds out what was lost on the way: an append, a
+    /// probe, or the follower's memory. `patience` is how long records may be under way without any sign.
+    pub(super) fn look_for_loss(&mut self, verified: Index, retry: Duration, patience: Duration, now: Monotonic) {
+        match self.mode {
+            Mode::Probe(Some(since)) if now.since(since) >= retry => self.mode = Mode::Probe(None),
+            Mode::Probe(_) => {}
+            Mode::Stream if verified >= self.next.prev() => {}
+            Mode::Stream if self.inflight.is_empty() => self.probe_after(self.matched),
+            Mode::Stream if now.since(self.moved) >= patience => self.probe_after(verified.max(self.matched)),
+            Mode::Stream => {}
+        }
+    }
+
+    /// Room in the window: `None` when it is full, else how many bytes, and whether the window is empty.
+    pub(super) fn room(&self, max_bytes: u64, max_messages: usize) -> Option<(u64, bool)> {
+        if self.inflight.is_empty() {
+            return Some((max_bytes, true));
+        }
+        let bytes = max_bytes.saturating_sub(self.inflight_bytes);
+        (bytes > 0 && self.inflight.len() < max_messages).then_some((bytes, false))
+    }
+
+    /// What became of an order: records up to `last`, or nothing when `last` is before `next`.
+    pub(super) fn sent(&mut self, last: Index, bytes: u64, now: Monotonic) {
+        if !std::mem::take(&mut self.ordered) {
+            return;
+        }
+        match self.mode {
+            Mode::Probe(_) => self.mode = Mode::Probe(Some(now)),
+            Mode::Stream if last >= self.next => {
+                if self.inflight.is_empty() {
+                    self.moved = now;
+                }
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes = self.inflight_bytes.saturating_add(bytes);
+                self.next = last.next();
+            }
+            Mode::Stream => {
+                self.held = true;
+                self.commit_sent = Index::ZERO;
+            }
+        }
+    }
+
+    /// Appends under way and their bytes.
+    pub(super) fn in_flight(&self) -> (usize, u64) {
+        (self.inflight.len(), self.inflight_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_millis(150);
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_micros(millis * 1000)
+    }
+
+    fn send(progress: &mut Progress, last: u64, bytes: u64) {
+        progress.ordered = true;
+        progress.sent(Index(last), bytes, at(0));
+    }
+
+    #[test]
+    fn progress_window_is_bounded_in_bytes_and_messages_and_admits_one_record_when_empty() {
+        let mut progress = Progress::new(Index(1), at(0));
+        assert_eq!(progress.room(100, 2), Some((100, true)));
+        send(&mut progress, 1, 5000);
+        assert_eq!(progress.room(100, 2), None, "one record above the bound fills the window");
+        progress.accept(Index(1), Index(1), at(1));
+        send(&mut progress, 2, 10);
+        assert_eq!(progress.room(100, 2), Some((90, false)));
+        send(&mut progress, 3, 10);
+        assert_eq!(progress.room(100, 2), None, "two messages");
+        progress.accept(Index(3), Index(3), at(1));
+        assert_eq!((progress.in_flight(), progress.next), ((0, 0), Index(4)));
+    }
+
+    #[test]
+    fn progress_reject_probes_and_later_rejects_of_the_same_window_change_nothing() {
+        let mut progress = Progress::new(Index(10), at(0));
+        send(&mut progress, 10, 1);
+        send(&mut progress, 11, 1);
+        progress.reject(Index(9), Index(5));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
+        progress.reject(Index(10), Index(5));
+        assert_eq!(progress.next, Index(6));
+        progress.reject(Index(5), Index(5));
+        assert_eq!(progress.next, Index(5), "a probe always moves back");
+    }
+
+    #[test]
+    fn progress_of_an_accepted_probe_streams_after_what_the_follower_has() {
+        let mut progress = Progress::new(Index(10), at(0));
+        progress.reject(Index(9), Index(5));
+        progress.accept(Index(3), Index(4), at(0));
+        assert_eq!(progress.mode, Mode::Probe(None), "an older answer does not verify the probe's place");
+        progress.accept(Index(3), Index(7), at(0));
+        assert_eq!((progress.mode, progress.next, progress.matched), (Mode::Stream, Index(8), Index(3)));
+    }
+
+    #[test]
+    fn progress_without_any_sign_is_probed_after_patience_but_a_slow_disk_is_not() {
+        let mut progress = Progress::new(Index(1), at(0));
+        send(&mut progress, 5, 1);
+        progress.look_for_loss(Index(5), RETRY, PATIENCE, at(1000));
+        assert_eq!(progress.mode, Mode::Stream, "all has arrived, the disk is slow");
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(149));
+        assert_eq!(progress.mode, Mode::Stream);
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(150));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(5)));
+        progress.ordered = true;
+        progress.sent(Index(4), 0, at(150));
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(199));
+        assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(200));
+        assert_eq!(progress.mode, Mode::Probe(None), "a lost probe is sent again");
+    }
+
+    #[test]
+    fn progress_of_a_follower_that_forgot_is_probed_though_nothing_is_under_way() {
+        let mut progress = Progress::new(Index(1), at(0));
+        send(&mut progress, 5, 1);
+        progress.accept(Index(5), Index(5), at(1));
+        progress.look_for_loss(Index(0), RETRY, PATIENCE, at(2));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
+        progress.reject(Index(5), Index(2));
+        assert_eq!((progress.next, progress.matched), (Index(3), Index(2)));
+    }
+}
