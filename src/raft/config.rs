@@ -36,7 +36,9 @@ pub struct Restored {
     pub runs: Vec<TermRun>,
     /// The last entry; `base` when the log holds none.
     pub last: EntryId,
-    /// An index known to be committed; may be behind the truth.
+    /// An index known to be committed; may be behind the truth. What is stored for it must never have been above
+    /// the lesser of `committed` and `durable` of the core at that moment: above `durable` the disk may still hold entries
+    /// that are about to be cut, and those would be taken for committed after a crash.
     pub committed: Index,
     /// The memberships in the log with the indexes of their entries, ascending; the last one rules.
     pub memberships: Vec<(Index, Membership)>,

@@ -15,7 +15,9 @@
 //! short intervals until the leader is heard or the normal timeout has passed.
 //!
 //! A `Vote` request may leave before this node's own vote is durable, but the own vote counts only from then on
-//! (raft.md, rule 2): else a crash could make one node vote twice in a term.
+//! (raft.md, rule 2): else a crash could make one node vote twice in a term. Nor does a majority of *others* suffice
+//! before: a leader that crashed and forgot its term would stand for the same term again, win it with the votes it
+//! was given before, and write other entries under indexes and terms that some follower already holds.
 
 use std::time::Duration;
 
@@ -148,11 +150,15 @@ impl Raft {
     /// The own vote is a vote like any other: it counts once it cannot be forgotten.
     pub(super) fn count_own_vote(&mut self) {
         if let State::Candidate(ballot) = &mut self.state
-            && self.durable_vote == (Vote { term: ballot.term, voted_for: self.config.id })
+            && self.durable_vote == self.vote
         {
             ballot.record(self.config.id, true);
             self.decide();
         }
+    }
+
+    fn is_own_vote_durable(&self) -> bool {
+        self.durable_vote == Vote { term: self.vote.term, voted_for: self.config.id }
     }
 
     fn decide(&mut self) {
@@ -164,7 +170,8 @@ impl Raft {
                 Tally::Open => {}
             },
             State::Candidate(ballot) => match ballot.tally(quorum) {
-                Tally::Won => self.become_leader(),
+                Tally::Won if self.is_own_vote_durable() => self.become_leader(),
+                Tally::Won => {}
                 Tally::Lost => self.state = State::Follower,
                 Tally::Open => {}
             },
