@@ -7,6 +7,7 @@
 //! ```text
 //! > cluster 3                  three nodes with empty logs
 //! > node 1 term=3 log=1,1,3    before `cluster`: node 1 starts with this log (all durable); also committed=2
+//! > lead 1                     node 1 times out and is elected, and all comes to rest; nothing of it is shown
 //! > timeout 1                  time moves to node 1's next deadline and node 1 sees it
 //! > deliver [from 1] [to 2]    all that is under way arrives, and what that causes (with a filter: only that)
 //! > drop [from 1] [to 2]       it is lost instead
@@ -65,6 +66,10 @@ impl Story {
         let cluster = self.cluster.as_mut().expect("the story has a cluster");
         cluster.verbose = words[0] != "run";
         match words[0] {
+            "lead" => {
+                cluster.elect(number(1));
+                cluster.lines.clear();
+            }
             "timeout" => cluster.tick(number(1)),
             "deliver" if words.len() == 1 => cluster.deliver_all(),
             "deliver" | "drop" => cluster.pick(after(&words, "from"), after(&words, "to"), words[0] == "deliver"),

@@ -251,7 +251,7 @@ impl Raft {
         let State::Leader(office) = &mut self.state else { return };
         let round = office.round;
         let Some(progress) = office.peers.get_mut(&peer) else { return };
-        progress.probe_after(progress.matched);
+        progress.probe();
         progress.commit_sent = commit;
         self.send(peer, Body::Heartbeat { commit, round });
     }

@@ -73,8 +73,14 @@ impl Progress {
         }
     }
 
-    /// Starts over at the place after `index`: what was under way is taken for lost.
-    pub(super) fn probe_after(&mut self, index: Index) {
+    /// Takes what was under way for lost and asks whether the follower holds the entry before `next`. When it does
+    /// not, its answer says how far it came; starting at `matched` instead would send a follower that has not
+    /// answered this leader yet its whole log once more.
+    pub(super) fn probe(&mut self) {
+        self.probe_after(self.next.prev());
+    }
+
+    fn probe_after(&mut self, index: Index) {
         self.mode = Mode::Probe(None);
         self.next = index.next();
         self.inflight.clear();
@@ -127,8 +133,7 @@ impl Progress {
             Mode::Probe(Some(since)) if now.since(since) >= retry => self.mode = Mode::Probe(None),
             Mode::Probe(_) => {}
             Mode::Stream if verified >= self.next.prev() => {}
-            Mode::Stream if self.inflight.is_empty() => self.probe_after(self.matched),
-            Mode::Stream if now.since(self.moved) >= patience => self.probe_after(verified.max(self.matched)),
+            Mode::Stream if self.inflight.is_empty() || now.since(self.moved) >= patience => self.probe(),
             Mode::Stream => {}
         }
     }
@@ -233,9 +238,9 @@ mod tests {
         progress.look_for_loss(Index(4), RETRY, PATIENCE, at(149));
         assert_eq!(progress.mode, Mode::Stream);
         progress.look_for_loss(Index(4), RETRY, PATIENCE, at(150));
-        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(5)));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
         progress.ordered = true;
-        progress.sent(Index(4), 0, at(150));
+        progress.sent(Index(5), 0, at(150));
         progress.look_for_loss(Index(4), RETRY, PATIENCE, at(199));
         assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
         progress.look_for_loss(Index(4), RETRY, PATIENCE, at(200));
