@@ -8,6 +8,13 @@
 //! Everything above reaches the machine through these traits only, so that one process can hold a cluster whose
 //! disks, clocks and luck are all chosen by a test.
 
+pub mod memory;
+mod mmap;
+pub mod os;
+
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
