@@ -225,6 +225,14 @@ impl MemoryDisk {
         self.shared.state().drop_dir_syncs = drop;
     }
 
+    /// An independent copy of the disk as it is now, planned faults and pending changes included. A test that wants to
+    /// see many fates of one moment cuts the power of one copy for each.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.shared.state().fork();
+        Self { shared: Arc::new(Shared { state: Mutex::new(state) }) }
+    }
+
     /// Lets one byte of a file rot: flips all its bits, on the disk and in what reads show.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::tree::{NodeKey, Tree, names};
 use super::{Counts, Fate, Pending};
 
 /// The state of a disk in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) tree: Tree,
     pub(super) counts: Counts,
@@ -154,6 +154,13 @@ impl State {
         self.generation += 1;
         self.locks.clear();
         self.tree.all_closed();
+    }
+
+    /// A copy on which no process runs.
+    pub(super) fn fork(&self) -> Self {
+        let mut copy = self.clone();
+        copy.kill_process();
+        copy
     }
 
     pub(super) fn power_cut(&mut self, mut fate: impl FnMut(&Pending<'_>) -> Fate) {

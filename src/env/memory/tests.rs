@@ -26,6 +26,11 @@ fn write(file: &Arc<dyn File>, bytes: &[u8], offset: u64) {
     file.write_all_at(&[IoSlice::new(bytes)], offset).unwrap();
 }
 
+/// Keeps what fits and loses the rest.
+fn kept_if(fits: impl Fn(&Pending<'_>) -> bool) -> impl FnMut(&Pending<'_>) -> Fate {
+    move |pending| if fits(pending) { Fate::Kept } else { Fate::Lost }
+}
+
 /// All bytes of a file, as a process started now reads them.
 fn contents(memory: &MemoryDisk, name: &str) -> Option<Vec<u8>> {
     let file = memory.handle().open(&path(name), OpenMode::Read).ok()?;
@@ -38,10 +43,7 @@ fn contents(memory: &MemoryDisk, name: &str) -> Option<Vec<u8>> {
 fn power_cut_bytes_not_synced_are_lost_or_kept_by_sector() {
     let (memory, _disk, file) = disk_with_file(1, 3 * SECTOR_BYTES);
     write(&file, &[2; 3 * SECTOR_BYTES], 0);
-    memory.power_cut(|pending| match pending {
-        Pending::Sector { sector: 1, .. } => Fate::Kept,
-        _ => Fate::Lost,
-    });
+    memory.power_cut(kept_if(|pending| matches!(pending, Pending::Sector { sector: 1, .. })));
     let bytes = contents(&memory, "f").unwrap();
     assert_eq!(bytes.chunks(SECTOR_BYTES).map(|sector| sector[0]).collect::<Vec<_>>(), [1, 2, 1]);
     memory.power_cut(|_| panic!("nothing is pending after a cut"));
@@ -50,29 +52,27 @@ fn power_cut_bytes_not_synced_are_lost_or_kept_by_sector() {
 
 #[test]
 fn power_cut_length_not_synced_has_its_own_fate() {
-    let grow = |fate: fn(&Pending<'_>) -> Fate| {
+    let grow = |length: Fate, sectors: Fate| {
         let (memory, _disk, file) = disk_with_file(1, 700);
         write(&file, &[2; 900], 600);
-        memory.power_cut(|pending| fate(pending));
+        memory.power_cut(|pending| {
+            if let Pending::Length { durable, written, .. } = pending {
+                assert_eq!((*durable, *written), (700, 1500));
+                length
+            } else {
+                sectors
+            }
+        });
         contents(&memory, "f").unwrap()
     };
     // Sectors without the length: the old length shows the old place of the sector, with the new bytes.
-    let kept_sectors = grow(|pending| match pending {
-        Pending::Length { durable: 700, written: 1500, .. } => Fate::Lost,
-        _ => Fate::Kept,
-    });
+    let kept_sectors = grow(Fate::Lost, Fate::Kept);
     assert_eq!(kept_sectors, [vec![1; 600], vec![2; 100]].concat());
     // The length without the sectors: zeros.
-    let kept_length = grow(|pending| match pending {
-        Pending::Length { .. } => Fate::Kept,
-        _ => Fate::Lost,
-    });
+    let kept_length = grow(Fate::Kept, Fate::Lost);
     assert_eq!(kept_length, [vec![1; 700], vec![0; 800]].concat());
     // Something between.
-    let garbled = grow(|pending| match pending {
-        Pending::Length { .. } => Fate::Garbled,
-        _ => Fate::Kept,
-    });
+    let garbled = grow(Fate::Garbled, Fate::Kept);
     assert_eq!(garbled, [vec![1; 600], vec![2; 500]].concat());
 }
 
@@ -80,7 +80,7 @@ fn power_cut_length_not_synced_has_its_own_fate() {
 fn power_cut_length_lost_then_grown_reads_zeros() {
     let (memory, _disk, file) = disk_with_file(1, 100);
     write(&file, &[2; 1000], 100);
-    memory.power_cut(|pending| if matches!(pending, Pending::Length { .. }) { Fate::Lost } else { Fate::Kept });
+    memory.power_cut(kept_if(|pending| !matches!(pending, Pending::Length { .. })));
     let file = memory.handle().open(&path("f"), OpenMode::Write).unwrap();
     write(&file, &[3], 1099);
     let bytes = contents(&memory, "f").unwrap();
@@ -176,6 +176,19 @@ fn kill_process_loses_nothing_and_makes_nothing_durable() {
     assert_eq!(contents(&memory, "f").unwrap(), [2; 10]);
     memory.power_cut(|_| Fate::Lost);
     assert_eq!(contents(&memory, "f").unwrap(), [1; 10]);
+}
+
+#[test]
+fn fork_copies_meet_their_fates_apart() {
+    let (memory, _disk, file) = disk_with_file(1, 10);
+    write(&file, &[2; 10], 0);
+    let copy = memory.fork();
+    copy.power_cut(|_| Fate::Kept);
+    assert_eq!(contents(&copy, "f").unwrap(), [2; 10]);
+    write(&file, &[3; 10], 0);
+    memory.power_cut(|_| Fate::Lost);
+    assert_eq!(contents(&memory, "f").unwrap(), [1; 10]);
+    assert_eq!(contents(&copy, "f").unwrap(), [2; 10]);
 }
 
 #[test]
