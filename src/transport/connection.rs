@@ -126,8 +126,14 @@ impl FrameReader {
         Ok(total)
     }
 
+    /// Bytes of the frame under way.
+    #[cfg(test)]
+    pub(super) fn arrived(&self) -> usize {
+        self.decoder.buffered()
+    }
+
     fn end(&self) -> Result<(), ConnectionError> {
-        if self.decoder.is_between_frames() { Ok(()) } else { Err(ConnectionError::CutShort) }
+        if self.decoder.buffered() == 0 { Ok(()) } else { Err(ConnectionError::CutShort) }
     }
 }
 
@@ -182,6 +188,12 @@ impl FrameWriter {
     /// The connection is lost.
     pub async fn flush(&mut self) -> Result<(), ConnectionError> {
         Ok(self.stream.write_all_buf(&mut self.batch).await?)
+    }
+
+    /// Writes bytes as they are.
+    #[cfg(test)]
+    pub(super) async fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Gathers and writes frames at once. A cancelled call may leave frames for the next `flush`.
