@@ -108,20 +108,18 @@ impl FrameReader {
     /// Waits for bytes, then takes all that have arrived, up to a turn's worth. 0 means the end of the stream.
     /// Cancel safe: what was read is in the decoder.
     async fn fill(&mut self) -> io::Result<usize> {
+        let mut room = room_of(self.decoder.space());
         let mut total = self.stream.read_buf(self.decoder.space()).await?;
         let mut count = total;
-        while count > 0 && total < READ_TURN_BYTES {
-            let space = self.decoder.space();
-            let room = space.capacity() - space.len();
-            count = match self.stream.try_read_buf(space) {
+        // A read that did not fill its room has emptied the socket: no system call is spent to hear so.
+        while count == room && total < READ_TURN_BYTES {
+            room = room_of(self.decoder.space());
+            count = match self.stream.try_read_buf(self.decoder.space()) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             };
             total += count;
-            if count < room {
-                break;
-            }
         }
         Ok(total)
     }
@@ -135,6 +133,10 @@ impl FrameReader {
     fn end(&self) -> Result<(), ConnectionError> {
         if self.decoder.buffered() == 0 { Ok(()) } else { Err(ConnectionError::CutShort) }
     }
+}
+
+fn room_of(space: &BytesMut) -> usize {
+    space.capacity() - space.len()
 }
 
 /// A frame to send.

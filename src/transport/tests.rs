@@ -1,5 +1,7 @@
 //! Transports over loopback. Waits have a bound that only a failure reaches; nothing sleeps to let things happen.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets any other event prints it and fails")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -159,6 +159,36 @@ fn handshake_messages_read_back_as_written() {
     }
 }
 
+/// The fixture holds whole handshake messages in hexadecimal, as `name: hex`. Any two releases must understand the
+/// prefix, the protocol range and the refusal of each other.
+#[test]
+fn handshake_messages_are_written_as_pinned() {
+    let fixture = include_str!("../../../tests/fixtures/wire/handshake.txt");
+    let actual = [
+        ("hello_peer", encode_hello(&Hello::Peer(hello()))),
+        ("hello_client", encode_hello(&Hello::Client(ClientHello { client: 9, cluster: Some(CLUSTER) }))),
+        ("welcome", encode_answer(&Answer::Welcome(welcome()))),
+        ("refusal", encode_answer(&Answer::Refusal(Refusal::new(RefusalCode::Cluster, "no")))),
+    ];
+    let pinned: Vec<_> = fixture.lines().filter(|line| !line.starts_with('#')).collect();
+    let written: Vec<_> = actual
+        .iter()
+        .map(|(name, bytes)| {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{name}: {hex}")
+        })
+        .collect();
+    assert_eq!(pinned, written, "\n{}", written.join("\n"));
+}
+
+#[test]
+fn handshake_refusal_codes_keep_their_numbers() {
+    for (number, code) in (1..).zip(RefusalCode::KNOWN) {
+        assert_eq!((code as u16, RefusalCode::from_number(number)), (number, code));
+    }
+    assert_eq!(RefusalCode::from_number(4711), RefusalCode::Other);
+}
+
 #[test]
 fn handshake_refusal_of_any_length_fits() {
     let refusal = Refusal::new(RefusalCode::Violation, "ä".repeat(MAX_HANDSHAKE_BYTES));
