@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets any other event prints it and fails")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -280,6 +281,46 @@ async fn peer_that_connects_anew_replaces_its_old_connection() {
 }
 
 #[tokio::test]
+async fn peer_frames_of_a_replaced_connection_are_not_delivered() {
+    let (listener, address) = bind();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let (sender, mut events) = unbounded_channel();
+    let identity = identity(2, &[address, address]);
+    let shared = Arc::new(links::Shared::new(identity, sender, tokio::runtime::Handle::current()));
+    let mut peer_ends = Vec::new();
+    let mut established = Vec::new();
+    for _connection in 0..2 {
+        peer_ends.push(TcpStream::connect(address).await.unwrap());
+        let (stream, from) = listener.accept().await.unwrap();
+        let done = links::Handshaken {
+            peer: NodeId(1),
+            channel: Channel::Control,
+            incarnation: Incarnation(101),
+            cluster: Some(CLUSTER),
+            own_cluster: Some(CLUSTER),
+            max_frame_bytes: LIMIT,
+            address: from.to_string(),
+        };
+        established.push(shared.establish(stream, done).unwrap());
+    }
+    for (link, round) in established.iter().zip(1..) {
+        shared.deliver(link, std::iter::once((heartbeat(1, 2, round), 1)));
+    }
+    shared.drop_link(&established[0]);
+    shared.stop();
+    let mut told = Vec::new();
+    while let Some(event) = events.recv().await {
+        told.push(match event {
+            TransportEvent::Connected { .. } => "connected".to_owned(),
+            TransportEvent::Closed { .. } => "closed".to_owned(),
+            TransportEvent::Frame { frame, .. } if frame == heartbeat(1, 2, 2) => "frame of the second".to_owned(),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(told, ["connected", "closed", "connected", "frame of the second"]);
+}
+
+#[tokio::test]
 async fn peer_that_is_disconnected_learns_why_and_dials_again() {
     let (mut one, mut two) = pair().await;
     two.transport.disconnect(NodeId(1), "for a test");
@@ -318,7 +359,8 @@ async fn peer_that_breaks_a_rule_is_told_and_closed() {
         assert!(matches!(two.event().await, TransportEvent::Connected { .. }));
         fake.send(&unknown_tag).await;
         assert_eq!(two.frame().await.1, unknown_tag, "what came before is delivered");
-        fake.send_raw(&bytes).await;
+        // What nobody will read must not turn the close into a reset, which could swallow the reason.
+        fake.send_raw(&[bytes, vec![0; 100_000]].concat()).await;
         assert_violation(&mut two, &mut fake, text).await;
     }
 }

@@ -57,8 +57,25 @@ async fn pressure_of_a_peer_that_does_not_read_ends_its_connection() {
     for _beyond in 0..2 {
         two.transport.send(NodeId(1), Channel::Bulk, append(2, 1, MIB));
     }
-    assert_eq!(two.closed().await, (NodeId(1), Channel::Bulk), "and only that one");
+    // At once, and not when the kernel has found out that nobody reads.
+    let event = two.events.try_recv().unwrap();
+    assert!(matches!(event, TransportEvent::Closed { peer: NodeId(1), channel: Channel::Bulk }), "{event:?}");
     two.events.try_recv().expect_err("the control connection stays");
+}
+
+#[tokio::test]
+async fn pressure_of_one_frame_beyond_the_queue_passes_an_idle_connection() {
+    let (listener, address) = bind();
+    let large = u32::try_from(MAX_UNSENT_BYTES + 2 * MIB).unwrap();
+    let identity = LocalIdentity { max_frame_bytes: large, ..identity(2, &[address, address]) };
+    let mut two = Node::start(listener, identity);
+    let hello = PeerHello { max_frame_bytes: large, ..fake_hello(Channel::Bulk) };
+    let (_fake, _) = Fake::dial_as(address, &hello).await.unwrap();
+    assert!(matches!(two.event().await, TransportEvent::Connected { .. }));
+    two.transport.send(NodeId(1), Channel::Bulk, append(2, 1, MAX_UNSENT_BYTES + MIB));
+    two.events.try_recv().expect_err("an idle connection takes a frame of any legal size");
+    two.transport.send(NodeId(1), Channel::Bulk, append(2, 1, 1));
+    assert!(matches!(two.events.try_recv().unwrap(), TransportEvent::Closed { .. }), "a busy one does not");
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ async fn strangers_in_a_crowd_give_way_to_a_member() {
     let _member = Fake::dial(address, Channel::Control).await;
     assert!(matches!(two.event().await, TransportEvent::Connected { .. }));
     assert_eq!(rest(&mut crowd[0]).await, b"", "the one that has waited longest was closed");
+    two.events.try_recv().expect_err("it was not the deadline that closed it");
 }
 
 #[tokio::test]
