@@ -360,7 +360,7 @@ async fn peer_that_breaks_a_rule_is_told_and_closed() {
         fake.send(&unknown_tag).await;
         assert_eq!(two.frame().await.1, unknown_tag, "what came before is delivered");
         // What nobody will read must not turn the close into a reset, which could swallow the reason.
-        fake.send_raw(&[bytes, vec![0; 100_000]].concat()).await;
+        fake.send_raw(&[bytes, vec![0; 4 << 20]].concat()).await;
         assert_violation(&mut two, &mut fake, text).await;
     }
 }
