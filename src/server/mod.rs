@@ -1,1 +1,3 @@
-//! See below.
+//! Serves remote clients.
+pub mod kinds;
+pub(crate) mod protocol;
