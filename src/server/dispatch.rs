@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use crate::error::WriteError;
 use crate::types::{Index, Term};
 
-use super::kinds::{Consistency, Deleted};
+use super::kinds::Deleted;
 use super::limits::{
     Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_PAGE_BYTES, MAX_TURN, MAX_WAIT,
     WRITE_STALL,
@@ -237,7 +237,7 @@ impl<S: Store> Connection<S> {
     fn start_reads(&mut self) {
         let mut confirmed = Vec::new();
         for read in self.gathered.drain(..) {
-            if is_linearizable(&read.body) {
+            if !read.body.needs_no_leader() {
                 confirmed.push(read);
                 continue;
             }
@@ -321,20 +321,6 @@ fn charge(body: &RequestBody) -> usize {
         | RequestBody::DeletePrefix { .. }
         | RequestBody::Get { .. }
         | RequestBody::Status => body.raw_bytes(),
-    }
-}
-
-fn is_linearizable(body: &RequestBody) -> bool {
-    match body {
-        RequestBody::Get { consistency, .. } | RequestBody::Scan { consistency, .. } => match consistency {
-            Consistency::Linearizable => true,
-            Consistency::Stale => false,
-        },
-        RequestBody::Put { .. }
-        | RequestBody::PutBatch { .. }
-        | RequestBody::Delete { .. }
-        | RequestBody::DeletePrefix { .. }
-        | RequestBody::Status => false,
     }
 }
 

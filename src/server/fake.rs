@@ -118,6 +118,12 @@ impl FakeStore {
         state.leadership = Leadership { leads_in: None, elsewhere };
     }
 
+    /// Puts a key without asking anybody.
+    pub(crate) fn put_directly(&self, key: &str, value: &str) {
+        let (key, value) = (key.to_owned().into_bytes(), value.to_owned().into_bytes());
+        set(&mut self.state(), key.into(), value.into());
+    }
+
     /// Waits as the mode says.
     fn pause(&self, pick: fn(&State) -> Mode) -> BoxFuture<'static, Result<(), WriteError>> {
         let mut state = self.state();

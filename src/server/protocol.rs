@@ -26,15 +26,11 @@ use thiserror::Error;
 
 use crate::codec::DecodeError;
 
-pub(crate) use request::{Request, RequestBody};
+pub(crate) use request::{MAX_BATCH_PAIRS, Request, RequestBody};
 pub(crate) use response::{Answer, Failure, Goodbye, LeaderHint, Message, Response};
 
 /// The version every message of this release has.
 pub(crate) const VERSION: u8 = 1;
-
-/// The largest body a request may have: the largest batch a client makes, and any value that a node may be
-/// configured to take. A node's own limit may be lower.
-pub(crate) const MAX_REQUEST_BYTES: usize = 48 << 20;
 
 /// A message as it stands in a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

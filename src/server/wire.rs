@@ -7,6 +7,10 @@ use std::future::Future;
 
 use thiserror::Error;
 
+use crate::transport::connection::{ConnectionError, FrameReader, FrameWriter};
+use crate::transport::frame::{Frame, FrameError, Head};
+use crate::types::GroupId;
+
 use super::protocol::Packet;
 
 /// Why no further packet can be read or written.
@@ -39,4 +43,44 @@ pub(crate) trait PacketSource: Send {
 pub(crate) trait PacketSink: Send {
     /// Writes all of `packets` at once. A dropped future may leave half a packet behind: write nothing afterwards.
     fn send(&mut self, packets: Vec<Packet>) -> impl Future<Output = Result<(), WireError>> + Send;
+}
+
+impl From<ConnectionError> for WireError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Frame(FrameError::TooLong { .. }) => Self::TooLarge(error.to_string()),
+            ConnectionError::Frame(_) => Self::Malformed(error.to_string()),
+            ConnectionError::Io(_) | ConnectionError::CutShort => Self::Closed(error.to_string()),
+        }
+    }
+}
+
+impl PacketSource for FrameReader {
+    async fn next(&mut self) -> Result<Option<Packet>, WireError> {
+        self.read_frame().await?.map(packet_of).transpose()
+    }
+
+    fn arrived(&mut self) -> Result<Option<Packet>, WireError> {
+        self.buffered_frame()?.map(packet_of).transpose()
+    }
+}
+
+fn packet_of(frame: Frame) -> Result<Packet, WireError> {
+    if frame.group != GroupId::FIRST {
+        return Err(WireError::Malformed(format!("group {} is not served here", frame.group)));
+    }
+    if !frame.attached.is_empty() {
+        return Err(WireError::Malformed("bytes are attached where none belong".to_owned()));
+    }
+    Ok(Packet { tag: frame.tag, version: frame.version, body: frame.body })
+}
+
+impl PacketSink for FrameWriter {
+    async fn send(&mut self, packets: Vec<Packet>) -> Result<(), WireError> {
+        for packet in packets {
+            let head = Head { group: GroupId::FIRST, tag: packet.tag, version: packet.version };
+            self.queue(head, &packet.body, &[]).map_err(ConnectionError::from)?;
+        }
+        Ok(self.flush().await?)
+    }
 }

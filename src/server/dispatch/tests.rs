@@ -2,7 +2,7 @@ use bytes::Bytes;
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::server::fake::{FakeStore, Mode, QueueSink, QueueSource, queue};
-use crate::server::kinds::Scan;
+use crate::server::kinds::{Consistency, Scan};
 use crate::server::limits::{ANONYMOUS, Admission, Registry};
 use crate::server::protocol::LeaderHint;
 use crate::types::NodeId;

@@ -17,6 +17,9 @@ const GET: u8 = 5;
 const SCAN: u8 = 6;
 const STATUS: u8 = 7;
 
+/// Most pairs of a batch: each costs some bytes of bookkeeping, however short it is.
+pub(crate) const MAX_BATCH_PAIRS: usize = 1 << 16;
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -143,6 +146,18 @@ impl RequestBody {
         }
     }
 
+    /// True when any node may answer it from what it has.
+    pub(crate) fn needs_no_leader(&self) -> bool {
+        match self {
+            Self::Get { consistency, .. } | Self::Scan { consistency, .. } => match consistency {
+                Consistency::Stale => true,
+                Consistency::Linearizable => false,
+            },
+            Self::Status => true,
+            Self::Put { .. } | Self::PutBatch { .. } | Self::Delete { .. } | Self::DeletePrefix { .. } => false,
+        }
+    }
+
     /// Bytes of keys and values in it.
     pub(crate) fn raw_bytes(&self) -> usize {
         let optional = |key: &Option<Bytes>| key.as_ref().map_or(0, Bytes::len);
@@ -232,7 +247,14 @@ fn decode_key(reader: &mut Reader) -> Result<Bytes, PacketError> {
     reader.raw(fixed.key)
 }
 
+fn too_many(pairs: usize) -> PacketError {
+    PacketError::Malformed(format!("a batch of {pairs} pairs; at most {MAX_BATCH_PAIRS} are taken at once"))
+}
+
 fn encode_batch(writer: Writer, term: Option<Term>, pairs: &[(Bytes, Bytes)]) -> Result<Writer, PacketError> {
+    if pairs.len() > MAX_BATCH_PAIRS {
+        return Err(too_many(pairs.len()));
+    }
     let lengths = pairs.iter().map(|(key, value)| Ok((length("put batch", key)?, length("put batch", value)?)));
     let fixed = PutBatchFixed { term, pairs: lengths.collect::<Result<_, PacketError>>()? };
     let mut writer = writer.fixed("put batch", &fixed)?;
@@ -245,6 +267,9 @@ fn encode_batch(writer: Writer, term: Option<Term>, pairs: &[(Bytes, Bytes)]) ->
 
 fn decode_batch(reader: &mut Reader) -> Result<RequestBody, PacketError> {
     let fixed: PutBatchFixed = reader.fixed()?;
+    if fixed.pairs.len() > MAX_BATCH_PAIRS {
+        return Err(too_many(fixed.pairs.len()));
+    }
     let mut pairs = Vec::with_capacity(fixed.pairs.len());
     for (key, value) in fixed.pairs {
         pairs.push((reader.raw(key)?, reader.raw(value)?));
