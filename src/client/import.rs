@@ -45,6 +45,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::env::Entropy;
+use crate::env::os::OsEntropy;
 use crate::server::kinds::Consistency;
 use crate::server::protocol::{Answer, Failure, MAX_BATCH_PAIRS, RequestBody};
 use crate::types::{Role, Term};
@@ -304,9 +306,8 @@ fn failed(error: LinkError) -> ClientError {
     }
 }
 
-/// A number that no other client has, and not 0.
+/// A number that no other client has, and not that of an anonymous one.
 fn random_identity() -> u128 {
-    let mut bytes = [0; 16];
-    let _none = getrandom::fill(&mut bytes);
-    u128::from_le_bytes(bytes) | 1
+    let entropy = OsEntropy::new();
+    (u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64())) | 1
 }

@@ -147,7 +147,11 @@ impl<S: Store> Connection<S> {
             while let Some(done) = self.running.next().now_or_never().flatten() {
                 self.note(done);
             }
+            let stopped = self.ready.iter().find_map(|(_id, answer)| as_stopped(answer));
             self.write_ready(sink).await?;
+            if let Some(reason) = stopped {
+                return Err(End::Told(reason));
+            }
         }
     }
 
@@ -351,6 +355,19 @@ async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
         done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
     }
     done
+}
+
+/// The answer of a node that serves nobody any more.
+fn as_stopped(answer: &Answer) -> Option<Failure> {
+    match answer {
+        Answer::Failed(failure @ Failure::Stopped(_)) => Some(failure.clone()),
+        Answer::Failed(_)
+        | Answer::Written(_)
+        | Answer::Deleted(_)
+        | Answer::Value(_)
+        | Answer::Page(_)
+        | Answer::Status(_) => None,
+    }
 }
 
 fn fail_reads(reads: &[Read], failure: &Failure) -> Done {
