@@ -1,6 +1,7 @@
 //! A client against fake stores behind queues: every fault is chosen by the test, and time is the test's own.
 
 mod calls;
+mod import_model;
 mod imports;
 mod reads;
 
