@@ -27,6 +27,7 @@ mod fields;
 mod format;
 mod identity;
 mod index;
+pub mod inspect;
 pub mod layout;
 mod live;
 mod meta;
