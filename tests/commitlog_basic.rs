@@ -196,7 +196,7 @@ fn log_with_async_durability_syncs_only_when_told_and_votes_at_once() {
     let memory = MemoryDisk::new();
     let durability = Durability::Async { flush_every: std::time::Duration::from_millis(10) };
     let options = dledger::commitlog::LogOptions { durability, ..options() };
-    let mut opened = try_open(&memory, options).unwrap();
+    let mut opened = try_open(&memory, &options).unwrap();
     let mut maker = Maker::new();
     let before = memory.counts();
     opened.writer.write(&maker.batch(1, 3, 600)).unwrap();
@@ -209,6 +209,6 @@ fn log_with_async_durability_syncs_only_when_told_and_votes_at_once() {
     let batch = WriteBatch { vote: Some(vote), ..maker.batch(4, 3, 600) };
     opened.writer.write(&batch).unwrap();
     memory.power_cut(|_| Fate::Lost);
-    let again = try_open(&memory, options).unwrap();
+    let again = try_open(&memory, &options).unwrap();
     assert_eq!((again.state.last.index, again.state.vote), (Index(3), vote));
 }

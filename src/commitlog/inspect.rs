@@ -235,7 +235,7 @@ impl<'a> Records<'a> {
             Ok(Some(found)) => {
                 let wanted = index >= self.from;
                 let bytes = wanted.then(|| Bytes::copy_from_slice(found.bytes));
-                let record = bytes.and_then(|bytes| Record::first_of(&bytes, MAX_RECORD_BYTES_LIMIT).ok());
+                let record = bytes.and_then(|bytes| Record::decode(&bytes, MAX_RECORD_BYTES_LIMIT).ok());
                 self.next_index = index.next();
                 return record.map(Ok);
             }

@@ -34,7 +34,7 @@ use crate::error::OpenError;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
 
 /// How a log is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// The cluster: a log of another one is refused.
     pub cluster: ClusterId,

@@ -68,8 +68,11 @@ impl Maker {
     }
 }
 
-pub(crate) fn try_open(memory: &MemoryDisk, options: LogOptions) -> Result<Opened, OpenError> {
-    open(memory.handle(), &group(), options)
+pub(crate) fn try_open(
+    memory: &MemoryDisk,
+    options: impl std::borrow::Borrow<LogOptions>,
+) -> Result<Opened, OpenError> {
+    open(memory.handle(), &group(), options.borrow().clone())
 }
 
 pub(crate) fn open_log(memory: &MemoryDisk) -> Opened {
