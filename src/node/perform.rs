@@ -76,7 +76,7 @@ impl<M: StateMachine> Replica<M> {
             return Some(self.end);
         }
         match self.tail.get(index.next()) {
-            Some(bytes) => Record::first_of(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
+            Some(bytes) => Record::decode(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
             None => self.log.end_of(index),
         }
     }
@@ -258,7 +258,7 @@ fn fetch(
     max_record_bytes: u32,
 ) -> Result<Entry, ReadError> {
     let record = match tail.get(index) {
-        Some(bytes) => Record::first_of(&bytes, max_record_bytes).map_err(|error| {
+        Some(bytes) => Record::decode(&bytes, max_record_bytes).map_err(|error| {
             ReadError::Unavailable(format!("the record at index {index} is damaged in memory: {error}"))
         })?,
         None => log.read(index)?,
