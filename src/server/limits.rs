@@ -23,6 +23,8 @@ pub(crate) const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 pub(crate) const MAX_TURN: usize = 256;
 /// Bytes of keys and values in one page of a scan; a single larger item makes a page of its own.
 pub(crate) const MAX_PAGE_BYTES: u64 = 1 << 20;
+/// Items in one page of a scan: each costs some bytes of bookkeeping, however short it is.
+pub(crate) const MAX_PAGE_ITEMS: u64 = 1 << 14;
 /// Bytes of answers that are encoded before they are written.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// The longest a request may wait, whatever it asks for.
