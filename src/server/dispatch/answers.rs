@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::error::WriteError;
 use crate::server::kinds::Deleted;
-use crate::server::limits::{MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
+use crate::server::limits::MAX_PAGE_BYTES;
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
 use crate::types::Index;
@@ -57,10 +57,8 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
         let answer = match read.body {
             RequestBody::Get { key, .. } => store.get(key).await.map(Answer::Value),
             RequestBody::Scan { mut scan, .. } => {
-                scan.max_bytes = scan.max_bytes.min(MAX_PAGE_BYTES);
-                if !scan.count_only {
-                    scan.limit = Some(scan.limit.unwrap_or(u64::MAX).min(MAX_PAGE_ITEMS));
-                }
+                let asked = if scan.max_bytes == 0 { MAX_PAGE_BYTES } else { scan.max_bytes };
+                scan.max_bytes = asked.min(MAX_PAGE_BYTES);
                 store.scan(scan).await.map(Answer::Page)
             }
             RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),

@@ -4,7 +4,6 @@ use tokio::task::{JoinHandle, yield_now};
 use crate::error::WriteError;
 use crate::server::fake::{FakeStore, Mode, QUEUE_BODY_BYTES, QueueSink, QueueSource, queue};
 use crate::server::kinds::{Consistency, Scan};
-use crate::server::limits::MAX_PAGE_ITEMS;
 use crate::server::limits::{ANONYMOUS, Admission, Registry};
 use crate::server::protocol::LeaderHint;
 use crate::types::{Index, NodeId};
@@ -227,17 +226,6 @@ async fn dispatch_answer_larger_than_a_frame_is_a_failure_of_its_own() {
     let (_id, answer) = client.answer().await;
     assert!(matches!(answer, Answer::Failed(Failure::TooLarge(_))), "{answer:?}");
     assert!(matches!(client.answer().await.1, Answer::Value(Some(_))));
-}
-
-#[tokio::test]
-async fn dispatch_page_holds_a_bounded_number_of_items() {
-    let store = FakeStore::leader();
-    (0..MAX_PAGE_ITEMS + 1).for_each(|number| store.put_directly(&format!("{number:06}"), ""));
-    let mut client = alone(&store);
-    client.send(&RequestBody::Scan { consistency: Consistency::Stale, scan: Scan::default() });
-    let (_id, Answer::Page(page)) = client.answer().await else { panic!("a page") };
-    assert_eq!(page.items.len() as u64, MAX_PAGE_ITEMS);
-    assert_eq!(page.next, Some(Bytes::from(format!("{MAX_PAGE_ITEMS:06}"))));
 }
 
 #[tokio::test]
