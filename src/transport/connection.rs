@@ -108,27 +108,35 @@ impl FrameReader {
     /// Waits for bytes, then takes all that have arrived, up to a turn's worth. 0 means the end of the stream.
     /// Cancel safe: what was read is in the decoder.
     async fn fill(&mut self) -> io::Result<usize> {
+        let mut room = room_of(self.decoder.space());
         let mut total = self.stream.read_buf(self.decoder.space()).await?;
         let mut count = total;
-        while count > 0 && total < READ_TURN_BYTES {
-            let space = self.decoder.space();
-            let room = space.capacity() - space.len();
-            count = match self.stream.try_read_buf(space) {
+        // A read that did not fill its room has emptied the socket: no system call is spent to hear so.
+        while count == room && total < READ_TURN_BYTES {
+            room = room_of(self.decoder.space());
+            count = match self.stream.try_read_buf(self.decoder.space()) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             };
             total += count;
-            if count < room {
-                break;
-            }
         }
         Ok(total)
     }
 
-    fn end(&self) -> Result<(), ConnectionError> {
-        if self.decoder.is_between_frames() { Ok(()) } else { Err(ConnectionError::CutShort) }
+    /// Bytes of the frame under way.
+    #[cfg(test)]
+    pub(super) fn arrived(&self) -> usize {
+        self.decoder.buffered()
     }
+
+    fn end(&self) -> Result<(), ConnectionError> {
+        if self.decoder.buffered() == 0 { Ok(()) } else { Err(ConnectionError::CutShort) }
+    }
+}
+
+fn room_of(space: &BytesMut) -> usize {
+    space.capacity() - space.len()
 }
 
 /// A frame to send.
@@ -182,6 +190,12 @@ impl FrameWriter {
     /// The connection is lost.
     pub async fn flush(&mut self) -> Result<(), ConnectionError> {
         Ok(self.stream.write_all_buf(&mut self.batch).await?)
+    }
+
+    /// Writes bytes as they are.
+    #[cfg(test)]
+    pub(super) async fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Gathers and writes frames at once. A cancelled call may leave frames for the next `flush`.

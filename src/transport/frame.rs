@@ -256,10 +256,10 @@ impl FrameDecoder {
         &mut self.buffer
     }
 
-    /// True when the stream may end here: no frame has begun.
+    /// Bytes that have arrived and are not handed out yet; when 0 the stream may end here.
     #[must_use]
-    pub fn is_between_frames(&self) -> bool {
-        self.buffer.is_empty()
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Bytes of memory the buffer holds.

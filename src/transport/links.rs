@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::types::{ClusterId, Incarnation, NodeId};
 
 use super::admission::Admission;
-use super::frame::FrameBatch;
+use super::frame::{FrameBatch, MAX_FRAME_BYTES};
 use super::handshake::{self, Refusal, RefusalCode};
 use super::{Channel, LocalIdentity, PeerBody, PeerFrame, TransportEvent, peer, wire};
 
@@ -239,7 +239,7 @@ impl Shared {
         }
         let key = (done.peer, done.channel);
         let formed = handshake::is_formed(done.own_cluster, done.cluster);
-        let own_limit = state.identity.max_frame_bytes;
+        let own_limit = state.identity.max_frame_bytes.min(MAX_FRAME_BYTES);
         let link = Arc::new(Link {
             node: state.identity.node,
             key,

@@ -42,18 +42,16 @@ impl TcpTransport {
     /// bytes of its frames are out (see [`super::Credit`]).
     ///
     /// # Errors
-    /// The runtime cannot watch the listener.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
+    /// There is no runtime, or it cannot watch the listener.
     pub fn start(
         listener: TcpListener,
         identity: LocalIdentity,
         events: UnboundedSender<TransportEvent>,
         on_client: OnClient,
     ) -> io::Result<Self> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let shared = Arc::new(Shared::new(identity.clone(), events, Handle::current()));
+        let shared = Arc::new(Shared::new(identity.clone(), events, runtime));
         shared.spawn(accept::accept_all(Arc::clone(&shared), listener, on_client));
         let mut transport = Self { shared };
         transport.set_identity(identity);

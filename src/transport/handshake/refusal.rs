@@ -51,7 +51,7 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
-    const KNOWN: [Self; 15] = [
+    pub(super) const KNOWN: [Self; 15] = [
         Self::Malformed,
         Self::Protocol,
         Self::Unsupported,
@@ -69,7 +69,7 @@ impl RefusalCode {
         Self::Violation,
     ];
 
-    fn from_number(number: u16) -> Self {
+    pub(super) fn from_number(number: u16) -> Self {
         Self::KNOWN.into_iter().find(|code| *code as u16 == number).unwrap_or(Self::Other)
     }
 }
