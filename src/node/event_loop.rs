@@ -15,7 +15,7 @@ use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
 };
-use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange};
+use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
 
 use super::data_dir::{self, DataDir};
 use super::disk_thread::{DiskOrder, DiskReport};
@@ -51,7 +51,7 @@ enum Caller {
 
 /// What a caller asked before the cluster was formed.
 enum Early {
-    Write(Ticket, Vec<Proposal>, Monotonic),
+    Write(Ticket, Option<Term>, Vec<Proposal>, Monotonic),
     Read(Ticket, Monotonic),
 }
 
@@ -275,7 +275,7 @@ impl<M: StateMachine> EventLoop<M> {
         if let Phase::Running { replica, .. } = &mut self.phase {
             for question in early {
                 match question {
-                    Early::Write(ticket, proposals, deadline) => replica.propose(ticket, proposals, deadline),
+                    Early::Write(ticket, term, proposals, deadline) => replica.propose(ticket, term, proposals, deadline),
                     Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
                 }
             }
@@ -323,11 +323,11 @@ impl<M: StateMachine> EventLoop<M> {
             Command::Propose { reply, .. } if self.stopping.is_some() => {
                 let _caller_gone = reply.send(Err(WriteError::Stopped("it is shutting down".to_owned())));
             }
-            Command::Propose { proposals, timeout, reply, permit } => {
+            Command::Propose { term, proposals, timeout, reply, permit } => {
                 let ticket = self.caller(Caller::Write(reply, permit));
                 match &mut self.phase {
-                    Phase::Running { replica, .. } => replica.propose(ticket, proposals, now.after(timeout)),
-                    Phase::Forming { early, .. } => early.push(Early::Write(ticket, proposals, now.after(timeout))),
+                    Phase::Running { replica, .. } => replica.propose(ticket, term, proposals, now.after(timeout)),
+                    Phase::Forming { early, .. } => early.push(Early::Write(ticket, term, proposals, now.after(timeout))),
                     Phase::Stopped => {}
                 }
             }
@@ -415,7 +415,7 @@ impl<M: StateMachine> EventLoop<M> {
     fn expire_early(&mut self, now: Monotonic) {
         let Phase::Forming { early, .. } = &mut self.phase else { return };
         let due = |question: &mut Early| match question {
-            Early::Write(_, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
+            Early::Write(_, _, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
         };
         let expired: Vec<Early> = early.extract_if(.., due).collect();
         for question in expired {

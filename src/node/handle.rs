@@ -63,6 +63,7 @@ pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 pub(crate) enum Command {
     /// Propose entries. The permit is the caller's share of the pending budget, held until the answer.
     Propose {
+        term: Option<Term>,
         proposals: Vec<Proposal>,
         timeout: Duration,
         reply: Reply<Proposed, WriteError>,
@@ -127,9 +128,23 @@ impl NodeHandle {
     /// # Errors
     /// See [`WriteError`]; only `Unknown` leaves open whether the entries are in the log.
     pub async fn propose(&self, proposals: Vec<Proposal>, timeout: Duration) -> Result<Proposed, WriteError> {
+        self.propose_in(None, proposals, timeout).await
+    }
+
+    /// As [`NodeHandle::propose`]; with a term, only if this node itself leads in that term when it takes the
+    /// entries, and `Unavailable` otherwise: they are never forwarded.
+    ///
+    /// # Errors
+    /// See [`NodeHandle::propose`].
+    pub async fn propose_in(
+        &self,
+        term: Option<Term>,
+        proposals: Vec<Proposal>,
+        timeout: Duration,
+    ) -> Result<Proposed, WriteError> {
         let permit = self.admit(&proposals, timeout).await?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Propose { proposals, timeout, reply, permit })
+        self.send(Command::Propose { term, proposals, timeout, reply, permit })
             .map_err(|()| WriteError::Stopped(self.why_stopped()))?;
         answer.await.unwrap_or_else(|_dropped| Err(WriteError::Unknown(self.why_stopped())))
     }

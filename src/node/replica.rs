@@ -22,7 +22,7 @@ use crate::commitlog::{LogReader, LogState};
 use crate::raft::{Membership, Raft, RaftConfig, Restored};
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerFrame};
-use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, Position, ReadyNumber};
+use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, Position, ReadyNumber, Term};
 
 use super::apply::Applier;
 use super::effects::{Effects, Outbound, Proposal, Ticket};
@@ -50,6 +50,8 @@ pub(crate) struct ReplicaOptions {
 #[derive(Debug)]
 pub(crate) struct WriteRequest {
     pub(crate) origin: Origin,
+    /// Only to be taken when this node leads in this term.
+    pub(crate) term: Option<Term>,
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) deadline: Monotonic,
 }
@@ -144,8 +146,14 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// A caller proposes entries; it hears of them under `ticket`, by `deadline` at the latest (plus the sweep).
-    pub(crate) fn propose(&mut self, ticket: Ticket, proposals: Vec<Proposal>, deadline: Monotonic) {
-        self.take_write(WriteRequest { origin: Origin::Local(ticket), proposals, deadline });
+    pub(crate) fn propose(
+        &mut self,
+        ticket: Ticket,
+        term: Option<Term>,
+        proposals: Vec<Proposal>,
+        deadline: Monotonic,
+    ) {
+        self.take_write(WriteRequest { origin: Origin::Local(ticket), term, proposals, deadline });
     }
 
     /// A caller asks for a linearizable read; it hears, under `ticket`, which index is applied that makes it so.

@@ -34,6 +34,7 @@ impl<M: StateMachine> Replica<M> {
         if self.waiting.is_empty() {
             return;
         }
+        self.refuse_other_terms();
         if self.raft.role() == Role::Leader {
             let requests = std::mem::take(&mut self.waiting).into();
             return self.lead_writes(now, requests);
@@ -47,6 +48,21 @@ impl<M: StateMachine> Replica<M> {
                 (Origin::Local(_ticket), None) => self.waiting.push_back(request),
             }
         }
+    }
+
+    /// Refuses what was meant for a term that this node does not lead.
+    fn refuse_other_terms(&mut self) {
+        let leads_in = (self.raft.role() == Role::Leader).then(|| self.raft.term());
+        let wanted = |request: &WriteRequest| request.term.is_none() || request.term == leads_in;
+        if self.waiting.iter().all(wanted) {
+            return;
+        }
+        let (kept, refused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(wanted);
+        self.waiting = kept.into();
+        let refuse = |request: WriteRequest| {
+            (request.origin, Err(WriteError::Unavailable("this node does not lead in the term asked for".to_owned())))
+        };
+        self.settle(refused.into_iter().map(refuse).collect());
     }
 
     fn check(&self, proposals: &[Proposal]) -> Result<(), WriteError> {
@@ -136,7 +152,7 @@ impl<M: StateMachine> Replica<M> {
             .collect();
         let deadline = now.after(Duration::from_millis(u64::from(wait_ms)));
         let origin = Origin::Peer { node: from, number };
-        self.take_write(WriteRequest { origin, proposals, deadline });
+        self.take_write(WriteRequest { origin, term: None, proposals, deadline });
     }
 
     /// The leader says what became of a forwarded write.

@@ -25,6 +25,8 @@ use super::{Channel, LocalIdentity, PeerFrame, Transport, TransportEvent, accept
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(20);
 /// Longest such wait: a restarted node is found again within it.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
+/// Longest such wait after a refusal: somebody has to mend something first, and each attempt is a line in a log.
+const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_secs(2);
 
 /// Called with each client connection that has shaken hands; spawns what serves it and returns at once.
 pub type OnClient = Box<dyn Fn(ClientConnection) + Send>;
@@ -87,6 +89,7 @@ async fn dial_on(shared: Arc<Shared>, (peer, channel): Key) {
     loop {
         let identity = shared.identity();
         let Some((address, _)) = identity.members.get(&peer) else { return };
+        let mut longest = LONGEST_BACKOFF;
         match dial::dial_peer(&identity, peer, channel, address).await {
             Ok((stream, welcome)) => {
                 let done = Handshaken {
@@ -108,26 +111,44 @@ async fn dial_on(shared: Arc<Shared>, (peer, channel): Key) {
                 tracing::trace!(node = %identity.node, %peer, ?channel, address, %error, "not connected");
             }
             Err(HandshakeFault::Stranger(refusal) | HandshakeFault::Refused(refusal)) => {
+                longest = LONGEST_BACKOFF_REFUSED;
                 if told.as_ref() != Some(&refusal) {
                     shared.refused(Some(peer), address.clone(), refusal.clone());
                     told = Some(refusal);
                 }
             }
         }
-        sleep(backoff(identity.incarnation, (peer, channel), attempt)).await;
+        sleep(backoff(identity.incarnation, (peer, channel), attempt, longest)).await;
         attempt = attempt.saturating_add(1);
     }
 }
 
 /// Between half of and the whole of a wait that doubles with each attempt. The spread comes from the node's life, so
 /// that nodes which lost a peer together do not all come back at once.
-fn backoff(incarnation: Incarnation, (peer, channel): Key, attempt: u32) -> Duration {
-    let doubled = SHORTEST_BACKOFF.saturating_mul(1u32.checked_shl(attempt.min(16)).unwrap_or(u32::MAX));
-    let wait = doubled.min(LONGEST_BACKOFF);
+fn backoff(incarnation: Incarnation, (peer, channel): Key, attempt: u32, longest: Duration) -> Duration {
+    let doubled = SHORTEST_BACKOFF.saturating_mul(1 << attempt.min(16));
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&incarnation.get().to_le_bytes());
     hasher.update(&peer.get().to_le_bytes());
     hasher.update(&[channel as u8]);
     hasher.update(&attempt.to_le_bytes());
-    wait / 2 + wait.mul_f64(f64::from(hasher.finalize()) / f64::from(u32::MAX)) / 2
+    let spread = f64::from(hasher.finalize()) / f64::from(u32::MAX);
+    doubled.min(longest).mul_f64(0.5 + spread / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_the_longest_and_differs_between_nodes() {
+        let wait = |life, attempt| backoff(Incarnation(life), (NodeId(2), Channel::Bulk), attempt, LONGEST_BACKOFF);
+        for (attempt, whole) in [(0, 20), (1, 40), (3, 160), (4, 200), (u32::MAX, 200)] {
+            let whole = Duration::from_millis(whole);
+            for life in 0..100 {
+                assert!((whole / 2..=whole).contains(&wait(life, attempt)), "attempt {attempt}");
+            }
+            assert_ne!(wait(1, attempt), wait(2, attempt));
+        }
+    }
 }
