@@ -34,9 +34,9 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
                 let fields = [
                     segment.file.clone(),
                     segment.first.to_string(),
-                    segment.last.to_string(),
+                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
                     segment.bytes.to_string(),
-                    segment.state.clone(),
+                    segment.state.to_owned(),
                 ];
                 line(out, &fields.join("\t"));
             }

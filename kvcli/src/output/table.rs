@@ -33,9 +33,9 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
                 vec![
                     segment.file.clone(),
                     segment.first.to_string(),
-                    segment.last.to_string(),
+                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
                     segment.bytes.to_string(),
-                    segment.state.clone(),
+                    segment.state.to_owned(),
                 ]
             };
             (&["FILE", "FIRST", "LAST", "BYTES", "STATE"], segments.iter().map(row).collect(), true)
@@ -46,7 +46,7 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
                     record.index.to_string(),
                     record.term.to_string(),
                     record.position.to_string(),
-                    record.kind.clone(),
+                    record.kind.to_owned(),
                     record.channel.to_string(),
                     visible(&record.payload),
                 ]

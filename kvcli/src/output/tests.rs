@@ -1,3 +1,5 @@
+use dledger::types::Index;
+
 use super::*;
 use crate::store::{NodeAnswer, NodeRow};
 
@@ -32,7 +34,7 @@ fn text(answer: Answer<'_>, format: Format) -> String {
 }
 
 fn pair(key: &[u8], value: &[u8]) -> KeyValue {
-    KeyValue { key: key.to_vec().into(), value: value.to_vec().into(), create_revision: 5, mod_revision: 7, version: 2 }
+    KeyValue { key: key.to_vec().into(), value: value.to_vec().into(), create_revision: Index(5), mod_revision: Index(7), version: 2 }
 }
 
 fn nodes() -> Nodes {
@@ -68,7 +70,7 @@ fn plain_bytes_are_raw_in_pipes_and_visible_on_terminals() {
 #[test]
 fn plain_answers_are_those_of_the_contract() {
     assert_eq!(text(Answer::Put(9), Format::Plain), "OK\n");
-    assert_eq!(text(Answer::Deleted(Deleted { count: 2, revision: 9 }), Format::Plain), "2\n");
+    assert_eq!(text(Answer::Deleted(Deleted { count: 2, revision: Index(9) }), Format::Plain), "2\n");
     assert_eq!(text(Answer::Count(4), Format::Plain), "4\n");
     assert_eq!(text(Answer::Acknowledged(4), Format::Plain), "acknowledged 4 lines\n");
     let pairs = [pair(b"a", b"1"), pair(b"b", b"2")];
@@ -103,7 +105,7 @@ fn json_pair_has_the_fields_of_the_contract() {
 #[test]
 fn json_answers_have_the_fields_of_the_contract() {
     assert_eq!(text(Answer::Put(9), Format::Json), "{\"revision\":9}\n");
-    let deleted = Answer::Deleted(Deleted { count: 2, revision: 9 });
+    let deleted = Answer::Deleted(Deleted { count: 2, revision: Index(9) });
     assert_eq!(text(deleted, Format::Json), "{\"deleted\":2,\"revision\":9}\n");
     assert_eq!(text(Answer::Count(4), Format::Json), "{\"count\":4}\n");
 }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use dledger::types::Index;
 
 use super::{Deleted, KeyValue, NodeRow, Nodes, Scan, ScanPage};
 use crate::exit::{Failure, Kind};
 
 /// Keys longer than this are refused, so that tests can meet a limit.
 pub(crate) const MAX_KEY_BYTES: usize = 300;
+/// Keys of one page.
+const PAGE_KEYS: usize = 1_000;
 
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
@@ -54,8 +57,8 @@ impl Fake {
             let pair = KeyValue {
                 key: key.clone(),
                 value,
-                create_revision: before.as_ref().map_or(revision, |before| before.create_revision),
-                mod_revision: revision,
+                create_revision: before.as_ref().map_or(Index(revision), |before| before.create_revision),
+                mod_revision: Index(revision),
                 version: before.map_or(1, |before| before.version + 1),
             };
             state.keys.insert(key, pair);
@@ -67,7 +70,7 @@ impl Fake {
         let mut state = self.state();
         state.revision += 1;
         let count = u64::from(state.keys.remove(key).is_some());
-        Ok(Deleted { count, revision: state.revision })
+        Ok(Deleted { count, revision: Index(state.revision) })
     }
 
     pub(crate) fn delete_prefix(&self, prefix: &Bytes) -> Result<Deleted, Failure> {
@@ -75,7 +78,7 @@ impl Fake {
         state.revision += 1;
         let before = state.keys.len();
         state.keys.retain(|key, _| !key.starts_with(prefix));
-        Ok(Deleted { count: (before - state.keys.len()) as u64, revision: state.revision })
+        Ok(Deleted { count: (before - state.keys.len()) as u64, revision: Index(state.revision) })
     }
 
     pub(crate) fn get(&self, key: &Bytes) -> Result<Option<KeyValue>, Failure> {
@@ -95,11 +98,19 @@ impl Fake {
         if scan.reverse {
             all.reverse();
         }
-        let count = all.len() as u64;
         let limit = usize::try_from(scan.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let next = all.get(limit).map(|pair| pair.key.clone());
-        all.truncate(if scan.count_only { 0 } else { limit });
-        Ok(ScanPage { items: all, count, next, revision: state.revision })
+        all.truncate(limit);
+        let next = match (all.len() > PAGE_KEYS, scan.reverse) {
+            (false, _) => None,
+            (true, false) => Some(all[PAGE_KEYS].key.clone()),
+            (true, true) => Some(all[PAGE_KEYS - 1].key.clone()),
+        };
+        all.truncate(PAGE_KEYS);
+        let count = all.len() as u64;
+        if scan.count_only {
+            all.clear();
+        }
+        Ok(ScanPage { items: all, count, next, revision: Index(state.revision) })
     }
 
     pub(crate) fn nodes(&self) -> Result<Nodes, Failure> {

@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 pub(crate) use self::importer::{Importer, Stopped};
 pub(crate) use self::remote::Remote;
-pub(crate) use self::types::{Consistency, Deleted, KeyValue, NodeAnswer, NodeRow, Nodes, Scan, ScanPage};
+pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes};
+pub(crate) use dledger::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 use crate::exit::Failure;
 
