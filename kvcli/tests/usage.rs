@@ -16,7 +16,8 @@ fn nobody() -> String {
 #[test]
 fn help_and_version_go_to_stdout_with_code_zero() {
     let help = run(&["help"]).ended(0).text();
-    for command in ["serve", "demo", "put", "get", "del", "scan", "import", "export", "status", "bench", "log", "quit"] {
+    for command in ["serve", "demo", "put", "get", "del", "scan", "import", "export", "status", "bench", "log", "quit"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
     }
     assert!(run(&["help", "scan"]).ended(0).text().contains("--keys-only"));
@@ -104,8 +105,7 @@ fn script_errors_are_json_on_one_line_each() {
 
 #[test]
 fn closed_pipe_ends_quietly() {
-    let mut child =
-        kvcli().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = kvcli().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut stdin = child.stdin.take().unwrap();
     for _line in 0..5_000 {

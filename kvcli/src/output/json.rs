@@ -17,7 +17,9 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Put(revision) => object(out, &json!({ "revision": revision })),
         Answer::Got(found) => object(out, &pair(found, false)),
         Answer::Pairs { pairs, keys_only, .. } => pairs.iter().for_each(|each| object(out, &pair(each, keys_only))),
-        Answer::Deleted(deleted) => object(out, &json!({ "deleted": deleted.count, "revision": deleted.revision.get() })),
+        Answer::Deleted(deleted) => {
+            object(out, &json!({ "deleted": deleted.count, "revision": deleted.revision.get() }))
+        }
         Answer::Count(count) => object(out, &json!({ "count": count })),
         Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
         Answer::Nodes(nodes) => {
@@ -74,9 +76,11 @@ fn pair(pair: &KeyValue, keys_only: bool) -> Value {
     if !keys_only {
         fields.insert("value".to_owned(), bytes_value(&pair.value));
     }
-    for (name, number) in
-        [("create_revision", pair.create_revision.get()), ("mod_revision", pair.mod_revision.get()), ("version", pair.version)]
-    {
+    for (name, number) in [
+        ("create_revision", pair.create_revision.get()),
+        ("mod_revision", pair.mod_revision.get()),
+        ("version", pair.version),
+    ] {
         fields.insert(name.to_owned(), Value::from(number));
     }
     fields.insert("lease".to_owned(), Value::Null);

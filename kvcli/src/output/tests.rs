@@ -34,7 +34,13 @@ fn text(answer: Answer<'_>, format: Format) -> String {
 }
 
 fn pair(key: &[u8], value: &[u8]) -> KeyValue {
-    KeyValue { key: key.to_vec().into(), value: value.to_vec().into(), create_revision: Index(5), mod_revision: Index(7), version: 2 }
+    KeyValue {
+        key: key.to_vec().into(),
+        value: value.to_vec().into(),
+        create_revision: Index(5),
+        mod_revision: Index(7),
+        version: 2,
+    }
 }
 
 fn nodes() -> Nodes {

@@ -35,13 +35,8 @@ pub fn run(arguments: &[&str]) -> Finished {
 
 /// Runs `kvcli ARGUMENTS` with `stdin`.
 pub fn run_with(arguments: &[&str], stdin: impl AsRef<[u8]>) -> Finished {
-    let mut child = kvcli()
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        kvcli().args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let bytes = stdin.as_ref().to_vec();
     let writer = thread::spawn(move || {
@@ -106,13 +101,8 @@ pub struct Server {
 impl Server {
     /// Starts `kvcli serve ARGUMENTS` and waits for `ready`.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = kvcli()
-            .arg("serve")
-            .args(arguments)
-            .args(["--log-level", "warn"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            kvcli().arg("serve").args(arguments).args(["--log-level", "warn"]).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let server = Self { child };
         let (sender, receiver) = mpsc::channel();
@@ -140,6 +130,11 @@ impl Server {
     /// Asks it to stop, and waits.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        wait(&mut self.child)
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 
@@ -201,7 +196,8 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(count: u16) -> Self {
         let base = free_ports(count);
-        let members: Vec<String> = (0..count).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
+        let members: Vec<String> =
+            (0..count).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
         let directory = tempfile::tempdir().unwrap();
         let mut cluster = Self { spec: members.join(","), base, directory, nodes: Vec::new() };
         for place in 0..count {
