@@ -234,8 +234,9 @@ impl<M: StateMachine> Replica<M> {
         if applied > before {
             self.raft.applied(applied);
             self.drain(now);
-            self.forwards.applied(applied, &mut self.effects.answers);
         }
+        // The answer to a forwarded write may come after its entry was applied here.
+        self.forwards.applied(applied, &mut self.effects.answers);
         self.reads.applied(applied, &mut self.effects.answers);
     }
 }
