@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Proposal, Proposed};
-use crate::server;
+use crate::server::Server;
 use crate::types::{Index, Term};
 
 use super::command::Command;
@@ -49,9 +49,9 @@ impl KvStore {
         let machine = KvMachine::new();
         let reader = machine.reader();
         let served = reader.clone();
-        let serve = server::acceptor(config.max_clients);
+        let server = Server::new(config.max_clients);
         let on_client = Box::new(move |node, connection| {
-            serve(Self { node, reader: served.clone(), timeout: DEFAULT_TIMEOUT }, connection);
+            server.serve(Self { node, reader: served.clone(), timeout: DEFAULT_TIMEOUT }, connection);
         });
         let node = NodeHandle::start(environment, config, machine, Hooks { on_client }).await?;
         Ok(Self { node, reader, timeout: DEFAULT_TIMEOUT })

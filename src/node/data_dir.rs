@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commitlog::identity::{DirLock, Identity, load_identity, lock_data_dir, store_identity};
 use crate::commitlog::layout::group_dir;
-use crate::commitlog::{self, LogOptions, Opened, WriteBatch};
+use crate::commitlog::{
+    self, DirLock, Identity, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, store_identity,
+};
 use crate::config::{Config, Members};
 use crate::env::Disk;
 use crate::error::OpenError;
@@ -23,8 +24,7 @@ pub(crate) struct DataDir {
 /// Locks the directory and reads, or writes for the first time, who this node is. `members` are those of the
 /// configuration with this node's own address filled in.
 pub(crate) fn open(environment: &Environment, config: &Config, members: &Members) -> Result<DataDir, OpenError> {
-    let (disk, directory) = (&environment.disk, &config.data_dir);
-    disk.create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.clone(), source })?;
+    let (disk, directory) = (environment.disk.as_ref(), &config.data_dir);
     let lock = lock_data_dir(disk, directory)?;
     let identity = match load_identity(disk, directory)? {
         Some(identity) => {
@@ -112,7 +112,7 @@ pub(crate) fn adopt(
         .map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
     drop(opened);
     let identity = Identity { cluster: Some(cluster), ..data_dir.identity.clone() };
-    store_identity(&environment.disk, &config.data_dir, &identity)?;
+    store_identity(environment.disk.as_ref(), &config.data_dir, &identity)?;
     data_dir.identity = identity;
     commitlog::open(Arc::clone(&environment.disk), &directory, options)
 }

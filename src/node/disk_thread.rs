@@ -27,7 +27,6 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 const FULL_RETRY: Duration = Duration::from_millis(50);
 
 /// What the disk thread is told.
-#[derive(Debug)]
 pub(crate) enum DiskOrder {
     /// Write this.
     Task(DiskTask),

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::commitlog::format::{Record, frame};
+use crate::commitlog::{Record, frame};
 use crate::config::Members;
 use crate::raft::{Member, Membership};
 use crate::transport::FormationMessage;
@@ -109,7 +109,7 @@ impl Formation {
     /// # Errors
     /// When it is not a first record, or names other members, or another life of this directory.
     pub(crate) fn form(&self, record: Bytes) -> Result<Genesis, String> {
-        let decoded = Record::decode(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
+        let decoded = Record::first_of(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
         let header = decoded.header();
         if header.id != GENESIS || header.kind != Kind::Membership || header.position != Position::ZERO {
             return Err(format!("record {} is not the first of a log", header.id));

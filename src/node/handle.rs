@@ -78,7 +78,6 @@ pub(crate) enum Command {
 }
 
 /// What the event loop shows to handles.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) address: SocketAddr,
@@ -103,10 +102,17 @@ impl Drop for Owner {
 }
 
 /// A running node. Clones are handles to the same node; dropping the last one stops it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeHandle {
     pub(crate) shared: Arc<Shared>,
     _owner: Option<Arc<Owner>>,
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (id, address) = (self.shared.config.id, self.shared.address);
+        f.debug_struct("NodeHandle").field("id", &id).field("address", &address).finish_non_exhaustive()
+    }
 }
 
 impl NodeHandle {

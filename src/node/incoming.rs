@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::commitlog::format::split;
+use crate::commitlog::split;
 use crate::raft::{Appended, Membership};
 use crate::types::{EntryId, Index, Kind, LogTime, Position, TermRun};
 
@@ -107,7 +107,7 @@ fn join(pieces: Vec<Bytes>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commitlog::format::frame;
+    use crate::commitlog::frame;
     use crate::types::Term;
 
     const MAX: u32 = 1 << 20;

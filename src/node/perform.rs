@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::commitlog::WriteBatch;
-use crate::commitlog::format::{Record, frame};
+use crate::commitlog::{Record, frame};
 use crate::error::ReadError;
 use crate::raft::AppendStep;
 use crate::raft::message::{Body, Message};
@@ -76,7 +76,7 @@ impl<M: StateMachine> Replica<M> {
             return Some(self.end);
         }
         match self.tail.get(index.next()) {
-            Some(bytes) => Record::decode(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
+            Some(bytes) => Record::first_of(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
             None => self.log.end_of(index),
         }
     }
@@ -234,8 +234,9 @@ impl<M: StateMachine> Replica<M> {
         if applied > before {
             self.raft.applied(applied);
             self.drain(now);
-            self.forwards.applied(applied, &mut self.effects.answers);
         }
+        // The answer to a forwarded write may come after its entry was applied here.
+        self.forwards.applied(applied, &mut self.effects.answers);
         self.reads.applied(applied, &mut self.effects.answers);
     }
 }
@@ -248,7 +249,7 @@ fn fetch(
     max_record_bytes: u32,
 ) -> Result<Entry, ReadError> {
     let record = match tail.get(index) {
-        Some(bytes) => Record::decode(&bytes, max_record_bytes).map_err(|error| {
+        Some(bytes) => Record::first_of(&bytes, max_record_bytes).map_err(|error| {
             ReadError::Unavailable(format!("the record at index {index} is damaged in memory: {error}"))
         })?,
         None => log.read(index)?,

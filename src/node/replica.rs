@@ -65,7 +65,6 @@ pub(crate) struct Staged {
 }
 
 /// One replica of one group.
-#[derive(Debug)]
 pub(crate) struct Replica<M> {
     pub(crate) id: NodeId,
     pub(crate) group: GroupId,

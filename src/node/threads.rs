@@ -11,7 +11,6 @@ use crate::types::NodeId;
 use super::disk_thread::{DiskLoop, DiskOrder, DiskReport};
 
 /// The two threads that block on the disk.
-#[derive(Debug)]
 pub(crate) struct DiskThreads {
     orders: Sender<DiskOrder>,
     disk: JoinHandle<()>,

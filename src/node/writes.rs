@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 use crate::commitlog::Space;
-use crate::commitlog::format::{HEADER_BYTES, frame};
+use crate::commitlog::{HEADER_BYTES, frame};
 use crate::error::WriteError;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};

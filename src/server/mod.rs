@@ -10,9 +10,10 @@
 pub(crate) mod dispatch;
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod kinds;
+pub(crate) mod kinds;
 pub(crate) mod limits;
 pub(crate) mod protocol;
+mod replica;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::kv::KvStore;
 use crate::transport::ClientConnection;
 
 use limits::Registry;
@@ -39,6 +41,11 @@ impl Server {
     #[must_use]
     pub fn new(max_clients: u32) -> Self {
         Self { registry: Registry::new(usize::try_from(max_clients).unwrap_or(usize::MAX)) }
+    }
+
+    /// Serves a connection to `store` until it ends, as a task of the present tokio runtime.
+    pub fn serve(&self, store: KvStore, connection: ClientConnection) {
+        drop(self.serve_store(store, connection));
     }
 
     /// Serves a connection until it ends, as a task of the present tokio runtime. From the moment this is called, the
