@@ -1,1 +1,57 @@
-//! See below.
+//! The commitlog: records on a disk, in segments, durable when it says so.
+//!
+//! ```text
+//!            WriteBatch                                      index, position
+//!                │                                                  │
+//!   ┌────────────▼───────────┐   publishes   ┌──────────────────────▼───┐
+//!   │ writer  roll  room     ├──────────────►│ reader (any thread)      │
+//!   │ meta (vote)  poison    │     View      │ live ─ map, pread, index │
+//!   └────────────┬───────────┘               └──────────────────────┬───┘
+//!                │ create, prepare                                  │
+//!   ┌────────────▼──────────────────────────────────────────────────▼───┐
+//!   │ segment/  header │ slot A │ slot B │ footer │ records … │ zeros   │ ◄── open: survey, tail, restart
+//!   └───────────────────────────────────────────────────────────────────┘         (table in recovery)
+//! ```
+//! Invariants:
+//! - A record is readable once published; published bytes never change and are verified whenever they are read.
+//! - `first position + bytes of the records` is the position of the next record, the same on every replica.
+//! - What a progress slot calls durable was synced before the slot was written.
+//! - The first failed write or sync is the last: see [`LogFault`].
+//!
+//! `docs/format.md` is the only text of the byte layout. Deliberately absent: threads, timers, networks, and any idea
+//! of what a payload means.
+
+mod create;
+mod failure;
+mod fields;
+pub mod format;
+pub mod identity;
+mod index;
+pub mod inspect;
+pub mod layout;
+mod live;
+mod meta;
+mod open;
+mod poison;
+mod prepare;
+mod reader;
+pub mod recovery;
+mod restart;
+mod roll;
+mod room;
+mod scan;
+mod segment;
+mod space;
+mod survey;
+mod tail;
+mod writer;
+
+pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
+pub use identity::{DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, store_identity};
+pub use open::{LogOptions, LogState, Opened, open};
+pub use poison::LogFault;
+pub use prepare::{PrepareDone, PrepareJob};
+pub use reader::LogReader;
+pub use recovery::{Cut, RecoveryReport, Rule};
+pub use space::Space;
+pub use writer::{LogWriter, WriteBatch};

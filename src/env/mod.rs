@@ -6,7 +6,15 @@
 //!   node            ──► Clock, Entropy ──► os.rs
 //! ```
 //! Everything above reaches the machine through these traits only, so that one process can hold a cluster whose
-//! disks, clocks and luck are all chosen by a test.
+//! disks, clocks and luck are all chosen by a test. [`memory::MemoryDisk`] is public for that: services that embed
+//! this crate can cut the power under their own tests.
+
+pub mod memory;
+mod mmap;
+pub mod os;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -30,7 +38,8 @@ pub enum OpenMode {
 /// A file system. Every method blocks. A created, renamed or removed name survives a power loss only once its
 /// directory was synced with [`Disk::sync_dir`].
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a directory and its missing parents, mode 0700. No error when it exists.
+    /// Creates a directory and its missing parents, mode 0700. No error when it exists. Each new name is durable once
+    /// the directory that holds it was synced.
     ///
     /// # Errors
     /// Those of the operating system.

@@ -1,1 +1,86 @@
-//! See below.
+//! A node: one replica of one group, with the threads and sockets that carry its effects.
+//!
+//! ```text
+//!   replica.rs   raft + log + machine, pure          ┐
+//!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
+//!   forwards.rs, reads.rs, apply.rs, tail.rs         ┘  and by a simulator
+//!   formation.rs how empty directories become a cluster, pure
+//!   data_dir.rs  lock, identity, opening the log
+//!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs   the machine around it
+//!   handle.rs    what callers hold
+//! ```
+//! A node runs any state machine and knows nothing of keys and values.
+
+mod apply;
+mod data_dir;
+mod disk_thread;
+mod effects;
+mod event_loop;
+mod formation;
+mod forwards;
+mod handle;
+mod incoming;
+mod log_clock;
+mod pending;
+mod perform;
+mod reads;
+mod replica;
+mod runtime;
+mod tail;
+mod threads;
+mod writes;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::env::os::{OsClock, OsDisk, OsEntropy};
+use crate::env::{Clock, Disk, Entropy};
+use crate::raft::RaftConfig;
+use crate::types::GroupId;
+
+pub use effects::Proposal;
+pub use handle::{NodeHandle, NodeStatus};
+pub use pending::Proposed;
+pub use runtime::Hooks;
+
+use replica::ReplicaOptions;
+
+/// Record bytes on their way to one follower. Covers a round trip at disk speed; bounds memory and recovery.
+pub(crate) const MAX_INFLIGHT_BYTES: u64 = 4 << 20;
+/// Appends on their way to one follower.
+const MAX_INFLIGHT_MESSAGES: usize = 256;
+
+/// The machine a node runs on: its disk, clocks and luck.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where the log is kept.
+    pub disk: Arc<dyn Disk>,
+    /// Timers and stamps.
+    pub clock: Arc<dyn Clock>,
+    /// Timeouts and identities.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Environment {
+    /// The operating system's own.
+    #[must_use]
+    pub fn real() -> Self {
+        Self { disk: Arc::new(OsDisk::new()), clock: Arc::new(OsClock::new()), entropy: Arc::new(OsEntropy::new()) }
+    }
+}
+
+/// A replica's options by its configuration.
+fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
+    ReplicaOptions {
+        raft: RaftConfig {
+            id: config.id,
+            heartbeat: config.heartbeat,
+            election_timeout: config.election_timeout,
+            seed,
+            max_inflight_bytes: MAX_INFLIGHT_BYTES,
+            max_inflight_messages: MAX_INFLIGHT_MESSAGES,
+        },
+        group: GroupId::FIRST,
+        max_record_bytes: config.max_record_bytes,
+    }
+}

@@ -1,0 +1,31 @@
+//! Why a remote operation has no answer.
+
+use thiserror::Error;
+
+/// Why a remote operation has no answer. *Unavailable* and *refused* mean that it certainly did not happen;
+/// *unknown* means that nobody can say.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// It certainly did not happen: no node that could do it was found in time.
+    #[error("unavailable: {0}; try again later")]
+    Unavailable(String),
+    /// It may have happened or may yet happen.
+    #[error("outcome unknown: {0}; read the key before you write it again")]
+    Unknown(String),
+    /// It certainly did not happen: a limit forbids it, or too much was under way for all of the timeout.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It certainly did not happen: the leader's disk is full.
+    #[error("refused: {0}; free some space, service resumes by itself")]
+    DiskFull(String),
+    /// The endpoints belong to another cluster than the one asked for.
+    #[error("wrong cluster: {0}; check the endpoints")]
+    WrongCluster(String),
+    /// Client and node do not understand each other.
+    #[error("protocol: {0}; use the same release on both sides")]
+    Protocol(String),
+    /// The client was asked for something that cannot work.
+    #[error("{0}")]
+    Usage(String),
+}

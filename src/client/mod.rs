@@ -1,0 +1,302 @@
+//! A client of a cluster over the network: finds the leader, pipelines, retries only what is safe.
+//!
+//! ```text
+//!   Client (clones) ─► call ─► routes ─► who leads? ─► link ─► one connection, many requests
+//!                        ▲                               │
+//!                        └── certainly not taken: again ─┘── anything else: said to the caller
+//! ```
+//!
+//! # When a request is sent again
+//! There are no sessions yet, so a request is repeated only where that cannot do it twice:
+//!
+//! | what happened to a write | then |
+//! |---|---|
+//! | no connection could be made, or it was not written, or the node said that it did not take it | again, until the timeout |
+//! | answer "unavailable": no leader, certainly not proposed | again, until the timeout |
+//! | answer "overloaded": certainly not proposed | again after a pause, until the timeout; then *refused* |
+//! | answer "too large", "disk full", "malformed", "unsupported" | *refused* at once |
+//! | it was written, and then the connection broke, the node stopped, or the time passed | *unknown* at once |
+//! | answer "unknown" | *unknown* at once |
+//!
+//! A read changes nothing: it is repeated until the timeout, whatever happened to it, and a node that lets it wait for
+//! a good part of the timeout is given up. While there is no leader, requests wait until the timeout.
+//!
+//! # Which node is asked
+//! Writes and linearizable reads go to the leader where it can be reached; any other node would serve them too, by
+//! asking the leader itself. Stale reads go to the first endpoint, in the order given, that can be reached.
+//!
+//! Deliberately absent: exactly-once (it needs sessions), watches, caches.
+
+mod error;
+mod import;
+mod link;
+mod routes;
+mod status;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use crate::server::kinds::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+use crate::server::protocol::{Answer, Failure, RequestBody, Response};
+use crate::types::{ClusterId, Index};
+
+pub use error::ClientError;
+pub use import::{ImportError, ImportOptions, Importer};
+pub use status::ClusterStatus;
+
+use link::{LinkError, describe};
+use routes::{Dialer, Routes};
+
+/// Pause before a request is sent again that a node refused for now.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many nodes may be asked for one read within its timeout, if each of them hangs.
+const READ_ATTEMPTS: u32 = 4;
+
+/// Whom a client talks to, and how long it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// `HOST:PORT` of some members. The others are learned from them.
+    pub endpoints: Vec<String>,
+    /// The time one operation may take, the search for the leader included.
+    pub timeout: Duration,
+    /// The cluster that the endpoints must belong to. Without it, the first one met.
+    pub cluster: Option<ClusterId>,
+}
+
+/// A client of a cluster. Cheap to clone; clones share connections, and their requests travel together.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    routes: Routes,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("timeout", &self.shared.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that connects when it is first used, in the tokio runtime of the caller.
+    ///
+    /// # Errors
+    /// `Usage` when there is no endpoint, an endpoint is not `HOST:PORT`, or the timeout is zero.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        Self::with_dialer(options, Box::new(tcp::TcpDialer))
+    }
+
+    fn with_dialer(options: ClientOptions, dialer: Box<dyn Dialer>) -> Result<Self, ClientError> {
+        if options.endpoints.is_empty() {
+            return Err(ClientError::Usage("no endpoint is given".to_owned()));
+        }
+        for endpoint in &options.endpoints {
+            let port = endpoint.rsplit_once(':').filter(|(host, _port)| !host.is_empty());
+            if port.is_none_or(|(_host, port)| port.parse::<u16>().is_err()) {
+                return Err(ClientError::Usage(format!("`{endpoint}` is not an endpoint; write HOST:PORT")));
+            }
+        }
+        if options.timeout.is_zero() {
+            return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
+        }
+        let routes = Routes::new(options.endpoints, options.cluster, dialer);
+        Ok(Self { shared: Arc::new(Shared { routes, timeout: options.timeout }) })
+    }
+
+    /// Sets a key. Answers its new revision, once a quorum has it durable.
+    ///
+    /// # Errors
+    /// By the table above. Dropping the future leaves the outcome unknown.
+    pub async fn put(&self, key: Bytes, value: Bytes) -> Result<Index, ClientError> {
+        match self.call(RequestBody::Put { key, value }).await? {
+            Answer::Written(revision) => Ok(revision),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Sets several keys, in this order, one behind the other in the log. Answers the revision of the last.
+    ///
+    /// # Errors
+    /// As for [`Client::put`]; when the outcome is unknown, none, some or all may have happened.
+    pub async fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, ClientError> {
+        match self.call(RequestBody::PutBatch { term: None, pairs }).await? {
+            Answer::Written(revision) => Ok(revision),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Deletes a key. Answers how many keys were deleted (0 or 1) and the revision of it.
+    ///
+    /// # Errors
+    /// As for [`Client::put`].
+    pub async fn delete(&self, key: Bytes) -> Result<Deleted, ClientError> {
+        match self.call(RequestBody::Delete { key }).await? {
+            Answer::Deleted(deleted) => Ok(deleted),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Deletes all keys that start with `prefix`.
+    ///
+    /// # Errors
+    /// As for [`Client::put`].
+    pub async fn delete_prefix(&self, prefix: Bytes) -> Result<Deleted, ClientError> {
+        match self.call(RequestBody::DeletePrefix { prefix }).await? {
+            Answer::Deleted(deleted) => Ok(deleted),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Reads a key; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` when no node answered in time; reads are never `Unknown`.
+    pub async fn get(&self, key: Bytes, consistency: Consistency) -> Result<Option<KeyValue>, ClientError> {
+        match self.call(RequestBody::Get { consistency, key }).await? {
+            Answer::Value(item) => Ok(item),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Reads one page of a range: as much as `max_bytes` and the node's own bound allow. A page whose `next` is some
+    /// key goes on there; each page is a consistent view, at its own revision.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ClientError> {
+        match self.call(RequestBody::Scan { consistency, scan }).await? {
+            Answer::Page(page) => Ok(page),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// Asks every known member how it is, all at once, each within a short bound; one that does not answer is listed
+    /// with the reason.
+    ///
+    /// # Errors
+    /// `Unavailable` when none answered, `WrongCluster` and `Protocol` when none ever could.
+    pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
+        status::ask(&self.shared.routes, Instant::now() + self.shared.timeout).await
+    }
+
+    /// Starts an import: puts in order, many under way, with `progress` told the number of acknowledged lines.
+    #[must_use]
+    pub fn import(&self, options: ImportOptions, progress: impl FnMut(u64) + Send + 'static) -> Importer {
+        Importer::new(self.clone(), options, Box::new(progress))
+    }
+
+    async fn call(&self, body: RequestBody) -> Result<Answer, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let reads = body.is_read();
+        let mut last: Option<ClientError> = None;
+        loop {
+            let step = match self.attempt(&body, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(step) => step,
+            };
+            match step {
+                Step::Stop(ClientError::Unavailable(reason)) => {
+                    return Err(last.unwrap_or(ClientError::Unavailable(reason)));
+                }
+                Step::Stop(error) => return Err(error),
+                Step::Lost(reason) if !reads => return Err(ClientError::Unknown(reason)),
+                Step::Lost(reason) => last = Some(ClientError::Unavailable(reason)),
+                Step::Again(error) => last = Some(error),
+            }
+            let next = Instant::now() + RETRY_PAUSE;
+            if next >= deadline {
+                let late = || ClientError::Unavailable("the time is up".to_owned());
+                return Err(last.unwrap_or_else(late));
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    /// Asks once.
+    async fn attempt(&self, body: &RequestBody, deadline: Instant) -> Result<Answer, Step> {
+        let routes = &self.shared.routes;
+        // A node may hang with its connections open. A write must wait for it, a read need not.
+        let patience = |started: Instant| match body.is_read() {
+            true => deadline.min(started + self.shared.timeout / READ_ATTEMPTS),
+            false => deadline,
+        };
+        if body.needs_no_leader() {
+            let link = routes.nearest(deadline).await.map_err(|error| match error {
+                ClientError::Unavailable(_) => Step::Again(error),
+                other => Step::Stop(other),
+            })?;
+            let verdict = judge(link.call(body.clone(), patience(Instant::now())).await);
+            if matches!(verdict, Err(Step::Lost(_))) {
+                routes.forget_nearest(&link);
+            }
+            return verdict;
+        }
+        let route = routes.leader(deadline).await.map_err(Step::Stop)?;
+        let outcome = route.link.call(body.clone(), patience(Instant::now())).await;
+        if let Ok(Response { leader: Some(leader), .. }) = &outcome {
+            routes.hear(&route, leader.id, &leader.address);
+        }
+        let verdict = judge(outcome);
+        if matches!(verdict, Err(Step::Again(ClientError::Unavailable(_)) | Step::Lost(_))) {
+            routes.forget(&route);
+        }
+        verdict
+    }
+}
+
+/// What to do about a request that has no answer.
+enum Step {
+    /// Certainly not done: again, and this error when time is up.
+    Again(ClientError),
+    /// Done or not, nobody knows.
+    Lost(String),
+    /// Again would not help.
+    Stop(ClientError),
+}
+
+/// Applies the table of the module's head.
+fn judge(outcome: Result<Response, LinkError>) -> Result<Answer, Step> {
+    let failure = match outcome {
+        Ok(Response { answer: Answer::Failed(failure), .. }) | Err(LinkError::Rejected(failure)) => failure,
+        Ok(response) => return Ok(response.answer),
+        Err(LinkError::NotSent(reason)) => return Err(Step::Again(ClientError::Unavailable(reason))),
+        Err(LinkError::Broken(reason)) => {
+            return Err(Step::Lost(format!("the connection was lost before an answer came ({reason})")));
+        }
+        Err(LinkError::TimedOut) => return Err(Step::Lost("no answer came in time".to_owned())),
+    };
+    let text = describe(&failure);
+    Err(match failure {
+        Failure::Unknown(_) => Step::Lost(text),
+        Failure::Stopped(_) => Step::Lost(format!("the node has stopped: {text}")),
+        Failure::Unavailable(_) => Step::Again(ClientError::Unavailable(text)),
+        Failure::Overloaded(_) => Step::Again(ClientError::Refused(text)),
+        Failure::TooLarge(_) => Step::Stop(ClientError::Refused(text)),
+        Failure::DiskFull(_) => Step::Stop(ClientError::DiskFull(text)),
+        Failure::Malformed(_) | Failure::Unsupported(_) => Step::Stop(ClientError::Protocol(text)),
+    })
+}
+
+impl Answer {
+    fn out_of_place(&self) -> ClientError {
+        let kind = match self {
+            Self::Written(_) => "written",
+            Self::Deleted(_) => "deleted",
+            Self::Value(_) => "a value",
+            Self::Page(_) => "a page",
+            Self::Status(_) => "a status",
+            Self::Failed(_) => "a failure",
+        };
+        ClientError::Protocol(format!("the node answered \"{kind}\" to another kind of request"))
+    }
+}

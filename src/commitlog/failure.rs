@@ -1,0 +1,65 @@
+//! From an operating system's error to an error that names the file, and the few steps on directories whose errors
+//! need thought.
+
+use std::io;
+use std::path::Path;
+
+use crate::env::Disk;
+use crate::error::OpenError;
+
+/// Names the file that an operation failed on.
+pub(super) trait Blame<T> {
+    /// Any error is one of the operating system's.
+    fn blame(self, path: &Path) -> Result<T, OpenError>;
+
+    /// As [`Blame::blame`], where a full disk is told apart: `needed` bytes were to be written.
+    fn blame_room(self, path: &Path, needed: u64) -> Result<T, OpenError>;
+}
+
+impl<T> Blame<T> for io::Result<T> {
+    fn blame(self, path: &Path) -> Result<T, OpenError> {
+        self.map_err(|source| OpenError::Io { path: path.to_owned(), source })
+    }
+
+    fn blame_room(self, path: &Path, needed: u64) -> Result<T, OpenError> {
+        self.map_err(|source| {
+            if is_full(&source) {
+                OpenError::DiskFull { path: path.to_owned(), needed }
+            } else {
+                OpenError::Io { path: path.to_owned(), source }
+            }
+        })
+    }
+}
+
+/// True when the disk, or this user's share of it, has no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).blame(path),
+        _ => Ok(()),
+    }
+}
+
+/// How many parents of a log directory are synced although they exist: group, groups, data directory and the one
+/// that names it. A crash may have come between their making and their sync.
+const OWN_LEVELS: usize = 4;
+
+/// Creates a directory and its missing parents so that their names are durable.
+pub(super) fn create_dir_durably(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    let parents = || path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+    let missing = parents().take_while(|parent| disk.list(parent).is_err()).count();
+    disk.create_dir_all(path).blame_room(path, 0)?;
+    for (level, parent) in parents().enumerate().take(OWN_LEVELS.max(missing + 1)) {
+        match disk.sync_dir(parent) {
+            // A directory that was there before us and that we may not read, such as a home of homes.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && level >= missing => {}
+            synced => synced.blame(parent)?,
+        }
+    }
+    Ok(())
+}

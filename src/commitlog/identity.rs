@@ -1,0 +1,160 @@
+//! Who owns a data directory: the lock file and the identity file.
+//!
+//! The identity is written once when the directory is made and once more at formation; from then on the directory
+//! wins over the configuration (the caller compares). Each write makes a new file, syncs it, renames it and syncs
+//! the directory: there is always one whole identity. Deliberately absent: drawing incarnations and cluster ids.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use super::failure::{self, Blame};
+use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
+use super::layout::{GROUPS_DIR, IDENTITY_FILE, LOCK_FILE, NEW_IDENTITY_FILE};
+use crate::config::Members;
+use crate::env::{Disk, OpenMode};
+use crate::error::OpenError;
+use crate::types::{ClusterId, Incarnation, Index, NodeId};
+
+const MAGIC: &[u8; 8] = b"DLEDG-ID";
+/// The format version of the data directory that this release writes and the newest it reads.
+pub const DATA_VERSION: u32 = 1;
+/// Where the fixed fields end and the members' text starts.
+const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 8 + 1 + 16 + 4;
+/// Bounds what is read before a checksum is known to hold.
+const MAX_MEMBERS_BYTES: usize = 1 << 20;
+/// Not ours, but every file system's own.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// This life of the directory: drawn at random when it was made.
+    pub incarnation: Incarnation,
+    /// The cluster; `None` before formation.
+    pub cluster: Option<ClusterId>,
+    /// The members as configured when the directory was made.
+    pub members: Members,
+}
+
+/// A data directory that no other process, and nobody else in this one, can open until this is dropped.
+pub struct DirLock {
+    _held: Box<dyn Send + Sync>,
+    path: PathBuf,
+}
+
+impl DirLock {
+    /// The data directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Takes a data directory for this process, making it when it is absent. Blocks on the disk, never on another
+/// holder. A directory that holds other things and no identity is refused before anything is written to it.
+///
+/// # Errors
+/// `Locked` when someone has it, `Foreign` when it is not a data directory, `Identity` when it has a log but no
+/// identity, `DiskFull` and `Io`.
+pub fn lock_data_dir(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenError> {
+    failure::create_dir_durably(disk, data_dir)?;
+    refuse_foreign(disk, data_dir)?;
+    let held = match disk.lock(&data_dir.join(LOCK_FILE)) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(OpenError::Locked { path: data_dir.to_owned() });
+        }
+        Err(error) => return Err(error).blame_room(data_dir, 0),
+    };
+    // R22 for the identity: one whose rename was never synced reads well and may be gone after a power cut.
+    disk.sync_dir(data_dir).blame(data_dir)?;
+    Ok(DirLock { _held: held, path: data_dir.to_owned() })
+}
+
+fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
+    let names = disk.list(data_dir).blame(data_dir)?;
+    if names.iter().any(|name| name == IDENTITY_FILE) {
+        return Ok(());
+    }
+    let path = data_dir.to_owned();
+    let ours = [LOCK_FILE, NEW_IDENTITY_FILE, GROUPS_DIR, LOST_AND_FOUND];
+    if let Some(name) = names.iter().find(|name| !ours.contains(&name.as_str())) {
+        return Err(OpenError::Foreign { path, reason: format!("it holds `{name}` and no identity") });
+    }
+    if names.iter().any(|name| name == GROUPS_DIR) {
+        let reason = "it holds a log and no identity file; restore that file".to_owned();
+        return Err(OpenError::Identity { path, reason });
+    }
+    Ok(())
+}
+
+/// Reads the identity; `None` when the directory has none yet.
+///
+/// # Errors
+/// `Foreign`, `Unsupported`, `Corrupt` and `Io`.
+pub fn load_identity(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Identity>, OpenError> {
+    let path = data_dir.join(IDENTITY_FILE);
+    let file = match disk.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    let length = usize::try_from(file.len().blame(&path)?).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length.min(FIXED_BYTES + MAX_MEMBERS_BYTES + 4)];
+    file.read_exact_at(&mut bytes, 0).blame(&path)?;
+    match prefix(&bytes, MAGIC, DATA_VERSION) {
+        Prefix::Ours => {}
+        Prefix::Version(found) => return Err(OpenError::Unsupported { path, found, supported: DATA_VERSION }),
+        Prefix::Foreign => return Err(OpenError::Foreign { path, reason: "it is not an identity file".to_owned() }),
+        Prefix::Damaged => return Err(damaged(path)),
+    }
+    decode(&bytes).map(Some).ok_or_else(|| damaged(path))
+}
+
+fn damaged(path: PathBuf) -> OpenError {
+    OpenError::Corrupt { path, offset: 0, index: Index::ZERO, reason: "it does not match its checksum".to_owned() }
+}
+
+/// Writes the identity, durable when this returns. A crash leaves the old one or the new one.
+///
+/// # Errors
+/// `DiskFull` and `Io`.
+pub fn store_identity(disk: &dyn Disk, data_dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let unfinished = data_dir.join(NEW_IDENTITY_FILE);
+    let bytes = encode(identity);
+    let needed = bytes.len() as u64;
+    failure::remove_if_there(disk, &unfinished)?;
+    let file = disk.open(&unfinished, OpenMode::Create).blame_room(&unfinished, needed)?;
+    file.write_all_at(&[IoSlice::new(&bytes)], 0).blame_room(&unfinished, needed)?;
+    file.sync().blame_room(&unfinished, needed)?;
+    disk.rename(&unfinished, &data_dir.join(IDENTITY_FILE)).blame_room(&unfinished, needed)?;
+    disk.sync_dir(data_dir).blame(data_dir)
+}
+
+fn encode(identity: &Identity) -> Vec<u8> {
+    let members = identity.members.to_string();
+    Block::with_prefix(MAGIC, DATA_VERSION)
+        .u64(identity.node.get())
+        .u64(identity.incarnation.get())
+        .u8(u8::from(identity.cluster.is_some()))
+        .u128(identity.cluster.map_or(0, |cluster| cluster.0))
+        .u32(u32::try_from(members.len()).unwrap_or(u32::MAX))
+        .raw(members.as_bytes())
+        .sealed_from(PREFIX_BYTES)
+        .done()
+}
+
+fn decode(bytes: &[u8]) -> Option<Identity> {
+    let covered = bytes.len().checked_sub(4)?;
+    if !checksum_holds(bytes, PREFIX_BYTES, covered) {
+        return None;
+    }
+    let mut fields = Fields::at(bytes, PREFIX_BYTES)?;
+    let (node, incarnation) = (NodeId(fields.u64()?), Incarnation(fields.u64()?));
+    let (formed, cluster) = (fields.u8()? == 1, ClusterId(fields.u128()?));
+    let members_bytes = fields.u32()? as usize;
+    let members = std::str::from_utf8(fields.bytes(members_bytes)?).ok()?.parse().ok()?;
+    Some(Identity { node, incarnation, cluster: formed.then_some(cluster), members })
+}

@@ -1,0 +1,132 @@
+//! Names of files and directories.
+//!
+//! ```text
+//!   <data-dir>/  LOCK  identity
+//!                groups/<id>/  vote
+//!                              log/<first index, 20 digits>-<generation>.seg   a segment
+//!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
+//!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data
+//! ```
+//! Invariant: a file takes its final name only when it is whole and synced; what is unfinished ends in `.tmp` and
+//! may be removed at any time that no writer is open. Deliberately absent: what stands in the files.
+
+use std::path::{Path, PathBuf};
+
+use crate::types::{GroupId, Index};
+
+/// Name of the lock file of a data directory.
+pub const LOCK_FILE: &str = "LOCK";
+/// Name of the identity file of a data directory.
+pub const IDENTITY_FILE: &str = "identity";
+/// Name of the directory that holds a directory for each group.
+pub const GROUPS_DIR: &str = "groups";
+/// Name of the vote file of a group.
+pub const VOTE_FILE: &str = "vote";
+/// Name of the log directory of a group.
+pub const LOG_DIR: &str = "log";
+
+/// Blank space kept for when the disk is full.
+pub(super) const RESERVE_FILE: &str = "reserve.tmp";
+/// The next segment, made ahead.
+pub(super) const SPARE_FILE: &str = "spare.tmp";
+/// A segment that is being made now.
+pub(super) const NEW_SEGMENT_FILE: &str = "segment.tmp";
+/// A vote file that is being made now.
+pub(super) const NEW_VOTE_FILE: &str = "vote.tmp";
+/// An identity file that is being made now.
+pub(super) const NEW_IDENTITY_FILE: &str = "identity.tmp";
+
+const UNFINISHED: &str = ".tmp";
+const INDEX_DIGITS: usize = 20;
+
+/// The directory of a group.
+#[must_use]
+pub fn group_dir(data_dir: &Path, group: GroupId) -> PathBuf {
+    data_dir.join(GROUPS_DIR).join(group.to_string())
+}
+
+/// The log directory of a group.
+#[must_use]
+pub fn log_dir(group_dir: &Path) -> PathBuf {
+    group_dir.join(LOG_DIR)
+}
+
+/// What names a segment: its first index and its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SegmentName {
+    pub(super) first: Index,
+    pub(super) generation: u64,
+}
+
+impl SegmentName {
+    /// The segment's file.
+    pub(super) fn segment_file(self) -> String {
+        format!("{:020}-{}.seg", self.first.get(), self.generation)
+    }
+
+    /// The file of its index.
+    pub(super) fn index_file(self) -> String {
+        format!("{:020}-{}.idx", self.first.get(), self.generation)
+    }
+
+    fn parse(stem: &str) -> Option<Self> {
+        let (first, generation) = stem.split_once('-')?;
+        let canonical = first.len() == INDEX_DIGITS && !generation.starts_with(['0', '+']) && !first.starts_with('+');
+        let name = Self { first: Index(first.parse().ok()?), generation: generation.parse().ok()? };
+        canonical.then_some(name)
+    }
+}
+
+/// What a name in a log directory stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogFile {
+    Segment(SegmentName),
+    Index(SegmentName),
+    /// Blank or unfinished.
+    Unfinished,
+    /// Not a name that this release gives.
+    Foreign,
+}
+
+impl LogFile {
+    /// Reads a name.
+    pub(super) fn of(name: &str) -> Self {
+        if name.ends_with(UNFINISHED) {
+            return Self::Unfinished;
+        }
+        let segment = name.strip_suffix(".seg").and_then(SegmentName::parse).map(Self::Segment);
+        let index = || name.strip_suffix(".idx").and_then(SegmentName::parse).map(Self::Index);
+        segment.or_else(index).unwrap_or(Self::Foreign)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_names_read_back_as_what_they_name() {
+        let name = SegmentName { first: Index(42), generation: 7 };
+        assert_eq!(name.segment_file(), "00000000000000000042-7.seg");
+        assert_eq!(LogFile::of(&name.segment_file()), LogFile::Segment(name));
+        assert_eq!(LogFile::of(&name.index_file()), LogFile::Index(name));
+        assert_eq!(LogFile::of(RESERVE_FILE), LogFile::Unfinished);
+    }
+
+    #[test]
+    fn layout_names_of_another_shape_are_foreign() {
+        for name in [
+            "42-7.seg",
+            "00000000000000000042-07.seg",
+            "00000000000000000042.seg",
+            "notes.txt",
+            "-.seg",
+            ".seg",
+            "+0000000000000000042-7.seg",
+            "00000000000000000042-+7.seg",
+            "99999999999999999999-7.seg",
+        ] {
+            assert_eq!(LogFile::of(name), LogFile::Foreign, "{name}");
+        }
+    }
+}

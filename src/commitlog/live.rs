@@ -1,0 +1,181 @@
+//! A segment in use: its file, its map, and how far it may be read.
+//!
+//! Shared by the writer and by readers on any thread. Invariants: `published` only grows, and grows only after the
+//! record it names stands in the file and in the table of offsets; bytes below it never change. A region is read
+//! through the map only after this process has written it or has read it once by `pread`, where an unreadable
+//! sector is an error and not a signal.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::index::{self, IndexFile, Offsets};
+use super::segment::header::SegmentHeader;
+use crate::env::{Disk, File, Map};
+use crate::types::Index;
+
+/// Regions are tried by `pread` in this size.
+const PROBE_BYTES: u64 = 256 << 10;
+
+/// One segment file in use.
+pub(super) struct LiveSegment {
+    pub(super) path: PathBuf,
+    pub(super) index_path: PathBuf,
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn File>,
+    /// The last index that readers may see; the one before the segment while there is none.
+    published: AtomicU64,
+    /// Bytes the file has.
+    length: AtomicU64,
+    offsets: RwLock<Offsets>,
+    map: RwLock<Option<(u64, Arc<dyn Map>)>>,
+    /// One for each region of [`PROBE_BYTES`] that must be tried before it is mapped; none for a file that this
+    /// process has written or scanned.
+    untried: Vec<AtomicBool>,
+}
+
+/// Where a segment's files are.
+pub(super) struct Paths {
+    pub(super) segment: PathBuf,
+    pub(super) index: PathBuf,
+}
+
+impl LiveSegment {
+    /// A segment that this process has written or scanned to its end; `ends` says where its records end.
+    pub(super) fn known(paths: Paths, header: SegmentHeader, file: Arc<dyn File>, length: u64, ends: Vec<u32>) -> Self {
+        let published = header.previous.index.plus(ends.len() as u64);
+        Self::new(paths, header, file, length, (published, Offsets::Table(ends), Vec::new()))
+    }
+
+    /// A sealed segment whose records were not looked at; its footer says that `last` is the last.
+    pub(super) fn sealed(paths: Paths, header: SegmentHeader, file: Arc<dyn File>, length: u64, last: Index) -> Self {
+        let untried = (0..length.div_ceil(PROBE_BYTES)).map(|_region| AtomicBool::new(true)).collect();
+        Self::new(paths, header, file, length, (last, Offsets::Unloaded, untried))
+    }
+
+    fn new(
+        paths: Paths,
+        header: SegmentHeader,
+        file: Arc<dyn File>,
+        length: u64,
+        (published, offsets, untried): (Index, Offsets, Vec<AtomicBool>),
+    ) -> Self {
+        Self {
+            path: paths.segment,
+            index_path: paths.index,
+            header,
+            file,
+            published: AtomicU64::new(published.get()),
+            length: AtomicU64::new(length),
+            offsets: RwLock::new(offsets),
+            map: RwLock::new(None),
+            untried,
+        }
+    }
+
+    /// The last index that readers may see.
+    pub(super) fn published(&self) -> Index {
+        Index(self.published.load(Ordering::Acquire))
+    }
+
+    /// Shows records to readers: they end at `ends` and stand behind those already shown.
+    pub(super) fn publish(&self, ends: &[u32]) {
+        if let Offsets::Table(table) = &mut *self.offsets.write().unwrap_or_else(PoisonError::into_inner) {
+            table.extend_from_slice(ends);
+        }
+        self.published.fetch_add(ends.len() as u64, Ordering::Release);
+    }
+
+    /// Bytes the file has.
+    pub(super) fn length(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
+    /// The file has become longer.
+    pub(super) fn grown_to(&self, length: u64) {
+        self.length.fetch_max(length, Ordering::AcqRel);
+    }
+
+    /// Start and end offset of a record; `None` when its place cannot be found out.
+    pub(super) fn bounds(&self, disk: &dyn Disk, index: Index) -> Option<(u64, u64)> {
+        let nth = index.get().checked_sub(self.header.first().get())?;
+        let records_offset = self.header.records_offset();
+        {
+            let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
+            if !matches!(*offsets, Offsets::Unloaded) {
+                return offsets.bounds(nth, records_offset);
+            }
+        }
+        let mut offsets = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*offsets, Offsets::Unloaded) {
+            *offsets = self.load(disk);
+        }
+        offsets.bounds(nth, records_offset)
+    }
+
+    fn load(&self, disk: &dyn Disk) -> Offsets {
+        if let Some(file) = IndexFile::open(disk, &self.index_path, self.header.name()) {
+            return Offsets::File(file);
+        }
+        let ends = index::rebuild(&*self.file, &self.header, self.length());
+        let wanted = self.published().get().saturating_sub(self.header.previous.index.get());
+        if ends.len() as u64 >= wanted {
+            // The table serves as well as the file; a disk without room only costs the next opening a rebuild.
+            let _without_room = index::write(disk, &self.index_path, &self.header, &ends);
+        }
+        Offsets::Table(ends)
+    }
+
+    /// Writes the index file of a segment that takes no more records, and lets go of the table in memory.
+    pub(super) fn write_index(&self, disk: &dyn Disk) -> io::Result<()> {
+        {
+            let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
+            let Offsets::Table(ends) = &*offsets else { return Ok(()) };
+            index::write(disk, &self.index_path, &self.header, ends)?;
+        }
+        if let Some(file) = IndexFile::open(disk, &self.index_path, self.header.name()) {
+            *self.offsets.write().unwrap_or_else(PoisonError::into_inner) = Offsets::File(file);
+        }
+        Ok(())
+    }
+
+    /// The bytes of a range below the published end, as a slice of the map.
+    pub(super) fn slice(&self, start: u64, end: u64) -> io::Result<Bytes> {
+        self.probe(start, end)?;
+        let len = usize::try_from(end.saturating_sub(start)).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
+        {
+            let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((mapped, map)) = &*map
+                && *mapped >= end
+            {
+                return map.slice(start, len);
+            }
+        }
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let length = self.length();
+        let made = self.file.map(length)?;
+        let slice = made.slice(start, len);
+        *map = Some((length, made));
+        slice
+    }
+
+    fn probe(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut scratch = Vec::new();
+        for region in start / PROBE_BYTES..end.div_ceil(PROBE_BYTES) {
+            let Some(untried) = usize::try_from(region).ok().and_then(|region| self.untried.get(region)) else {
+                return Ok(());
+            };
+            if untried.load(Ordering::Acquire) {
+                let from = region * PROBE_BYTES;
+                let bytes = self.length().saturating_sub(from).min(PROBE_BYTES);
+                scratch.resize(usize::try_from(bytes).unwrap_or(0), 0);
+                self.file.read_exact_at(&mut scratch, from)?;
+                untried.store(false, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}

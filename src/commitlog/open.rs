@@ -1,0 +1,286 @@
+//! Opening a log: find out (survey, tail), decide (the table in `recovery`), then change the directory.
+//!
+//! Nothing is written before everything that can be refused was refused, except that a lost power supply may stop
+//! the changes anywhere: each leaves a directory that opens again to the same log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::create;
+use super::failure::{self, Blame, is_full};
+use super::layout::{self, NEW_SEGMENT_FILE, RESERVE_FILE};
+use super::live::LiveSegment;
+use super::meta::{Owner, VoteFile};
+use super::poison::Poison;
+use super::prepare::{self, FIRST_CHUNK_BYTES};
+use super::reader::{LogReader, Part, Shared, View};
+use super::recovery::{RecoveryReport, Rule};
+use super::restart::{self, Restarted};
+use super::roll::{MAX_SEGMENT_BYTES, fresh};
+use super::room;
+use super::segment::header::SegmentHeader;
+use super::segment::slots::Slot;
+use super::space::{Space, SpaceCell};
+use super::survey::{self, Closed, Segment, Survey};
+use super::tail::{self, Behind};
+use super::writer::{Active, LogWriter};
+use crate::config::Durability;
+use crate::env::Disk;
+use crate::error::OpenError;
+use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
+
+/// How a log is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The cluster: a log of another one is refused.
+    pub cluster: ClusterId,
+    /// The group: a log of another one is refused.
+    pub group: GroupId,
+    /// Largest size of a segment file in bytes, unless one batch needs more.
+    pub segment_bytes: u64,
+    /// Largest record in bytes. What is in the log already is read whatever its size.
+    pub max_record_bytes: u32,
+    /// Whether a write is synced before it returns.
+    pub durability: Durability,
+    /// The machine's clock, for segment headers.
+    pub wall_ms: u64,
+}
+
+/// What the log holds: all of it is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// Term and vote.
+    pub vote: Vote,
+    /// The entry before the first record.
+    pub base: EntryId,
+    /// Where the first record starts.
+    pub base_position: Position,
+    /// The terms of the records, from `base.index + 1` on.
+    pub runs: Vec<TermRun>,
+    /// The last entry; `base` when the log is empty.
+    pub last: EntryId,
+    /// Where the next record will start.
+    pub end: Position,
+    /// The payloads of the membership records, and before them the one in force at the base, if any.
+    pub memberships: Vec<(Index, Bytes)>,
+    /// Log time of the last entry.
+    pub last_time: LogTime,
+    /// An index known to have been committed; the truth may be further.
+    pub committed_hint: Index,
+}
+
+/// An open log.
+pub struct Opened {
+    /// The one writer.
+    pub writer: LogWriter,
+    /// A reader; clone it at will.
+    pub reader: LogReader,
+    /// What the log holds.
+    pub state: LogState,
+    /// What opening found and did.
+    pub report: RecoveryReport,
+}
+
+/// Opens the log in a group's directory, or makes an empty one when there is no directory. Blocks. The caller holds
+/// the lock of the data directory.
+///
+/// # Errors
+/// As the table in [`super::recovery`] says; `DiskFull` and `Io`.
+pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
+    let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
+    let owner = Owner { cluster: options.cluster, group: options.group };
+    let log_dir = layout::log_dir(dir);
+    let mut report = RecoveryReport::default();
+    let survey = match disk.list(&log_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Survey::default(),
+        Err(source) => return Err(OpenError::Io { path: log_dir, source }),
+        Ok(_) => survey::survey(&*disk, &log_dir)?,
+    };
+    for segment in survey.segments.iter().chain(&survey.superseded) {
+        survey::check_owner(dir, &segment.header, owner)?;
+    }
+    let vote = super::meta::read_vote(&*disk, dir)?;
+    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner };
+    if survey.segments.is_empty() {
+        if vote.is_some() {
+            // R20
+            return Err(OpenError::LostSegment { path: opening.log_dir, index: Index(1) });
+        }
+        return opening.make_new(&survey, report);
+    }
+    let Survey { segments, superseded, unfinished, indexes } = survey;
+    let (closed, last) = survey::chain(&opening.log_dir, segments, &mut report)?;
+    let tail = tail::read(&last)?;
+    let made_just_now = last.header.generation == 1 && tail.summary.count == 0 && matches!(tail.behind, Behind::Blank);
+    if vote.is_none() && !made_just_now {
+        // R19
+        return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
+    }
+    // R22
+    failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
+    opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
+    let kept: Vec<_> = closed.iter().map(|part| &part.segment).chain([&last]).map(|part| part.header.name()).collect();
+    let orphans = indexes.into_iter().filter(|name| !kept.contains(name)).map(|name| name.index_file());
+    opening.remove(unfinished.into_iter().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
+    let beaten = superseded.iter().map(|segment| segment.header.name().segment_file()).collect();
+    opening.remove(beaten, Rule::Superseded, &mut report)?;
+    let vote = opening.renew_vote()?;
+    let restarted = restart::restart(&opening.disk, &opening.log_dir, &opening.options, last, tail, &mut report)?;
+    opening.finish(closed, restarted, vote, report)
+}
+
+/// What all steps of opening need.
+struct Opening {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    log_dir: PathBuf,
+    options: LogOptions,
+    owner: Owner,
+}
+
+impl Opening {
+    /// R1: the first segment, then the vote file: a vote without a segment means a lost file.
+    fn make_new(self, survey: &Survey, mut report: RecoveryReport) -> Result<Opened, OpenError> {
+        report.note(Rule::NewLog);
+        failure::create_dir_durably(&*self.disk, &self.log_dir)?;
+        self.remove(survey.unfinished.clone(), Rule::Leftovers, &mut report)?;
+        let header = SegmentHeader {
+            cluster: self.options.cluster,
+            group: self.options.group,
+            generation: 1,
+            first_position: Position::ZERO,
+            previous: EntryId::ZERO,
+            previous_time: LogTime::ZERO,
+            wall_ms: self.options.wall_ms,
+            membership: (Index::ZERO, Bytes::new()),
+        };
+        let unfinished = self.log_dir.join(NEW_SEGMENT_FILE);
+        let length =
+            FIRST_CHUNK_BYTES.min(self.options.segment_bytes).max(create::bytes_needed(header.records_offset(), 0));
+        let file = prepare::make_blank(&*self.disk, &unfinished, length).blame_room(&unfinished, length)?;
+        let slot = Slot::empty(&header, 0, Index::ZERO);
+        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, slot)
+            .blame_room(&unfinished, length)?;
+        let vote = VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default())?;
+        let paths = create::paths(&self.log_dir, header.name());
+        let segment = Arc::new(LiveSegment::known(paths, header, file, length, Vec::new()));
+        let active = fresh(segment, (EntryId::ZERO, LogTime::ZERO, Position::ZERO), slot, length);
+        self.finish(Vec::new(), Restarted { sealed: None, active }, vote, report)
+    }
+
+    fn remove(&self, names: Vec<String>, rule: Rule, report: &mut RecoveryReport) -> Result<(), OpenError> {
+        for name in names {
+            failure::remove_if_there(&*self.disk, &self.log_dir.join(&name))?;
+            report.removed.push(name);
+            report.note(rule);
+        }
+        Ok(())
+    }
+
+    /// R21; or the last step of R1, when a crash left it out.
+    fn renew_vote(&self) -> Result<VoteFile, OpenError> {
+        match VoteFile::open(&*self.disk, &self.dir, self.owner)? {
+            Some(vote) => Ok(vote),
+            None => VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default()),
+        }
+    }
+
+    /// Joins everything to an open log.
+    fn finish(
+        self,
+        closed: Vec<Closed>,
+        restarted: Restarted,
+        vote: VoteFile,
+        report: RecoveryReport,
+    ) -> Result<Opened, OpenError> {
+        let Restarted { sealed, active } = restarted;
+        let reserve = self.make_reserve()?;
+        let state = state_of(&closed, sealed.as_ref(), &active, vote.vote());
+        let mut parts: Vec<Part> = closed.into_iter().map(closed_part).collect();
+        let sealed: Option<Part> = sealed.map(|(part, _summary)| part);
+        let unindexed = sealed.iter().map(|part| part.segment.clone()).collect();
+        parts.extend(sealed);
+        parts.push(Part::whole(active.segment.clone()));
+        let shared = Arc::new(Shared {
+            disk: self.disk.clone(),
+            view: ArcSwap::from_pointee(View { base: state.base, base_position: state.base_position, parts }),
+            space: SpaceCell::new(if reserve > 0 { Space::Open } else { Space::Reserve }),
+            disk_bytes: AtomicU64::new(0),
+        });
+        let generation = active.segment.header.generation;
+        let writer = LogWriter {
+            disk: self.disk,
+            log_dir: self.log_dir,
+            options: self.options,
+            shared: shared.clone(),
+            vote,
+            active,
+            memberships: state.memberships.clone(),
+            generation,
+            committed: state.committed_hint,
+            poison: Poison::default(),
+            reserve_bytes: reserve,
+            spare_bytes: 0,
+            unindexed,
+            job: None,
+            dirty: false,
+        };
+        writer.count_bytes();
+        Ok(Opened { writer, reader: LogReader { shared }, state, report })
+    }
+
+    /// A log opens without a reserve too: it only has less to live on when the disk is full.
+    fn make_reserve(&self) -> Result<u64, OpenError> {
+        let (path, bytes) = (self.log_dir.join(RESERVE_FILE), room::reserve_bytes(self.options.segment_bytes));
+        match prepare::make_blank(&*self.disk, &path, bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) if is_full(&error) => Ok(0),
+            Err(source) => Err(OpenError::Io { path, source }),
+        }
+    }
+}
+
+fn closed_part(closed: Closed) -> Part {
+    let Closed { segment: Segment { paths, header, file, length, .. }, summary, limit } = closed;
+    let live = LiveSegment::sealed(paths, header, file, length, summary.last.index);
+    Part { segment: Arc::new(live), limit: limit.index }
+}
+
+/// What the segments together hold.
+fn state_of(
+    closed: &[Closed],
+    sealed: Option<&(Part, super::segment::footer::Summary)>,
+    active: &Active,
+    vote: Vote,
+) -> LogState {
+    let headers = closed.iter().map(|part| &part.segment.header);
+    let headers = headers.chain(sealed.map(|(part, _)| &part.segment.header)).chain([&active.segment.header]);
+    let first = headers.clone().next().unwrap_or(&active.segment.header);
+    let in_force = Some(first.membership.clone()).filter(|(index, _)| !index.is_zero());
+    let mut state = LogState {
+        vote,
+        base: first.previous,
+        base_position: first.first_position,
+        runs: Vec::new(),
+        last: active.summary.last,
+        end: active.summary.end,
+        memberships: in_force.into_iter().collect(),
+        last_time: active.summary.last_time,
+        committed_hint: active.slot.committed.min(active.summary.last.index),
+    };
+    let closed = closed.iter().map(|part| (&part.summary, part.limit.index));
+    let sealed = sealed.map(|(_, summary)| (summary, summary.last.index));
+    for (summary, limit) in closed.chain(sealed).chain([(&active.summary, active.summary.last.index)]) {
+        for run in summary.runs.iter().filter(|run| run.first <= limit) {
+            if state.runs.last().is_none_or(|last| last.term != run.term) {
+                state.runs.push(*run);
+            }
+        }
+        state.memberships.extend(summary.memberships.iter().filter(|(index, _)| *index <= limit).cloned());
+    }
+    state
+}

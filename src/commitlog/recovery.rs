@@ -1,0 +1,118 @@
+//! What opening makes of the files it finds: a decision table.
+//!
+//! | rule | found | done |
+//! |---|---|---|
+//! | R1 | no directory, or one whose making was interrupted | an empty log |
+//! | R2 | blank or unfinished files, an index without its segment | removed |
+//! | R3 | a file of another name or kind | refused: foreign |
+//! | R4 | a segment of a later version | refused: unsupported |
+//! | R5 | a segment whose header is damaged | refused: corrupt |
+//! | R6 | a segment of another cluster or group | refused: identity |
+//! | R7 | a segment that a higher generation wins over | removed |
+//! | R8 | a gap before, between or (the last one is sealed) behind segments | refused: lost segment |
+//! | R9 | a sealed segment, not the last | taken as its footer describes it |
+//! | R10 | a segment, not the last, without a readable footer | scanned up to its successor; a bad record: corrupt |
+//! | R11 | neighbours that do not fit together | refused: corrupt |
+//! | R12 | the last segment has no readable slot | refused: corrupt |
+//! | R13 | a bad record, or an end, below the newest slot's durable end | refused: corrupt |
+//! | R14 | the records end where the slot says, zeros behind | goes on in place; the zeros are written again |
+//! | R15 | good records above the durable end | copied to a new segment, synced |
+//! | R16 | a bad record at or above the durable end | cut there, whatever follows; a new segment |
+//! | R17 | a sector that cannot be read | refused: I/O |
+//! | R18 | an intact record of a later release | refused: unsupported |
+//! | R19 | records or segments without a vote file, or no readable copy in it | refused: lost vote |
+//! | R20 | a vote file without segments | refused: lost segment |
+//! | R21 | a vote file with a readable copy | the newest copy, made anew |
+//! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
+//!
+//! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
+//! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could
+//! spoil what was acknowledged. Why R16 never goes on in place: sectors of one batch reach the disk in any order, so
+//! a whole record of the cut batch may stand behind the cut and would follow the next one that is written there.
+//! Why R22: a process killed between a rename and its directory sync leaves a name that reads well and that a power
+//! cut takes away, with everything the next process has acknowledged in that file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::types::Index;
+
+/// A row of the table above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Rule {
+    /// R1: an empty log was made.
+    NewLog,
+    /// R2: leftovers were removed.
+    Leftovers,
+    /// R7: a segment was removed that a higher generation wins over.
+    Superseded,
+    /// R9: a segment was taken as its footer describes it.
+    Sealed,
+    /// R10: a segment without a readable footer was scanned.
+    Unsealed,
+    /// R14: the log goes on in place.
+    CleanEnd,
+    /// R15: good records above the durable end were copied.
+    Copied,
+    /// R16: a torn write was cut.
+    TornTail,
+}
+
+impl Rule {
+    /// The row's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NewLog => "R1",
+            Self::Leftovers => "R2",
+            Self::Superseded => "R7",
+            Self::Sealed => "R9",
+            Self::Unsealed => "R10",
+            Self::CleanEnd => "R14",
+            Self::Copied => "R15",
+            Self::TornTail => "R16",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Where a torn write was cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment.
+    pub path: PathBuf,
+    /// Byte offset of the first bad record in it.
+    pub offset: u64,
+    /// The index that record would have had.
+    pub index: Index,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The rows of the table that applied, each once, in their order.
+    pub rules: Vec<Rule>,
+    /// The torn write that was cut, if there was one.
+    pub cut: Option<Cut>,
+    /// Bytes of records that were copied to a new segment.
+    pub copied_bytes: u64,
+    /// Names of the files that were removed.
+    pub removed: Vec<String>,
+}
+
+impl RecoveryReport {
+    /// Notes that a row applied.
+    pub(super) fn note(&mut self, rule: Rule) {
+        if let Err(place) = self.rules.binary_search(&rule) {
+            self.rules.insert(place, rule);
+        }
+    }
+}

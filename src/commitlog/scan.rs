@@ -1,0 +1,140 @@
+//! Reading a segment's records in order, by `pread`, verifying everything.
+//!
+//! Used where bytes may be bad: opening, rebuilding an index, offline inspection. Reads go through `pread` because
+//! an unreadable sector is an error there and a signal through a map. Deliberately absent: deciding what a bad
+//! record means; that is `recovery`.
+
+use std::io;
+
+use super::format::{HEADER_BYTES, RecordError, RecordHeader};
+use super::segment::header::SegmentHeader;
+use crate::config::MAX_RECORD_BYTES_LIMIT;
+use crate::env::File;
+use crate::types::{EntryId, Position};
+
+/// How much is read at once, unless one record is larger.
+const READ_BYTES: u64 = 256 << 10;
+
+/// Why a scan cannot go on.
+#[derive(Debug)]
+pub(super) enum ScanError {
+    /// The bytes are not the next record.
+    Record(RecordError),
+    /// The operating system cannot read them.
+    Io(io::Error),
+}
+
+impl std::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Record(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A record that was found.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) header: RecordHeader,
+    /// Where it stands in the file.
+    pub(super) offset: u64,
+    /// The whole record.
+    pub(super) bytes: &'a [u8],
+}
+
+/// Walks the records of one segment.
+pub(super) struct Scanner<'a> {
+    file: &'a dyn File,
+    /// Offset of the next record.
+    offset: u64,
+    /// Nothing is read from here on.
+    limit: u64,
+    after: EntryId,
+    position: Position,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+impl<'a> Scanner<'a> {
+    /// Starts at the first record; the file counts up to `limit`.
+    pub(super) fn new(file: &'a dyn File, header: &SegmentHeader, limit: u64) -> Self {
+        Self {
+            file,
+            offset: header.records_offset(),
+            limit,
+            after: header.previous,
+            position: header.first_position,
+            buffer: Vec::new(),
+            buffer_start: 0,
+        }
+    }
+
+    /// Offset of the next record, or of what is not one.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next record, verified; `None` at the limit. After a payload that does not match, the scan may go on
+    /// behind that record; after any other error it stays where it is.
+    pub(super) fn next(&mut self) -> Result<Option<Found<'_>>, ScanError> {
+        if self.offset >= self.limit {
+            return Ok(None);
+        }
+        self.fill(HEADER_BYTES as u64)?;
+        let header = RecordHeader::decode(self.buffered(HEADER_BYTES as u64), MAX_RECORD_BYTES_LIMIT)
+            .map_err(ScanError::Record)?;
+        header.verify_order(self.after, self.position).map_err(ScanError::Record)?;
+        let length = u64::from(header.length);
+        let have = self.limit - self.offset;
+        if length > have {
+            return Err(ScanError::Record(RecordError::Incomplete { needed: length, have }));
+        }
+        self.fill(length)?;
+        let offset = self.offset;
+        self.offset += length;
+        self.after = header.id;
+        self.position = header.end();
+        let from = usize::try_from(offset - self.buffer_start).unwrap_or(usize::MAX);
+        let bytes = self.buffer.get(from..from.saturating_add(header.length as usize)).unwrap_or_default();
+        header.verify_payload(bytes).map_err(ScanError::Record)?;
+        Ok(Some(Found { header, offset, bytes }))
+    }
+
+    /// Makes the buffer hold `needed` bytes from `offset` on, or as many as there are.
+    fn fill(&mut self, needed: u64) -> Result<(), ScanError> {
+        let needed_end = self.offset.saturating_add(needed).min(self.limit);
+        let buffer_end = self.buffer_start + self.buffer.len() as u64;
+        if self.buffer_start <= self.offset && needed_end <= buffer_end {
+            return Ok(());
+        }
+        let end = needed_end.max(self.offset.saturating_add(READ_BYTES)).min(self.limit);
+        self.buffer.resize(usize::try_from(end - self.offset).unwrap_or(0), 0);
+        self.buffer_start = self.offset;
+        self.file.read_exact_at(&mut self.buffer, self.offset).map_err(|error| {
+            self.buffer.clear();
+            ScanError::Io(error)
+        })
+    }
+
+    fn buffered(&self, bytes: u64) -> &[u8] {
+        let from = usize::try_from(self.offset - self.buffer_start).unwrap_or(usize::MAX);
+        let rest = self.buffer.get(from..).unwrap_or_default();
+        rest.get(..usize::try_from(bytes).unwrap_or(usize::MAX)).unwrap_or(rest)
+    }
+}
+
+/// True when the file holds nothing but zeros from `offset` to `end`.
+pub(super) fn is_blank(file: &dyn File, mut offset: u64, end: u64) -> io::Result<bool> {
+    let mut buffer = Vec::new();
+    while offset < end {
+        let chunk = (end - offset).min(READ_BYTES);
+        buffer.resize(usize::try_from(chunk).unwrap_or(0), 0);
+        file.read_exact_at(&mut buffer, offset)?;
+        if buffer.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += chunk;
+    }
+    Ok(true)
+}

@@ -1,0 +1,267 @@
+//! The files of a log directory, and which of them are the log. Reads only.
+//!
+//! Segments are taken in the order of their generations, which is the order in which they were made: each one wins,
+//! from its first index on, over all that came before it. What is left is in order of index, and each segment ends
+//! where the next one starts. Deliberately absent: the records of the last segment; that is `tail`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::create;
+use super::failure::Blame;
+use super::layout::{LogFile, SegmentName};
+use super::live::Paths;
+use super::meta::Owner;
+use super::recovery::{RecoveryReport, Rule};
+use super::scan::{ScanError, Scanner};
+use super::segment::footer::{FooterHead, Summary};
+use super::segment::header::{HeaderError, SegmentHeader};
+use super::segment::{BLOCK_BYTES, VERSION};
+use crate::env::{Disk, File, OpenMode};
+use crate::error::OpenError;
+use crate::types::{EntryId, Index, Kind, Position, TermRun};
+
+/// A segment file as found.
+pub(super) struct Segment {
+    pub(super) paths: Paths,
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn File>,
+    pub(super) length: u64,
+    /// What its footer says, when it is sealed and the footer can be read.
+    pub(super) footer: Option<Summary>,
+}
+
+/// A segment that is not the last one: what is known of the records up to the next one.
+pub(super) struct Closed {
+    pub(super) segment: Segment,
+    pub(super) summary: Summary,
+    /// The entry after which the next segment starts.
+    pub(super) limit: EntryId,
+}
+
+/// All files of a log directory.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// In order of index.
+    pub(super) segments: Vec<Segment>,
+    /// Those that a higher generation wins over.
+    pub(super) superseded: Vec<Segment>,
+    /// Names of blank and unfinished files.
+    pub(super) unfinished: Vec<String>,
+    /// Index files.
+    pub(super) indexes: Vec<SegmentName>,
+}
+
+/// Lists and reads the headers and footers of a log directory.
+pub(super) fn survey(disk: &dyn Disk, log_dir: &Path) -> Result<Survey, OpenError> {
+    let mut survey = Survey::default();
+    let mut found = Vec::new();
+    for name in disk.list(log_dir).blame(log_dir)? {
+        match LogFile::of(&name) {
+            LogFile::Unfinished => survey.unfinished.push(name),
+            LogFile::Index(name) => survey.indexes.push(name),
+            LogFile::Segment(name) => found.push(read_segment(disk, log_dir, name)?),
+            // R3
+            LogFile::Foreign => {
+                let reason = "no file of a log has such a name".to_owned();
+                return Err(OpenError::Foreign { path: log_dir.join(name), reason });
+            }
+        }
+    }
+    found.sort_by_key(|segment| segment.header.generation);
+    for segment in found {
+        // R7
+        while let Some(beaten) = survey.segments.pop_if(|last| last.header.first() >= segment.header.first()) {
+            survey.superseded.push(beaten);
+        }
+        survey.segments.push(segment);
+    }
+    Ok(survey)
+}
+
+fn read_segment(disk: &dyn Disk, log_dir: &Path, name: SegmentName) -> Result<Segment, OpenError> {
+    let paths = create::paths(log_dir, name);
+    let path = &paths.segment;
+    let file = disk.open(path, OpenMode::Read).blame(path)?;
+    let length = file.len().blame(path)?;
+    let header = read_header(&*file, path, length)?;
+    if header.name() != name {
+        let reason = format!("its header names it {}", header.name().segment_file());
+        return Err(OpenError::Foreign { path: path.clone(), reason });
+    }
+    let footer = read_footer(&*file, &header, length);
+    Ok(Segment { header, footer, file, length, paths })
+}
+
+fn read_header(file: &dyn File, path: &Path, length: u64) -> Result<SegmentHeader, OpenError> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(BLOCK_BYTES)];
+    file.read_exact_at(&mut bytes, 0).blame(path)?;
+    let mut header = SegmentHeader::decode(&bytes);
+    if let Err(HeaderError::Longer(needed)) = header
+        && needed as u64 <= length
+    {
+        bytes.resize(needed, 0);
+        file.read_exact_at(&mut bytes, 0).blame(path)?;
+        header = SegmentHeader::decode(&bytes);
+    }
+    let path = path.to_owned();
+    header.map_err(|error| match error {
+        // R3
+        HeaderError::Foreign => OpenError::Foreign { path, reason: error.to_string() },
+        // R4
+        HeaderError::Version(found) => OpenError::Unsupported { path, found, supported: VERSION },
+        // R5
+        HeaderError::Damaged | HeaderError::Longer(_) => {
+            OpenError::Corrupt { path, offset: 0, index: Index::ZERO, reason: error.to_string() }
+        }
+    })
+}
+
+/// The footer, when there is one that can be read: one that cannot is as good as none (R10).
+fn read_footer(file: &dyn File, header: &SegmentHeader, length: u64) -> Option<Summary> {
+    let mut block = [0; 128];
+    file.read_exact_at(&mut block, header.footer_offset()).ok()?;
+    let head = FooterHead::decode(&block, header.generation)?;
+    let body_end = head.body_offset.checked_add(u64::from(head.body_bytes)).filter(|end| *end <= length)?;
+    let mut body = vec![0; usize::try_from(body_end - head.body_offset).ok()?];
+    file.read_exact_at(&mut body, head.body_offset).ok()?;
+    head.with_body(&body)
+}
+
+/// R6
+pub(super) fn check_owner(group_dir: &Path, header: &SegmentHeader, owner: Owner) -> Result<(), OpenError> {
+    if (header.cluster, header.group) == (owner.cluster, owner.group) {
+        return Ok(());
+    }
+    let reason = format!(
+        "its log is of cluster {}, group {}, not of cluster {}, group {}",
+        header.cluster, header.group, owner.cluster, owner.group
+    );
+    Err(OpenError::Identity { path: group_dir.to_owned(), reason })
+}
+
+/// Takes the segments apart into the closed ones, which are checked against their neighbours, and the last.
+pub(super) fn chain(
+    log_dir: &Path,
+    segments: Vec<Segment>,
+    report: &mut RecoveryReport,
+) -> Result<(Vec<Closed>, Segment), OpenError> {
+    let lost = |index: Index| OpenError::LostSegment { path: log_dir.to_owned(), index };
+    let mut segments = segments.into_iter();
+    // R8: nothing is ever dropped from the front yet, so a log starts with index 1.
+    let mut segment = segments.next().ok_or_else(|| lost(Index(1)))?;
+    if segment.header.previous != EntryId::ZERO {
+        return Err(lost(Index(1)));
+    }
+    let mut closed = Vec::new();
+    for next in segments {
+        let summary = close(log_dir, &segment, &next.header, report)?;
+        closed.push(Closed { segment, summary, limit: next.header.previous });
+        segment = next;
+    }
+    // R8: a segment is sealed only once its successor is durable.
+    match &segment.footer {
+        Some(footer) => Err(lost(footer.last.index.next())),
+        None => Ok((closed, segment)),
+    }
+}
+
+/// What a segment that is not the last holds up to the next one.
+fn close(
+    log_dir: &Path,
+    segment: &Segment,
+    next: &SegmentHeader,
+    report: &mut RecoveryReport,
+) -> Result<Summary, OpenError> {
+    let limit = next.previous;
+    let summary = match &segment.footer {
+        Some(footer) => {
+            report.note(Rule::Sealed);
+            footer.clone()
+        }
+        None => {
+            report.note(Rule::Unsealed);
+            scan_closed(segment, next)?
+        }
+    };
+    if summary.last.index < limit.index {
+        return Err(OpenError::LostSegment { path: log_dir.to_owned(), index: summary.last.index.next() });
+    }
+    let end = segment.header.offset_of(next.first_position);
+    let corrupt = |reason: String| OpenError::Corrupt {
+        path: segment.paths.segment.clone(),
+        offset: end.unwrap_or(0),
+        index: limit.index,
+        reason,
+    };
+    // R11
+    let term = summary.runs.iter().rev().find(|run| run.first <= limit.index).map(|run| run.term);
+    if term != Some(limit.term) {
+        return Err(corrupt(format!("the next segment follows entry {limit}, this one has no such entry")));
+    }
+    if next.first_position > summary.end || (summary.last == limit && next.first_position != summary.end) {
+        let reason = format!("it ends at position {}, the next one starts at {}", summary.end, next.first_position);
+        return Err(corrupt(reason));
+    }
+    if end.is_none_or(|end| end > segment.length) {
+        return Err(corrupt(format!("the file is cut short: it has {} bytes", segment.length)));
+    }
+    Ok(summary)
+}
+
+/// R10: all records up to the next segment must be there and good.
+fn scan_closed(segment: &Segment, next: &SegmentHeader) -> Result<Summary, OpenError> {
+    let end = segment.header.offset_of(next.first_position).unwrap_or(0);
+    let mut scanner = Scanner::new(&*segment.file, &segment.header, end.min(segment.length));
+    let mut summary = empty_summary(&segment.header);
+    loop {
+        match scanner.next() {
+            Ok(Some(found)) => add(&mut summary, &found),
+            Ok(None) => return Ok(summary),
+            Err(error) => return Err(bad_record(&segment.paths.segment, &summary, &segment.header, error)),
+        }
+    }
+}
+
+/// The summary of a segment before its first record.
+pub(super) fn empty_summary(header: &SegmentHeader) -> Summary {
+    Summary { last: header.previous, last_time: header.previous_time, end: header.first_position, ..Summary::default() }
+}
+
+/// Adds a record to a summary.
+pub(super) fn add(summary: &mut Summary, found: &super::scan::Found<'_>) {
+    let header = &found.header;
+    if summary.runs.last().is_none_or(|run| run.term != header.id.term) {
+        summary.runs.push(TermRun { first: header.id.index, term: header.id.term });
+    }
+    if header.kind == Kind::Membership {
+        let payload = found.bytes.get(super::format::HEADER_BYTES..).unwrap_or_default();
+        summary.memberships.push((header.id.index, bytes::Bytes::copy_from_slice(payload)));
+    }
+    summary.count += 1;
+    (summary.last, summary.last_time, summary.end) = (header.id, header.time, header.end());
+}
+
+/// The error of a record behind those of `summary`, where a good one must stand.
+pub(super) fn bad_record(path: &Path, summary: &Summary, header: &SegmentHeader, error: ScanError) -> OpenError {
+    let path: PathBuf = path.to_owned();
+    match error {
+        // R17
+        ScanError::Io(source) => OpenError::Io { path, source },
+        // R18
+        ScanError::Record(super::format::RecordError::Unsupported { .. }) => {
+            OpenError::Unsupported { path, found: VERSION + 1, supported: VERSION }
+        }
+        ScanError::Record(error) => OpenError::Corrupt {
+            path,
+            offset: header.offset_of(summary.end).unwrap_or(0),
+            index: summary.last.index.next(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// Where a segment's records end, as an offset.
+pub(super) fn end_offset(header: &SegmentHeader, end: Position) -> u64 {
+    header.offset_of(end).unwrap_or_else(|| header.records_offset())
+}

@@ -1,0 +1,185 @@
+//! Feeds committed entries to the state machine, in order and in bounded quanta.
+//!
+//! Between two quanta the event loop runs: heartbeats, votes and the network never wait for a long apply. What a
+//! quantum applied becomes visible to readers by one `publish`, and only then do callers hear of it, so a caller
+//! that was told "done" finds its write.
+
+use bytes::Bytes;
+
+use crate::error::ReadError;
+use crate::state_machine::{Applied, Entry, StateMachine};
+use crate::types::{EntryId, Index};
+
+/// Entries applied, or turns of one long entry, before others get a turn.
+const QUANTUM: usize = 256;
+
+/// A state machine and how far it came.
+#[derive(Debug)]
+pub(crate) struct Applier<M> {
+    machine: M,
+    /// The last entry applied and published.
+    applied: EntryId,
+    /// The last entry handed to the machine; ahead of `applied` until `publish`.
+    taken: EntryId,
+    half: bool,
+    unpublished: Vec<(EntryId, Bytes)>,
+    failed: Option<String>,
+}
+
+impl<M: StateMachine> Applier<M> {
+    /// A machine that holds everything up to `applied`.
+    pub(crate) fn new(machine: M, applied: EntryId) -> Self {
+        Self { machine, applied, taken: applied, half: false, unpublished: Vec::new(), failed: None }
+    }
+
+    /// The last entry applied and visible.
+    pub(crate) fn applied(&self) -> EntryId {
+        self.applied
+    }
+
+    /// Why nothing more is applied, when so.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Applies one quantum of what is committed. `fetch` gives an entry; `done` hears of each entry that is now
+    /// applied and visible. True when there is more to do at once.
+    pub(crate) fn run(
+        &mut self,
+        committed: Index,
+        mut fetch: impl FnMut(Index) -> Result<Entry, ReadError>,
+        mut done: impl FnMut(EntryId, &Bytes),
+    ) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        for _turn in 0..QUANTUM {
+            if !self.half && self.taken.index >= committed {
+                break;
+            }
+            if let Err(reason) = self.advance(&mut fetch) {
+                tracing::error!(reason, "applying stopped");
+                self.failed = Some(reason);
+                return false;
+            }
+        }
+        if self.half {
+            return true;
+        }
+        if !self.unpublished.is_empty() {
+            self.machine.publish();
+            self.applied = self.taken;
+            for (id, answer) in self.unpublished.drain(..) {
+                done(id, &answer);
+            }
+        }
+        self.taken.index < committed
+    }
+
+    fn advance(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<(), String> {
+        let outcome = if self.half {
+            self.machine.resume()
+        } else {
+            let entry = fetch(self.taken.index.next()).map_err(|error| error.to_string())?;
+            self.taken = entry.id;
+            self.machine.apply(&entry)
+        };
+        match outcome.map_err(|error| error.to_string())? {
+            Applied::More => self.half = true,
+            Applied::Done(answer) => {
+                self.half = false;
+                self.unpublished.push((self.taken, answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_machine::ApplyError;
+    use crate::types::{Kind, LogTime, Position, Term};
+
+    /// Counts; an entry whose payload is `[n]` takes `n` extra turns, `!` cannot be applied.
+    #[derive(Default)]
+    struct Machine {
+        left: u8,
+        log: String,
+    }
+
+    impl StateMachine for Machine {
+        fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
+            self.log.push_str(&format!("a{} ", entry.id.index));
+            match entry.payload.first() {
+                Some(b'!') => Err(ApplyError { id: entry.id, reason: "no".to_owned() }),
+                Some(turns) => {
+                    self.left = *turns;
+                    Ok(Applied::More)
+                }
+                None => Ok(Applied::Done(Bytes::new())),
+            }
+        }
+
+        fn resume(&mut self) -> Result<Applied, ApplyError> {
+            self.left -= 1;
+            self.log.push_str("r ");
+            Ok(if self.left == 0 { Applied::Done(Bytes::new()) } else { Applied::More })
+        }
+
+        fn publish(&mut self) {
+            assert_eq!(self.left, 0, "never published half applied");
+            self.log.push_str("p ");
+        }
+    }
+
+    fn run(applier: &mut Applier<Machine>, committed: u64, payload: &'static [u8]) -> (bool, Vec<u64>) {
+        let mut done = Vec::new();
+        let fetch = |index| {
+            Ok(Entry {
+                id: EntryId::new(index, Term(1)),
+                position: Position(0),
+                time: LogTime(0),
+                kind: Kind::Data,
+                channel: 0,
+                payload: if index == Index(2) { Bytes::from_static(payload) } else { Bytes::new() },
+            })
+        };
+        let more = applier.run(Index(committed), fetch, |id, _answer| done.push(id.index.get()));
+        (more, done)
+    }
+
+    #[test]
+    fn apply_publishes_once_a_quantum_and_before_callers_hear() {
+        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        assert_eq!(run(&mut applier, 3, b""), (false, vec![1, 2, 3]));
+        assert_eq!(applier.machine.log, "a1 a2 a3 p ");
+        assert_eq!(applier.applied().index, Index(3));
+    }
+
+    #[test]
+    fn apply_of_many_entries_stops_after_a_quantum() {
+        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let (more, done) = run(&mut applier, 300, b"");
+        assert_eq!((more, done.len()), (true, QUANTUM));
+        let (more, done) = run(&mut applier, 300, b"");
+        assert_eq!((more, done.len()), (false, 300 - QUANTUM));
+    }
+
+    #[test]
+    fn apply_of_a_long_entry_hides_it_and_its_callers_until_whole() {
+        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let turns: &[u8] = &[255];
+        assert_eq!(run(&mut applier, 3, turns), (true, vec![]));
+        assert_eq!(applier.applied().index, Index(0));
+        assert_eq!(run(&mut applier, 3, turns), (false, vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn apply_of_an_unknown_entry_stops_for_good_and_says_why() {
+        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        assert_eq!(run(&mut applier, 3, b"!"), (false, vec![]));
+        assert!(applier.failure().unwrap().contains("cannot apply entry 2@1: no"));
+        assert_eq!(run(&mut applier, 3, b""), (false, vec![]));
+    }
+}

@@ -1,0 +1,192 @@
+//! The disk thread's loop: group commit without timers.
+//!
+//! ```text
+//!   event loop ──tasks──► [ channel ] ──all that gathered──► one write, one sync ──► report(last number)
+//!                              ▲                                     │
+//!                              └──── prepared ◄── preparer ◄── job ──┘
+//! ```
+//! While one sync runs, tasks gather; the next write takes them all. Space ahead of the head is zero-filled by the
+//! preparer, on its own thread, so that the hot path only ever overwrites prepared bytes.
+//!
+//! A full disk is waited out: nothing was written, so the same batch is tried again. Any other fault is final.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::Duration;
+
+use crate::commitlog::{LogFault, LogWriter, PrepareDone, PrepareJob, WriteBatch};
+use crate::config::Durability;
+use crate::types::{Index, ReadyNumber};
+
+use super::effects::DiskTask;
+
+/// Most record bytes in one write; a sync of that much takes a few milliseconds.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// How long the disk must be idle before the progress slot is written.
+const IDLE_AFTER: Duration = Duration::from_millis(20);
+/// How long a full disk is left alone before the write is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(50);
+
+/// What the disk thread is told.
+pub(crate) enum DiskOrder {
+    /// Write this.
+    Task(DiskTask),
+    /// The preparer is done.
+    Prepared(PrepareDone),
+    /// Finish what was ordered before this, then end.
+    Stop,
+}
+
+/// What the disk thread says.
+#[derive(Debug)]
+pub(crate) enum DiskReport {
+    /// Every task up to this one is done.
+    Done(ReadyNumber),
+    /// The log is poisoned: nothing more will be done.
+    Failed(String),
+}
+
+/// The loop's state. Lives on the disk thread.
+pub(crate) struct DiskLoop<R> {
+    pub(crate) writer: LogWriter,
+    pub(crate) durability: Durability,
+    pub(crate) orders: Receiver<DiskOrder>,
+    pub(crate) preparer: Sender<PrepareJob>,
+    pub(crate) report: R,
+}
+
+/// Tasks merged for one write.
+struct Gathered {
+    batch: WriteBatch,
+    number: ReadyNumber,
+    bytes: usize,
+}
+
+/// What to do after a write.
+enum Next {
+    Go,
+    Task(DiskTask),
+    Stop,
+}
+
+impl<R: FnMut(DiskReport)> DiskLoop<R> {
+    /// Runs until told to stop, the other side is gone, or the log is poisoned.
+    pub(crate) fn run(mut self) {
+        if let Err(reason) = self.serve() {
+            tracing::error!(reason, "the log cannot be written any more");
+            (self.report)(DiskReport::Failed(reason));
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), String> {
+        self.prepare()?;
+        let mut committed = Index::ZERO;
+        let mut settled = true;
+        let mut carried = None;
+        loop {
+            let task = match carried.take() {
+                Some(task) => task,
+                None => match self.wait(settled) {
+                    Ok(DiskOrder::Task(task)) => task,
+                    Ok(DiskOrder::Prepared(done)) => {
+                        self.prepared(done)?;
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.settle(committed)?;
+                        settled = true;
+                        continue;
+                    }
+                    Ok(DiskOrder::Stop) | Err(RecvTimeoutError::Disconnected) => return self.settle(committed),
+                },
+            };
+            let (gathered, next) = self.gather(task)?;
+            committed = committed.max(gathered.batch.committed);
+            self.write(&gathered)?;
+            settled = false;
+            (self.report)(DiskReport::Done(gathered.number));
+            self.prepare()?;
+            match next {
+                Next::Go => {}
+                Next::Task(task) => carried = Some(task),
+                Next::Stop => return self.settle(committed),
+            }
+        }
+    }
+
+    fn wait(&self, settled: bool) -> Result<DiskOrder, RecvTimeoutError> {
+        let wait = match (settled, self.durability) {
+            (true, _) => return self.orders.recv().map_err(|_gone| RecvTimeoutError::Disconnected),
+            (false, Durability::Sync) => IDLE_AFTER,
+            (false, Durability::Async { flush_every }) => flush_every,
+        };
+        self.orders.recv_timeout(wait)
+    }
+
+    /// Takes all tasks that wait, up to a truncation, which starts a batch of its own, or to the size limit.
+    fn gather(&mut self, first: DiskTask) -> Result<(Gathered, Next), String> {
+        let mut gathered = Gathered { bytes: bytes_of(&first.batch), batch: first.batch, number: first.number };
+        loop {
+            match self.orders.try_recv() {
+                Ok(DiskOrder::Task(task)) => {
+                    if task.batch.truncate_after.is_some() || gathered.bytes >= MAX_BATCH_BYTES {
+                        return Ok((gathered, Next::Task(task)));
+                    }
+                    gathered.bytes += bytes_of(&task.batch);
+                    gathered.number = task.number;
+                    gathered.batch.vote = task.batch.vote.or(gathered.batch.vote);
+                    gathered.batch.committed = task.batch.committed.max(gathered.batch.committed);
+                    gathered.batch.records.extend(task.batch.records);
+                }
+                Ok(DiskOrder::Prepared(done)) => self.prepared(done)?,
+                Ok(DiskOrder::Stop) | Err(TryRecvError::Disconnected) => return Ok((gathered, Next::Stop)),
+                Err(TryRecvError::Empty) => return Ok((gathered, Next::Go)),
+            }
+        }
+    }
+
+    fn write(&mut self, gathered: &Gathered) -> Result<(), String> {
+        let mut warned = false;
+        loop {
+            match self.writer.write(&gathered.batch) {
+                Ok(()) => return Ok(()),
+                Err(fault @ LogFault::Full { .. }) => {
+                    if !warned {
+                        tracing::warn!(reason = %fault, "waiting for room on the disk");
+                        warned = true;
+                    }
+                    std::thread::sleep(FULL_RETRY);
+                }
+                Err(fault @ LogFault::Poisoned { .. }) => return Err(fault.to_string()),
+            }
+        }
+    }
+
+    /// Nothing is under way: sync what an asynchronous log still holds, and say in the progress slot how far it is.
+    fn settle(&mut self, committed: Index) -> Result<(), String> {
+        self.writer.flush().and_then(|()| self.writer.idle(committed)).or_else(survive_full)
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        if let Some(job) = self.writer.prepare_job() {
+            // A preparer that is gone only means that the writer prepares by itself.
+            let _gone = self.preparer.send(job);
+        }
+        Ok(())
+    }
+
+    fn prepared(&mut self, done: PrepareDone) -> Result<(), String> {
+        self.writer.prepared(done).or_else(survive_full)?;
+        self.prepare()
+    }
+}
+
+fn survive_full(fault: LogFault) -> Result<(), String> {
+    match fault {
+        LogFault::Full { .. } => Ok(()),
+        LogFault::Poisoned { .. } => Err(fault.to_string()),
+    }
+}
+
+fn bytes_of(batch: &WriteBatch) -> usize {
+    batch.records.iter().map(bytes::Bytes::len).sum()
+}

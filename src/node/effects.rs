@@ -1,0 +1,72 @@
+//! What goes into a replica and what comes out: plain values, so that threads, sockets and the simulator are all
+//! just ways of carrying them.
+
+use bytes::Bytes;
+
+use crate::commitlog::WriteBatch;
+use crate::error::{ReadError, WriteError};
+use crate::transport::{Channel, PeerFrame};
+use crate::types::{Index, NodeId, ReadyNumber, RoleChange};
+
+use super::pending::Proposed;
+
+/// The caller's name for a question to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub u64);
+
+/// One entry to be proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// A number free for the embedder; it stands in the record header.
+    pub channel: u16,
+    /// The bytes of the entry.
+    pub payload: Bytes,
+    /// The entry frees space (a delete), so it is taken even when only the disk's reserve is left.
+    pub reserve: bool,
+}
+
+/// Work for the disk thread. Tasks are done in the order they were made.
+#[derive(Debug)]
+pub(crate) struct DiskTask {
+    /// The Ready whose vote and records these are.
+    pub number: ReadyNumber,
+    /// What to write, and to sync before the number is reported back.
+    pub batch: WriteBatch,
+}
+
+/// A frame for a peer.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// The receiver.
+    pub to: NodeId,
+    /// Which of its connections.
+    pub channel: Channel,
+    /// What to send.
+    pub frame: PeerFrame,
+}
+
+/// The answer to a caller.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// To a write.
+    Write(Result<Proposed, WriteError>),
+    /// To a read: the index that is applied here and makes the read linearizable.
+    Read(Result<Index, ReadError>),
+}
+
+/// Everything that a turn made a replica want. The order within each list is to be kept.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// For the disk thread.
+    pub disk: Vec<DiskTask>,
+    /// For the network.
+    pub send: Vec<Outbound>,
+    /// For callers.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// Role changes, oldest first.
+    pub roles: Vec<RoleChange>,
+    /// Peers whose bytes made no sense, with the reason.
+    pub disconnect: Vec<(NodeId, String)>,
+    /// There is more to apply: call again soon, after letting others run.
+    pub more: bool,
+}

@@ -1,0 +1,493 @@
+//! The event loop: carries inputs into the replica and effects out of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use crate::config::{Config, Members};
+use crate::error::{OpenError, ReadError, WriteError};
+use crate::raft::Membership;
+use crate::state_machine::StateMachine;
+use crate::transport::{
+    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
+};
+use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
+
+use super::data_dir::{self, DataDir};
+use super::disk_thread::{DiskOrder, DiskReport};
+use super::effects::{Answer, Effects, Proposal, Ticket};
+use super::formation::{Formation, Genesis, Step};
+use super::handle::{Command, Reply, Shared};
+use super::pending::Proposed;
+use super::replica::Replica;
+use super::threads::DiskThreads;
+use super::{Environment, replica_options, runtime::max_frame_bytes};
+
+/// Inputs of each kind taken into one turn.
+const TURN: usize = 4096;
+/// How long a node that stops lets writes under way finish.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+/// How often a node that is not formed looks whether it can, and for callers past their deadline.
+const FORMING_TICK: Duration = Duration::from_millis(50);
+
+/// Where inputs come from.
+pub(crate) struct Inputs {
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) events: mpsc::UnboundedReceiver<TransportEvent>,
+    pub(crate) reports: mpsc::UnboundedReceiver<DiskReport>,
+}
+
+/// A caller who waits.
+enum Caller {
+    /// For a write; the permit is its share of the pending budget.
+    Write(Reply<Proposed, WriteError>, OwnedSemaphorePermit),
+    /// For a read.
+    Read(Reply<Index, ReadError>),
+}
+
+/// What a caller asked before the cluster was formed.
+enum Early {
+    Write(Ticket, Option<Term>, Vec<Proposal>, Monotonic),
+    Read(Ticket, Monotonic),
+}
+
+/// Whether the node belongs to a cluster yet.
+enum Phase<M> {
+    Forming {
+        formation: Formation,
+        machine: M,
+        early: Vec<Early>,
+    },
+    Running {
+        replica: Replica<M>,
+        disk: DiskThreads,
+    },
+    /// In between, and after the end.
+    Stopped,
+}
+
+/// The event loop of one node.
+pub(crate) struct EventLoop<M> {
+    environment: Environment,
+    config: Config,
+    data_dir: DataDir,
+    phase: Phase<M>,
+    transport: TcpTransport,
+    callers: Slab<Caller>,
+    shared: Arc<Shared>,
+    roles: watch::Sender<RoleChange>,
+    reports: mpsc::UnboundedSender<DiskReport>,
+    /// Set once the node is to stop: when it gives up waiting for writes under way.
+    stopping: Option<Monotonic>,
+    /// Why the node must stop at once.
+    fatal: Option<String>,
+    /// The last turn left entries to apply.
+    more: bool,
+}
+
+/// What an event loop is made of.
+pub(crate) struct Parts {
+    pub(crate) environment: Environment,
+    pub(crate) config: Config,
+    pub(crate) members: Members,
+    pub(crate) data_dir: DataDir,
+    pub(crate) transport: TcpTransport,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) roles: watch::Sender<RoleChange>,
+    pub(crate) reports: mpsc::UnboundedSender<DiskReport>,
+}
+
+impl<M: StateMachine> EventLoop<M> {
+    /// Recovers the log of a node that belongs to a cluster, or starts forming one.
+    pub(crate) fn open(parts: Parts, machine: M) -> Result<Self, OpenError> {
+        let Parts { environment, config, members, data_dir, transport, shared, roles, reports } = parts;
+        let cluster = data_dir.identity.cluster;
+        let formation = Formation::new(config.id, data_dir.identity.incarnation, members);
+        let mut event_loop = Self {
+            environment,
+            config,
+            data_dir,
+            phase: Phase::Stopped,
+            transport,
+            callers: Slab::new(),
+            shared,
+            roles,
+            reports,
+            stopping: None,
+            fatal: None,
+            more: false,
+        };
+        match cluster {
+            Some(cluster) => {
+                let opened = data_dir::open_log(&event_loop.environment, &event_loop.config, cluster)?;
+                event_loop.start_replica(opened, machine)?;
+            }
+            None => {
+                event_loop.phase = Phase::Forming { formation, machine, early: Vec::new() };
+                event_loop.try_to_form()?;
+            }
+        }
+        event_loop.publish();
+        Ok(event_loop)
+    }
+
+    /// Runs until told to stop or unable to go on; the answer is the reason.
+    pub(crate) async fn run(mut self, mut inputs: Inputs) -> String {
+        let mut commands = Vec::new();
+        let mut events = Vec::new();
+        let mut reports = Vec::new();
+        loop {
+            if self.more {
+                tokio::task::yield_now().await;
+            } else {
+                let wake = self.next_wake();
+                tokio::select! {
+                    _count = inputs.commands.recv_many(&mut commands, TURN) => {}
+                    _count = inputs.events.recv_many(&mut events, TURN) => {}
+                    _count = inputs.reports.recv_many(&mut reports, TURN) => {}
+                    () = tokio::time::sleep(wake) => {}
+                }
+            }
+            take_rest(&mut inputs.reports, &mut reports);
+            take_rest(&mut inputs.events, &mut events);
+            take_rest(&mut inputs.commands, &mut commands);
+            let now = self.environment.clock.monotonic();
+            for report in reports.drain(..) {
+                self.report(now, report);
+            }
+            for event in events.drain(..) {
+                self.event(now, event);
+            }
+            for command in commands.drain(..) {
+                self.command(now, command);
+            }
+            self.end_turn();
+            if let Some(reason) = self.finished() {
+                return self.close(reason);
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Duration {
+        let now = self.environment.clock.monotonic();
+        let due = match &self.phase {
+            Phase::Forming { .. } | Phase::Stopped => Some(now.after(FORMING_TICK)),
+            Phase::Running { replica, .. } => replica.next_deadline(),
+        };
+        [due, self.stopping].into_iter().flatten().min().map_or(FORMING_TICK, |due| due.since(now))
+    }
+
+    fn report(&mut self, now: Monotonic, report: DiskReport) {
+        match (report, &mut self.phase) {
+            (DiskReport::Done(number), Phase::Running { replica, .. }) => replica.disk_done(now, number),
+            (DiskReport::Done(_number), _) => {}
+            (DiskReport::Failed(reason), _) => self.fatal = Some(reason),
+        }
+    }
+
+    fn event(&mut self, now: Monotonic, event: TransportEvent) {
+        match event {
+            TransportEvent::Connected { peer, channel, incarnation, formed } => {
+                tracing::debug!(node = %self.config.id, %peer, ?channel, %incarnation, formed, "connected");
+                match &mut self.phase {
+                    Phase::Running { replica, .. } if formed => replica.peer_connected(now, peer, channel),
+                    Phase::Forming { formation, .. } if channel == Channel::Control => {
+                        let step = formation.connected(peer);
+                        self.carry_out_formation(vec![step]);
+                    }
+                    // A peer that is still forming introduces itself, and is then sent record 1.
+                    Phase::Running { .. } | Phase::Forming { .. } | Phase::Stopped => {}
+                }
+            }
+            TransportEvent::Closed { peer, channel } => {
+                tracing::debug!(node = %self.config.id, %peer, ?channel, "connection closed");
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    replica.peer_closed(now, peer, channel);
+                }
+            }
+            TransportEvent::Refused { peer, address, reason } => {
+                let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+                tracing::warn!(node = %self.config.id, peer, address, %reason, "connection refused");
+            }
+            TransportEvent::Frame { from, frame, credit: _read_on, .. } => self.frame(now, from, frame),
+        }
+    }
+
+    fn frame(&mut self, now: Monotonic, from: NodeId, frame: PeerFrame) {
+        if frame.group != GroupId::FIRST {
+            return self.transport.disconnect(from, "it speaks of a group that this node does not have");
+        }
+        match (&mut self.phase, frame.body) {
+            (Phase::Running { replica, .. }, body) => {
+                replica.receive(now, from, PeerFrame { group: frame.group, body, attached: frame.attached });
+            }
+            (Phase::Forming { formation, .. }, PeerBody::Formation(message)) => {
+                let outcome = match message {
+                    FormationMessage::Hello { incarnation, members, .. } => {
+                        formation.hello(from, incarnation, &members).map(|()| None)
+                    }
+                    FormationMessage::Form => formation.form(frame.attached.concat().into()).map(Some),
+                    FormationMessage::Formed { .. } => Ok(None),
+                };
+                self.formation_outcome(from, outcome);
+            }
+            (Phase::Forming { .. } | Phase::Stopped, _) => {}
+        }
+    }
+
+    fn formation_outcome(&mut self, from: NodeId, outcome: Result<Option<Genesis>, String>) {
+        let done = match outcome {
+            Ok(Some(genesis)) => self.adopt(&genesis),
+            Ok(None) => self.try_to_form(),
+            Err(reason) => {
+                tracing::warn!(node = %self.config.id, peer = %from, reason, "cannot form the cluster");
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            self.fatal = Some(error.to_string());
+        }
+    }
+
+    /// Mints the cluster when it is this node's turn to.
+    fn try_to_form(&mut self) -> Result<(), OpenError> {
+        let Phase::Forming { formation, .. } = &self.phase else { return Ok(()) };
+        let entropy = &self.environment.entropy;
+        let random = (u128::from(entropy.next_u64()) << 64) | u128::from(entropy.next_u64());
+        let Some(genesis) = formation.mint(random, LogTime(self.environment.clock.wall_ms())) else { return Ok(()) };
+        self.adopt(&genesis)
+    }
+
+    /// Makes record 1 durable, passes it on, and runs. It is passed on by every member: the one that minted it may
+    /// be gone before the last has heard.
+    fn adopt(&mut self, genesis: &Genesis) -> Result<(), OpenError> {
+        let opened = data_dir::adopt(&self.environment, &self.config, &mut self.data_dir, genesis)?;
+        self.carry_out_formation(genesis.announce(self.config.id));
+        let Phase::Forming { machine, early, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else {
+            return Ok(());
+        };
+        tracing::info!(node = %self.config.id, cluster = %genesis.membership.cluster, "the cluster is formed");
+        self.start_replica(opened, machine)?;
+        if let Phase::Running { replica, .. } = &mut self.phase {
+            for question in early {
+                match question {
+                    Early::Write(ticket, term, proposals, deadline) => {
+                        replica.propose(ticket, term, proposals, deadline)
+                    }
+                    Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_replica(&mut self, opened: crate::commitlog::Opened, machine: M) -> Result<(), OpenError> {
+        let crate::commitlog::Opened { writer, reader, state, .. } = opened;
+        let now = self.environment.clock.monotonic();
+        let options = replica_options(&self.config, self.environment.entropy.next_u64());
+        let replica = Replica::open(options, &state, reader.clone(), machine, now)
+            .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
+        let known = replica.raft().membership().into_iter().flat_map(Membership::members);
+        self.transport.set_identity(LocalIdentity {
+            cluster: self.data_dir.identity.cluster,
+            node: self.config.id,
+            incarnation: self.data_dir.identity.incarnation,
+            members: known
+                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
+                .collect::<BTreeMap<NodeId, (String, Option<Incarnation>)>>(),
+            max_frame_bytes: max_frame_bytes(&self.config),
+        });
+        self.shared.log.store(Some(Arc::new(reader)));
+        let reports = self.reports.clone();
+        let report = move |report| {
+            let _loop_ended = reports.send(report);
+        };
+        let disk = DiskThreads::start(self.config.id, writer, self.config.durability, report)
+            .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
+        self.phase = Phase::Running { replica, disk };
+        Ok(())
+    }
+
+    fn carry_out_formation(&mut self, steps: Vec<Step>) {
+        for Step { to, message, attached } in steps {
+            let frame = PeerFrame { group: GroupId::FIRST, body: PeerBody::Formation(message), attached };
+            self.transport.send(to, Channel::Control, frame);
+        }
+    }
+
+    fn command(&mut self, now: Monotonic, command: Command) {
+        match command {
+            Command::Propose { reply, .. } if self.stopping.is_some() => {
+                let _caller_gone = reply.send(Err(WriteError::Stopped("it is shutting down".to_owned())));
+            }
+            Command::Propose { term, proposals, timeout, reply, permit } => {
+                let ticket = self.caller(Caller::Write(reply, permit));
+                match &mut self.phase {
+                    Phase::Running { replica, .. } => replica.propose(ticket, term, proposals, now.after(timeout)),
+                    Phase::Forming { early, .. } => {
+                        early.push(Early::Write(ticket, term, proposals, now.after(timeout)))
+                    }
+                    Phase::Stopped => {}
+                }
+            }
+            Command::Read { timeout, reply } => {
+                let ticket = self.caller(Caller::Read(reply));
+                match &mut self.phase {
+                    Phase::Running { replica, .. } => replica.read_index(ticket, now.after(timeout)),
+                    Phase::Forming { early, .. } => early.push(Early::Read(ticket, now.after(timeout))),
+                    Phase::Stopped => {}
+                }
+            }
+            Command::Entries { from, max_bytes, reply } => {
+                let _caller_gone = reply.send(self.entries(from, max_bytes));
+            }
+            Command::Shutdown => {
+                self.stopping.get_or_insert(now.after(STOP_PATIENCE));
+            }
+        }
+    }
+
+    fn entries(&self, from: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
+        match &self.phase {
+            Phase::Running { replica, .. } => replica.entries(from, max_bytes),
+            Phase::Forming { .. } | Phase::Stopped => {
+                Err(ReadError::OutOfRange { asked: from, first: Index(1), last: Index::ZERO })
+            }
+        }
+    }
+
+    fn caller(&mut self, caller: Caller) -> Ticket {
+        Ticket(self.callers.insert(caller) as u64)
+    }
+
+    fn end_turn(&mut self) {
+        let now = self.environment.clock.monotonic();
+        match &mut self.phase {
+            Phase::Running { replica, .. } => {
+                if replica.next_deadline().is_some_and(|due| due <= now) {
+                    replica.tick(now);
+                }
+                let effects = replica.end_turn(now);
+                self.more = effects.more;
+                self.carry_out(effects);
+            }
+            Phase::Forming { .. } => self.expire_early(now),
+            Phase::Stopped => {}
+        }
+        self.publish();
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        if let Phase::Running { disk, .. } = &self.phase {
+            for task in effects.disk {
+                disk.order(DiskOrder::Task(task));
+            }
+        }
+        for outbound in effects.send {
+            self.transport.send(outbound.to, outbound.channel, outbound.frame);
+        }
+        for (peer, reason) in effects.disconnect {
+            tracing::warn!(node = %self.config.id, %peer, reason, "closing the connections to a peer");
+            self.transport.disconnect(peer, &reason);
+        }
+        for change in effects.roles {
+            tracing::info!(node = %self.config.id, term = %change.term, role = %change.role, "role changed");
+            let _nobody_listens = self.roles.send(change);
+        }
+        for (ticket, answer) in effects.answers {
+            self.answer(ticket, answer);
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        let place = usize::try_from(ticket.0).unwrap_or(usize::MAX);
+        // A caller that went away is not waited for; its reply has nowhere to go.
+        match (self.callers.try_remove(place), answer) {
+            (Some(Caller::Write(reply, _permit)), Answer::Write(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Read(reply)), Answer::Read(outcome)) => drop(reply.send(outcome)),
+            (caller, answer) => {
+                debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());
+            }
+        }
+    }
+
+    fn expire_early(&mut self, now: Monotonic) {
+        let Phase::Forming { early, .. } = &mut self.phase else { return };
+        let due = |question: &mut Early| match question {
+            Early::Write(_, _, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
+        };
+        let expired: Vec<Early> = early.extract_if(.., due).collect();
+        for question in expired {
+            self.refuse_early(question, "the cluster has not formed: not all members have been reached");
+        }
+    }
+
+    fn refuse_early(&mut self, question: Early, reason: &str) {
+        match question {
+            Early::Write(ticket, ..) => {
+                self.answer(ticket, Answer::Write(Err(WriteError::Unavailable(reason.to_owned()))));
+            }
+            Early::Read(ticket, _) => self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))),
+        }
+    }
+
+    /// Shows handles what this node is now.
+    fn publish(&self) {
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.cluster = self.data_dir.identity.cluster;
+        let Phase::Running { replica, .. } = &self.phase else { return };
+        let (raft, log) = (replica.raft(), replica.log());
+        self.shared.committed.store(raft.committed().get(), Ordering::Release);
+        (status.role, status.term, status.leader) = (raft.role(), raft.term(), raft.leader());
+        (status.first, status.last) = (log.first(), raft.last().index);
+        (status.durable, status.committed) = (raft.durable(), raft.committed());
+        status.applied = replica.applied().index;
+        status.disk_bytes = log.disk_bytes();
+        if let Some(reason) = replica.failure() {
+            status.error.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
+    /// Whether the loop is to end, and why.
+    fn finished(&mut self) -> Option<String> {
+        if let Some(reason) = self.fatal.take() {
+            return Some(reason);
+        }
+        let patience = self.stopping?;
+        let idle = self.callers.is_empty();
+        (idle || self.environment.clock.monotonic() >= patience).then(|| "it was shut down".to_owned())
+    }
+
+    /// Answers everybody who still waits, syncs, and closes.
+    fn close(mut self, reason: String) -> String {
+        match std::mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::Running { mut replica, disk } => {
+                let effects = replica.abandon(&reason);
+                self.carry_out(effects);
+                disk.stop();
+            }
+            Phase::Forming { early, .. } => {
+                for question in early {
+                    self.refuse_early(question, &reason);
+                }
+            }
+            Phase::Stopped => {}
+        }
+        self.shared.budget.close();
+        reason
+    }
+}
+
+/// Takes what has arrived without waiting.
+fn take_rest<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>) {
+    while into.len() < TURN
+        && let Ok(item) = from.try_recv()
+    {
+        into.push(item);
+    }
+}

@@ -1,0 +1,261 @@
+//! The handle to a running node: cheap to clone, usable from any thread and any async runtime.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::commitlog::LogReader;
+use crate::config::Config;
+use crate::error::{ReadError, WriteError};
+use crate::types::{ClusterId, Index, NodeId, Role, RoleChange, Term};
+
+use super::effects::Proposal;
+use super::pending::Proposed;
+
+/// What an entry costs of the pending budget beside its payload.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
+
+/// What is known of a node at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub id: NodeId,
+    /// Its cluster; `None` before formation.
+    pub cluster: Option<ClusterId>,
+    /// Where it is reached.
+    pub address: String,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader it knows of.
+    pub leader: Option<NodeId>,
+    /// First index in its log.
+    pub first: Index,
+    /// Last index in its log.
+    pub last: Index,
+    /// Last index on its disk.
+    pub durable: Index,
+    /// Last index it knows to be committed.
+    pub committed: Index,
+    /// Last index applied to its state machine.
+    pub applied: Index,
+    /// Bytes that the log takes on disk.
+    pub disk_bytes: u64,
+    /// Members and their addresses.
+    pub members: Vec<(NodeId, String)>,
+    /// What is wrong with this node, when something is.
+    pub error: Option<String>,
+    /// The release it runs.
+    pub version: String,
+}
+
+/// Tells a caller what became of its question.
+pub(crate) type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// What handles ask of the event loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Propose entries. The permit is the caller's share of the pending budget, held until the answer.
+    Propose {
+        term: Option<Term>,
+        proposals: Vec<Proposal>,
+        timeout: Duration,
+        reply: Reply<Proposed, WriteError>,
+        permit: OwnedSemaphorePermit,
+    },
+    /// Make a read linearizable.
+    Read { timeout: Duration, reply: Reply<Index, ReadError> },
+    /// Read committed records.
+    Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
+    /// Stop.
+    Shutdown,
+}
+
+/// What the event loop shows to handles.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) address: SocketAddr,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) roles: watch::Receiver<RoleChange>,
+    pub(crate) stopped: watch::Receiver<Option<String>>,
+    pub(crate) status: Mutex<NodeStatus>,
+    pub(crate) committed: AtomicU64,
+    pub(crate) log: arc_swap::ArcSwapOption<LogReader>,
+}
+
+/// Stops the node when the last handle of its owner is dropped.
+#[derive(Debug)]
+struct Owner(mpsc::UnboundedSender<Command>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _already_stopped = self.0.send(Command::Shutdown);
+    }
+}
+
+/// A running node. Clones are handles to the same node; dropping the last one stops it.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(crate) shared: Arc<Shared>,
+    _owner: Option<Arc<Owner>>,
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (id, address) = (self.shared.config.id, self.shared.address);
+        f.debug_struct("NodeHandle").field("id", &id).field("address", &address).finish_non_exhaustive()
+    }
+}
+
+impl NodeHandle {
+    pub(crate) fn owning(shared: Arc<Shared>) -> Self {
+        let owner = Arc::new(Owner(shared.commands.clone()));
+        Self { shared, _owner: Some(owner) }
+    }
+
+    /// A handle that does not keep the node running: for what the node itself runs.
+    pub(crate) fn visiting(shared: Arc<Shared>) -> Self {
+        Self { shared, _owner: None }
+    }
+
+    /// Proposes entries; they get contiguous indexes in one term. Resolves once they are durable on a quorum and
+    /// applied on this node. A node that does not lead forwards to the leader; while there is none, it waits.
+    ///
+    /// Dropping the future leaves the outcome unknown: entries that were proposed may still be committed.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; only `Unknown` leaves open whether the entries are in the log.
+    pub async fn propose(&self, proposals: Vec<Proposal>, timeout: Duration) -> Result<Proposed, WriteError> {
+        self.propose_in(None, proposals, timeout).await
+    }
+
+    /// As [`NodeHandle::propose`]; with a term, only if this node itself leads in that term when it takes the
+    /// entries, and `Unavailable` otherwise: they are never forwarded.
+    ///
+    /// # Errors
+    /// See [`NodeHandle::propose`].
+    pub async fn propose_in(
+        &self,
+        term: Option<Term>,
+        proposals: Vec<Proposal>,
+        timeout: Duration,
+    ) -> Result<Proposed, WriteError> {
+        let permit = self.admit(&proposals, timeout).await?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Propose { term, proposals, timeout, reply, permit })
+            .map_err(|()| WriteError::Stopped(self.why_stopped()))?;
+        answer.await.unwrap_or_else(|_dropped| Err(WriteError::Unknown(self.why_stopped())))
+    }
+
+    /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows.
+    async fn admit(&self, proposals: &[Proposal], timeout: Duration) -> Result<OwnedSemaphorePermit, WriteError> {
+        let limit = usize::try_from(self.shared.config.max_pending_bytes).unwrap_or(Semaphore::MAX_PERMITS);
+        let cost: usize = proposals.iter().map(|proposal| proposal.payload.len() + ENTRY_OVERHEAD_BYTES).sum();
+        let share = u32::try_from(cost.min(limit)).unwrap_or(u32::MAX);
+        let budget = Arc::clone(&self.shared.budget);
+        if let Ok(permit) = Arc::clone(&budget).try_acquire_many_owned(share) {
+            return Ok(permit);
+        }
+        let waited = {
+            let _context = self.shared.runtime.enter();
+            tokio::time::timeout(timeout, budget.acquire_many_owned(share))
+        };
+        match waited.await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_closed)) => Err(WriteError::Stopped(self.why_stopped())),
+            Err(_elapsed) => Err(WriteError::Overloaded(format!("{limit} bytes of writes wait for their commit"))),
+        }
+    }
+
+    /// Resolves, with the applied index, once this node has applied everything that was committed anywhere in the
+    /// cluster when the call was made: what the state machine shows from then on is linearizable.
+    ///
+    /// # Errors
+    /// `Unavailable` when no leader confirmed it in time, `Stopped`.
+    pub async fn read_index(&self, timeout: Duration) -> Result<Index, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Read { timeout, reply }).map_err(|()| ReadError::Stopped(self.why_stopped()))?;
+        answer.await.unwrap_or_else(|_dropped| Err(ReadError::Stopped(self.why_stopped())))
+    }
+
+    /// Committed records from `from` on: whole, verified, contiguous, at least one and about `max_bytes` of them.
+    ///
+    /// # Errors
+    /// `OutOfRange` for an index that is not committed or no longer held, `Damaged`, `Stopped`.
+    pub async fn entries(&self, from: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Entries { from, max_bytes, reply }).map_err(|()| ReadError::Stopped(self.why_stopped()))?;
+        answer.await.unwrap_or_else(|_dropped| Err(ReadError::Stopped(self.why_stopped())))
+    }
+
+    /// What the node was a moment ago. Does not wait.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(reason) = self.shared.stopped.borrow().as_ref() {
+            status.error.get_or_insert_with(|| reason.clone());
+        }
+        status
+    }
+
+    /// The configuration the node was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The address the node listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Role, term and leader as they change. A slow reader sees the newest, not each.
+    #[must_use]
+    pub fn role_changes(&self) -> watch::Receiver<RoleChange> {
+        self.shared.roles.clone()
+    }
+
+    /// The log on this node's disk; `None` before the cluster has formed. It may hold entries that are not committed.
+    #[must_use]
+    pub fn log(&self) -> Option<Arc<LogReader>> {
+        self.shared.log.load_full()
+    }
+
+    /// The last index that this node knows to be committed.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        Index(self.shared.committed.load(Ordering::Acquire))
+    }
+
+    /// Stops the node: lets writes under way finish for a moment, syncs, closes. Resolves once its files are closed.
+    pub async fn shutdown(&self) {
+        let _already_stopped = self.send(Command::Shutdown);
+        self.stopped().await;
+    }
+
+    /// Resolves, with the reason, once the node has stopped.
+    pub async fn stopped(&self) -> String {
+        let mut stopped = self.shared.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_gone) => "the node's thread ended".to_owned(),
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), ()> {
+        self.shared.commands.send(command).map_err(|_gone| ())
+    }
+
+    fn why_stopped(&self) -> String {
+        self.shared.stopped.borrow().clone().unwrap_or_else(|| "it was shut down".to_owned())
+    }
+}

@@ -1,0 +1,267 @@
+//! Carries out what the core asks for in a Ready, and feeds the machine.
+
+use bytes::Bytes;
+
+use crate::commitlog::WriteBatch;
+use crate::commitlog::{Record, frame};
+use crate::error::ReadError;
+use crate::raft::AppendStep;
+use crate::raft::message::{Body, Message};
+use crate::raft::ready::{LogAppend, Ready, Replicate};
+use crate::state_machine::{Entry, StateMachine};
+use crate::transport::{Channel, PeerBody, PeerFrame};
+use crate::types::{EntryId, Index, Kind, Monotonic, NodeId, Role};
+
+use super::effects::{DiskTask, Outbound};
+use super::incoming;
+use super::replica::{Replica, Staged};
+use super::tail::Run;
+
+impl<M: StateMachine> Replica<M> {
+    /// A frame of a peer arrived.
+    pub(crate) fn receive(&mut self, now: Monotonic, from: NodeId, frame: PeerFrame) {
+        match frame.body {
+            PeerBody::Raft(message) if message.from != from || message.to != self.id => {
+                let reason = format!("a message from node {} to node {} came over it", message.from, message.to);
+                self.effects.disconnect.push((from, reason));
+            }
+            PeerBody::Raft(Message { term, body: Body::Append { prev, commit }, .. }) => {
+                match incoming::verify(prev, commit, frame.attached, self.max_record_bytes) {
+                    Ok(records) => self.step_append(now, from, term, &records),
+                    Err(reason) => self.effects.disconnect.push((from, reason)),
+                }
+            }
+            PeerBody::Raft(message) => {
+                self.raft.step(now, message);
+                self.drain(now);
+            }
+            PeerBody::Formation(message) => self.formation(from, &message),
+            PeerBody::Forward { number, wait_ms, proposals } => {
+                self.take_forward(now, from, number, wait_ms, &proposals, &frame.attached);
+            }
+            PeerBody::ForwardAnswer { number, result, .. } => {
+                self.take_forward_answer(from, number, result, &frame.attached);
+            }
+        }
+    }
+
+    fn step_append(&mut self, now: Monotonic, from: NodeId, term: crate::types::Term, records: &incoming::Incoming) {
+        let prev = records.appended.prev;
+        if let (Some(position), Some(end)) = (records.position, self.end_of(prev.index))
+            && self.raft.term_at(prev.index) == Some(prev.term)
+            && position != end
+        {
+            let reason = format!("its record {} stands at {position} and not at {end}", prev.index.next());
+            self.effects.disconnect.push((from, reason));
+            return;
+        }
+        let has_new = records.appended.last > self.raft.last().index;
+        if has_new && self.log.space() == crate::commitlog::Space::Exhausted {
+            return;
+        }
+        if let AppendStep::Accepted { new_from: Some(first) } =
+            self.raft.step_append(now, from, term, records.appended.clone())
+        {
+            let (starts, bytes) = records.from(first);
+            self.staged = Some(Staged { first, starts, bytes });
+            self.end = records.end;
+            self.clock.follow(records.last_time);
+        }
+        self.drain(now);
+    }
+
+    /// Where the record after `index` starts, when this log holds `index`.
+    fn end_of(&self, index: Index) -> Option<crate::types::Position> {
+        if index == self.raft.last().index {
+            return Some(self.end);
+        }
+        match self.tail.get(index.next()) {
+            Some(bytes) => Record::decode(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
+            None => self.log.end_of(index),
+        }
+    }
+
+    /// Carries out every Ready there is.
+    pub(crate) fn drain(&mut self, now: Monotonic) {
+        while let Some(ready) = self.raft.ready() {
+            self.perform(now, ready);
+        }
+        debug_assert!(self.staged.is_none(), "staged records were not named by a Ready");
+    }
+
+    fn perform(&mut self, now: Monotonic, ready: Ready) {
+        if let Some(change) = ready.role {
+            if change.role == Role::Leader {
+                self.clock.take_office(now);
+            }
+            if change.leader.is_some() {
+                self.reads.leader_changed();
+            }
+            self.effects.roles.push(change);
+        }
+        let records = match &ready.append {
+            Some(append) => self.append(now, append),
+            None => Bytes::new(),
+        };
+        if ready.vote.is_some() || ready.append.is_some() {
+            let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
+            let records = if records.is_empty() { Vec::new() } else { vec![records] };
+            let batch = WriteBatch { vote: ready.vote, truncate_after, records, committed: self.vouched() };
+            self.effects.disk.push(DiskTask { number: ready.number, batch });
+            self.disk_asked = ready.number;
+        }
+        for message in ready.messages {
+            let outbound = self.carry(message);
+            self.effects.send.push(outbound);
+        }
+        for order in ready.replicate {
+            self.replicate(now, &order);
+        }
+        for message in ready.after_durable {
+            let outbound = self.carry(message);
+            self.held.push_back((self.disk_asked, outbound));
+        }
+        self.release_held();
+        for read in ready.reads {
+            self.reads.answered(now, read.token, read.index);
+        }
+    }
+
+    /// The committed index as far as this disk has it. Only that may be remembered on disk: above `durable` the disk
+    /// may still hold entries that are about to be cut, and after a crash those would be taken for committed.
+    fn vouched(&self) -> Index {
+        self.raft.committed().min(self.raft.durable())
+    }
+
+    /// Takes the records that the Ready names into the tail; gives their bytes for the disk.
+    fn append(&mut self, now: Monotonic, append: &LogAppend) -> Bytes {
+        if append.truncate {
+            self.tail.truncate_after(append.after.index);
+            let mut settled = Vec::new();
+            self.pending.truncated(append.after.index, &mut settled);
+            self.settle(settled);
+        }
+        if append.no_op {
+            self.stage_no_op(now, append.last);
+        }
+        let Some(Staged { first, starts, bytes }) = self.staged.take() else {
+            debug_assert!(false, "a Ready names records that nobody staged");
+            return Bytes::new();
+        };
+        debug_assert_eq!(
+            (first, starts.len() as u64),
+            (append.after.index.next(), append.last.get() + 1 - first.get())
+        );
+        self.tail.push(first, starts, bytes.clone());
+        bytes
+    }
+
+    fn stage_no_op(&mut self, now: Monotonic, index: Index) {
+        let mut bytes = Vec::new();
+        let id = EntryId::new(index, self.raft.term());
+        frame(&mut bytes, id, self.end, self.clock.stamp(now), Kind::NoOp, 0, &[]);
+        self.end = self.end.plus(bytes.len() as u64);
+        self.staged = Some(Staged { first: index, starts: vec![0], bytes: bytes.into() });
+    }
+
+    fn carry(&self, message: Message) -> Outbound {
+        let channel = match &message.body {
+            Body::Append { .. } | Body::AppendAnswer { .. } => Channel::Bulk,
+            Body::PreVote { .. }
+            | Body::PreVoteAnswer { .. }
+            | Body::Vote { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::HandOver => Channel::Control,
+        };
+        let to = message.to;
+        let frame = PeerFrame { group: self.group, body: PeerBody::Raft(message), attached: Vec::new() };
+        Outbound { to, channel, frame }
+    }
+
+    /// Sends records (or a probe without any) to a follower and tells the core what went.
+    fn replicate(&mut self, now: Monotonic, order: &Replicate) {
+        let first = order.after.index.next();
+        let run =
+            if order.last < first { Ok(Run::default()) } else { self.records(first, order.last, order.max_bytes) };
+        let run = match run {
+            Ok(run) => run,
+            Err(error) => {
+                tracing::error!(node = %self.id, peer = %order.to, %error, "cannot read records for a follower");
+                return self.raft.sent(now, order.to, order.after.index, 0);
+            }
+        };
+        if !order.at_least_one && run.bytes > order.max_bytes {
+            return self.raft.sent(now, order.to, order.after.index, 0);
+        }
+        let body = Body::Append { prev: order.after, commit: order.commit };
+        let message = Message { from: self.id, to: order.to, term: self.raft.term(), body };
+        let mut outbound = self.carry(message);
+        outbound.frame.attached = run.pieces;
+        self.effects.send.push(outbound);
+        self.raft.sent(now, order.to, order.after.index.plus(run.count), run.bytes);
+    }
+
+    /// Records `first ..= last`, at least one and as many as fit: from the tail, else from the log.
+    ///
+    /// A log read never reaches into what the tail holds: after a truncation the disk may still show the records
+    /// that were cut, and the tail already has those that replace them.
+    pub(crate) fn records(&self, first: Index, last: Index, max_bytes: u64) -> Result<Run, ReadError> {
+        if let Some(run) = self.tail.run(first, last, max_bytes) {
+            return Ok(run);
+        }
+        let until = self.tail.first().map_or(last, |held| last.min(held.prev()));
+        let pieces = self.log.read_from(first, max_bytes)?;
+        Ok(Run::of(pieces, until.next().get().saturating_sub(first.get())))
+    }
+
+    /// Lets go what waited for the disk.
+    pub(crate) fn release_held(&mut self) {
+        while self.held.front().is_some_and(|(number, _outbound)| *number <= self.disk_done) {
+            if let Some((_number, outbound)) = self.held.pop_front() {
+                self.effects.send.push(outbound);
+            }
+        }
+    }
+
+    /// Applies one quantum and tells those who waited for it.
+    pub(crate) fn apply(&mut self, now: Monotonic) {
+        let committed = self.raft.committed();
+        let before = self.applier.applied().index;
+        let mut settled = Vec::new();
+        let (tail, log, pending, max) = (&self.tail, &self.log, &mut self.pending, self.max_record_bytes);
+        self.effects.more = self.applier.run(
+            committed,
+            |index| fetch(tail, log, index, max),
+            |id, answer| pending.applied(id, answer, &mut settled),
+        );
+        self.settle(settled);
+        let applied = self.applier.applied().index;
+        if applied > before {
+            self.raft.applied(applied);
+            self.drain(now);
+        }
+        // The answer to a forwarded write may come after its entry was applied here.
+        self.forwards.applied(applied, &mut self.effects.answers);
+        self.reads.applied(applied, &mut self.effects.answers);
+    }
+}
+
+/// The entry at `index`, from memory or else from the log, its checksums verified either way.
+fn fetch(
+    tail: &super::tail::Tail,
+    log: &crate::commitlog::LogReader,
+    index: Index,
+    max_record_bytes: u32,
+) -> Result<Entry, ReadError> {
+    let record = match tail.get(index) {
+        Some(bytes) => Record::decode(&bytes, max_record_bytes).map_err(|error| {
+            ReadError::Unavailable(format!("the record at index {index} is damaged in memory: {error}"))
+        })?,
+        None => log.read(index)?,
+    };
+    Ok(record.to_entry())
+}

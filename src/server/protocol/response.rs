@@ -1,0 +1,384 @@
+//! What a node answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ReadError, WriteError};
+use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage};
+use crate::types::{ClusterId, Index, NodeId, Role, Term};
+
+use super::raw::{Reader, Writer, length};
+use super::{Packet, PacketError, VERSION};
+
+const WRITTEN: u8 = 65;
+const DELETED: u8 = 66;
+const VALUE: u8 = 67;
+const PAGE: u8 = 68;
+const STATUS: u8 = 69;
+const FAILED: u8 = 70;
+const GOODBYE: u8 = 71;
+
+/// Something a node says on a client's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The answer to one request.
+    Response(Response),
+    /// The last words on a connection.
+    Goodbye(Goodbye),
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    /// The request's id.
+    pub(crate) id: u64,
+    /// Who leads, when it is another node than the one that answers.
+    pub(crate) leader: Option<LeaderHint>,
+    /// The answer itself.
+    pub(crate) answer: Answer,
+}
+
+/// Why a node closes a connection, and what it took from it. What it took stays under way; what it did not take
+/// certainly did not happen. A connection that ends without this leaves every request on it unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    /// The highest request id that was taken; 0 for none.
+    pub(crate) taken: u64,
+    /// Why. For `TooLarge`, `Malformed` and `Unsupported` the request after the last taken one is the reason.
+    pub(crate) reason: Failure,
+}
+
+/// Where to find the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaderHint {
+    /// The leader.
+    pub(crate) id: NodeId,
+    /// `HOST:PORT` it is reached under.
+    pub(crate) address: String,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// To a put or a batch: the revision, of the last pair for a batch.
+    Written(Index),
+    /// To a delete.
+    Deleted(Deleted),
+    /// To a get; `None` when there is no such key.
+    Value(Option<KeyValue>),
+    /// To a scan.
+    Page(ScanPage),
+    /// To a status request.
+    Status(Box<NodeStatus>),
+    /// There is no answer.
+    Failed(Failure),
+}
+
+/// Why a request has no answer. The order of the variants is part of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// It may have happened or may yet happen.
+    Unknown(String),
+    /// It certainly did not happen: no leader, or this node is not the leader asked for.
+    Unavailable(String),
+    /// It certainly did not happen: a limit forbids it.
+    TooLarge(String),
+    /// It certainly did not happen: too much is under way.
+    Overloaded(String),
+    /// It certainly did not happen: this node's disk is full.
+    DiskFull(NodeId),
+    /// It certainly did not happen: its bytes are wrong.
+    Malformed(String),
+    /// The node has stopped. What it took may have happened.
+    Stopped(String),
+    /// It certainly did not happen: this release does not know it.
+    Unsupported(String),
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Unknown(reason) => Self::Unknown(reason),
+            WriteError::Unavailable(reason) => Self::Unavailable(reason),
+            WriteError::TooLarge(reason) => Self::TooLarge(reason),
+            WriteError::Overloaded(reason) => Self::Overloaded(reason),
+            WriteError::DiskFull(node) => Self::DiskFull(node),
+            WriteError::Stopped(reason) => Self::Stopped(reason),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(reason) => Self::Unavailable(reason),
+            ReadError::TooLarge(reason) => Self::TooLarge(reason),
+            ReadError::Stopped(reason) => Self::Stopped(reason),
+            ReadError::OutOfRange { .. } | ReadError::Damaged { .. } => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fixed<T> {
+    leader: Option<LeaderHint>,
+    answer: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeletedFixed {
+    count: u64,
+    revision: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ItemFixed {
+    key: u32,
+    value: u32,
+    create_revision: Index,
+    mod_revision: Index,
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PageFixed {
+    items: Vec<ItemFixed>,
+    count: u64,
+    next: Option<u32>,
+    revision: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StatusFixed {
+    id: NodeId,
+    cluster: Option<ClusterId>,
+    address: String,
+    role: WireRole,
+    term: Term,
+    leader: Option<NodeId>,
+    first: Index,
+    last: Index,
+    durable: Index,
+    committed: Index,
+    applied: Index,
+    disk_bytes: u64,
+    members: Vec<(NodeId, String)>,
+    error: Option<String>,
+    version: String,
+}
+
+/// The order of the variants is part of the format.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum WireRole {
+    Leader,
+    Candidate,
+    PreCandidate,
+    Follower,
+    Learner,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GoodbyeFixed {
+    reason: Failure,
+}
+
+impl Message {
+    /// The packet of this message.
+    ///
+    /// # Errors
+    /// `Malformed` when a key or value is longer than the format can say.
+    pub(crate) fn encode(&self) -> Result<Packet, PacketError> {
+        match self {
+            Self::Response(response) => response.encode(),
+            Self::Goodbye(goodbye) => {
+                let fixed = GoodbyeFixed { reason: goodbye.reason.clone() };
+                let writer = Writer::new(goodbye.taken, 0).fixed("goodbye", &fixed)?;
+                Ok(Packet { tag: GOODBYE, version: VERSION, body: writer.finish() })
+            }
+        }
+    }
+
+    /// Reads a message. Keys and values share the packet's memory.
+    ///
+    /// # Errors
+    /// `Unsupported` for a tag or version of a later release, `Malformed` for wrong bytes.
+    pub(crate) fn decode(packet: &Packet) -> Result<Self, PacketError> {
+        let (id, mut reader) = Reader::new("response", &packet.body)?;
+        if packet.version != VERSION {
+            return Err(PacketError::Unsupported { id, tag: packet.tag, version: packet.version });
+        }
+        if packet.tag == GOODBYE {
+            let fixed: GoodbyeFixed = reader.fixed()?;
+            reader.finish()?;
+            return Ok(Self::Goodbye(Goodbye { taken: id, reason: fixed.reason }));
+        }
+        let (leader, answer) = decode_answer(id, packet, &mut reader)?;
+        reader.finish()?;
+        Ok(Self::Response(Response { id, leader, answer }))
+    }
+}
+
+impl Response {
+    /// Bytes of keys and values in it: what its packet needs beyond a few dozen.
+    pub(crate) fn raw_bytes(&self) -> usize {
+        match &self.answer {
+            Answer::Value(Some(item)) => item.key.len() + item.value.len(),
+            Answer::Page(page) => {
+                let items: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
+                items + page.next.as_ref().map_or(0, Bytes::len)
+            }
+            Answer::Written(_) | Answer::Deleted(_) | Answer::Value(None) | Answer::Status(_) | Answer::Failed(_) => 0,
+        }
+    }
+
+    fn encode(&self) -> Result<Packet, PacketError> {
+        let writer = Writer::new(self.id, self.raw_bytes());
+        let leader = self.leader.clone();
+        let (tag, writer) = match &self.answer {
+            Answer::Written(revision) => (WRITTEN, writer.fixed("written", &Fixed { leader, answer: revision })?),
+            Answer::Deleted(deleted) => {
+                let answer = DeletedFixed { count: deleted.count, revision: deleted.revision };
+                (DELETED, writer.fixed("deleted", &Fixed { leader, answer })?)
+            }
+            Answer::Value(item) => {
+                let answer = item.as_ref().map(|item| item_fixed("value", item)).transpose()?;
+                let mut writer = writer.fixed("value", &Fixed { leader, answer })?;
+                item.iter().for_each(|item| write_item(&mut writer, item));
+                (VALUE, writer)
+            }
+            Answer::Page(page) => (PAGE, encode_page(writer, leader, page)?),
+            Answer::Status(status) => {
+                (STATUS, writer.fixed("status", &Fixed { leader, answer: status_fixed(status) })?)
+            }
+            Answer::Failed(failure) => (FAILED, writer.fixed("failure", &Fixed { leader, answer: failure })?),
+        };
+        Ok(Packet { tag, version: VERSION, body: writer.finish() })
+    }
+}
+
+fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Option<LeaderHint>, Answer), PacketError> {
+    match packet.tag {
+        WRITTEN => {
+            let Fixed { leader, answer } = reader.fixed()?;
+            Ok((leader, Answer::Written(answer)))
+        }
+        DELETED => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<DeletedFixed>>()?;
+            Ok((leader, Answer::Deleted(Deleted { count: answer.count, revision: answer.revision })))
+        }
+        VALUE => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<Option<ItemFixed>>>()?;
+            let item = answer.map(|fixed| read_item(reader, &fixed)).transpose()?;
+            Ok((leader, Answer::Value(item)))
+        }
+        PAGE => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<PageFixed>>()?;
+            Ok((leader, Answer::Page(decode_page(reader, &answer)?)))
+        }
+        STATUS => {
+            let Fixed { leader, answer } = reader.fixed()?;
+            Ok((leader, Answer::Status(Box::new(status_of(answer)))))
+        }
+        FAILED => {
+            let Fixed { leader, answer } = reader.fixed()?;
+            Ok((leader, Answer::Failed(answer)))
+        }
+        tag => Err(PacketError::Unsupported { id, tag, version: packet.version }),
+    }
+}
+
+fn item_fixed(what: &'static str, item: &KeyValue) -> Result<ItemFixed, PacketError> {
+    Ok(ItemFixed {
+        key: length(what, &item.key)?,
+        value: length(what, &item.value)?,
+        create_revision: item.create_revision,
+        mod_revision: item.mod_revision,
+        version: item.version,
+    })
+}
+
+fn write_item(writer: &mut Writer, item: &KeyValue) {
+    writer.raw(&item.key);
+    writer.raw(&item.value);
+}
+
+fn read_item(reader: &mut Reader, fixed: &ItemFixed) -> Result<KeyValue, PacketError> {
+    Ok(KeyValue {
+        key: reader.raw(fixed.key)?,
+        value: reader.raw(fixed.value)?,
+        create_revision: fixed.create_revision,
+        mod_revision: fixed.mod_revision,
+        version: fixed.version,
+    })
+}
+
+fn encode_page(writer: Writer, leader: Option<LeaderHint>, page: &ScanPage) -> Result<Writer, PacketError> {
+    let answer = PageFixed {
+        items: page.items.iter().map(|item| item_fixed("page", item)).collect::<Result<_, _>>()?,
+        count: page.count,
+        next: page.next.as_ref().map(|key| length("page", key)).transpose()?,
+        revision: page.revision,
+    };
+    let mut writer = writer.fixed("page", &Fixed { leader, answer })?;
+    page.items.iter().for_each(|item| write_item(&mut writer, item));
+    page.next.iter().for_each(|key| writer.raw(key));
+    Ok(writer)
+}
+
+fn decode_page(reader: &mut Reader, fixed: &PageFixed) -> Result<ScanPage, PacketError> {
+    let items = fixed.items.iter().map(|item| read_item(reader, item)).collect::<Result<_, _>>()?;
+    let next = fixed.next.map(|length| reader.raw(length)).transpose()?;
+    Ok(ScanPage { items, count: fixed.count, next, revision: fixed.revision })
+}
+
+fn status_fixed(status: &NodeStatus) -> StatusFixed {
+    StatusFixed {
+        id: status.id,
+        cluster: status.cluster,
+        address: status.address.clone(),
+        role: match status.role {
+            Role::Leader => WireRole::Leader,
+            Role::Candidate => WireRole::Candidate,
+            Role::PreCandidate => WireRole::PreCandidate,
+            Role::Follower => WireRole::Follower,
+            Role::Learner => WireRole::Learner,
+        },
+        term: status.term,
+        leader: status.leader,
+        first: status.first,
+        last: status.last,
+        durable: status.durable,
+        committed: status.committed,
+        applied: status.applied,
+        disk_bytes: status.disk_bytes,
+        members: status.members.clone(),
+        error: status.error.clone(),
+        version: status.version.to_string(),
+    }
+}
+
+fn status_of(fixed: StatusFixed) -> NodeStatus {
+    NodeStatus {
+        id: fixed.id,
+        cluster: fixed.cluster,
+        address: fixed.address,
+        role: match fixed.role {
+            WireRole::Leader => Role::Leader,
+            WireRole::Candidate => Role::Candidate,
+            WireRole::PreCandidate => Role::PreCandidate,
+            WireRole::Follower => Role::Follower,
+            WireRole::Learner => Role::Learner,
+        },
+        term: fixed.term,
+        leader: fixed.leader,
+        first: fixed.first,
+        last: fixed.last,
+        durable: fixed.durable,
+        committed: fixed.committed,
+        applied: fixed.applied,
+        disk_bytes: fixed.disk_bytes,
+        members: fixed.members,
+        error: fixed.error,
+        version: fixed.version,
+    }
+}

@@ -1,0 +1,80 @@
+//! The store of this very node, as its connections see it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+
+use crate::error::{ReadError, WriteError};
+use crate::kv::KvStore;
+use crate::types::{Index, Role, Term};
+
+use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::limits::MAX_PAGE_ITEMS;
+use super::protocol::LeaderHint;
+use super::store::{Leadership, Store};
+
+impl Store for KvStore {
+    fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
+        let store = self.with_timeout(wait);
+        async move { store.put(key, value).await }.boxed()
+    }
+
+    fn put_batch(
+        &self,
+        term: Option<Term>,
+        pairs: Vec<(Bytes, Bytes)>,
+        wait: Duration,
+    ) -> BoxFuture<'static, Result<Index, WriteError>> {
+        let store = self.with_timeout(wait);
+        async move { store.put_batch_in(term, pairs).await }.boxed()
+    }
+
+    fn delete(&self, key: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
+        let store = self.with_timeout(wait);
+        async move { store.delete(key).await }.boxed()
+    }
+
+    fn delete_prefix(&self, prefix: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
+        let store = self.with_timeout(wait);
+        async move { store.delete_prefix(prefix).await }.boxed()
+    }
+
+    fn read_index(&self, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
+        let node = self.node().clone();
+        async move { node.read_index(wait).await.map(|_index| ()) }.boxed()
+    }
+
+    fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>> {
+        std::future::ready(Ok(self.reader().view().get(&key))).boxed()
+    }
+
+    fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
+        let view = self.reader().view();
+        async move {
+            let mut page = ScanPage::default();
+            while view.scan_step(&scan, &mut page) && page.items.len() < MAX_PAGE_ITEMS {
+                tokio::task::yield_now().await;
+            }
+            Ok(page)
+        }
+        .boxed()
+    }
+
+    fn leadership(&self) -> Leadership {
+        let change = *self.node().role_changes().borrow();
+        if change.role == Role::Leader {
+            return Leadership { leads_in: Some(change.term), elsewhere: None };
+        }
+        let elsewhere = change.leader.and_then(|id| {
+            let members = self.node().status().members;
+            let address = members.into_iter().find(|(member, _)| *member == id).map(|(_, address)| address)?;
+            Some(LeaderHint { id, address })
+        });
+        Leadership { leads_in: None, elsewhere }
+    }
+
+    fn status(&self) -> NodeStatus {
+        KvStore::status(self)
+    }
+}

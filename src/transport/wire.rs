@@ -1,0 +1,158 @@
+//! What the body of a peer frame means: tags, versions, and the checks that the shape alone cannot give.
+//!
+//! Each kind of body has a tag and its own version; the fixtures in `tests/fixtures/wire/` pin the bytes. A body of
+//! an unknown tag or version is an error that closes the connection with that reason: a peer never guesses.
+//! Deliberately absent: the frame around the body ([`super::frame`]) and clients' bodies (the server's protocol).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::raft::message::Message;
+use crate::types::{GroupId, Index};
+
+use super::frame::{Frame, Head};
+use super::{FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
+
+/// Tag of [`PeerBody::Raft`].
+pub const TAG_RAFT: u8 = 1;
+/// Tag of [`PeerBody::Formation`].
+pub const TAG_FORMATION: u8 = 2;
+/// Tag of [`PeerBody::Forward`].
+pub const TAG_FORWARD: u8 = 3;
+/// Tag of [`PeerBody::ForwardAnswer`].
+pub const TAG_FORWARD_ANSWER: u8 = 4;
+/// Tag of the last frame of a connection that is closed for a reason.
+pub const TAG_GOODBYE: u8 = 5;
+/// The version of every kind so far.
+const VERSION: u8 = 1;
+
+/// What a peer frame turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// For the node.
+    Frame(PeerFrame),
+    /// For the transport: the peer closes the connection and says why.
+    Goodbye(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ForwardBody {
+    number: u64,
+    wait_ms: u32,
+    proposals: Vec<ForwardedProposal>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ForwardAnswerBody {
+    number: u64,
+    commit: Index,
+    result: Result<Forwarded, ForwardError>,
+}
+
+/// Appends the encoded body of `frame` to `out` and returns what stands before it.
+///
+/// # Errors
+/// `Malformed` when the attached bytes are not as many as the body says.
+pub fn encode(frame: &PeerFrame, out: &mut Vec<u8>) -> Result<Head, DecodeError> {
+    let attached = frame.attached.iter().map(Bytes::len).sum();
+    let tag = match &frame.body {
+        PeerBody::Raft(message) => {
+            codec::encode_into("raft message", message, out)?;
+            TAG_RAFT
+        }
+        PeerBody::Formation(message) => {
+            codec::encode_into("formation message", message, out)?;
+            TAG_FORMATION
+        }
+        PeerBody::Forward { number, wait_ms, proposals } => {
+            check_sum("forwarded batch", proposals.iter().map(|proposal| proposal.bytes), attached)?;
+            let body = ForwardBody { number: *number, wait_ms: *wait_ms, proposals: proposals.clone() };
+            codec::encode_into("forwarded batch", &body, out)?;
+            TAG_FORWARD
+        }
+        PeerBody::ForwardAnswer { number, commit, result } => {
+            check_answers(result, attached)?;
+            let body = ForwardAnswerBody { number: *number, commit: *commit, result: result.clone() };
+            codec::encode_into("forward answer", &body, out)?;
+            TAG_FORWARD_ANSWER
+        }
+    };
+    Ok(Head { group: frame.group, tag, version: VERSION })
+}
+
+/// Appends the encoded body of a goodbye to `out` and returns what stands before it.
+pub(super) fn encode_goodbye(reason: &str, out: &mut Vec<u8>) -> Result<Head, DecodeError> {
+    codec::encode_into("goodbye", &reason, out)?;
+    Ok(Head { group: GroupId::ZERO, tag: TAG_GOODBYE, version: VERSION })
+}
+
+/// Reads a peer frame.
+///
+/// # Errors
+/// `Unsupported` for a tag or version of a later release; `Malformed` or `Trailing` when the body is not what its
+/// tag says, or when the attached bytes are not as many as it says.
+pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
+    let Frame { group, tag, version, body, attached } = frame;
+    let known = matches!(tag, TAG_RAFT | TAG_FORMATION | TAG_FORWARD | TAG_FORWARD_ANSWER) && version == VERSION;
+    let unsupported = DecodeError::Unsupported { what: "peer frame", tag, version };
+    let body = match tag {
+        _ if !known => return Err(unsupported),
+        TAG_RAFT => PeerBody::Raft(codec::decode::<Message>("raft message", &body)?),
+        TAG_FORMATION => PeerBody::Formation(codec::decode::<FormationMessage>("formation message", &body)?),
+        TAG_FORWARD => {
+            let ForwardBody { number, wait_ms, proposals } = codec::decode("forwarded batch", &body)?;
+            check_sum("forwarded batch", proposals.iter().map(|proposal| proposal.bytes), attached.len())?;
+            PeerBody::Forward { number, wait_ms, proposals }
+        }
+        TAG_FORWARD_ANSWER => {
+            let ForwardAnswerBody { number, commit, result } = codec::decode("forward answer", &body)?;
+            check_answers(&result, attached.len())?;
+            PeerBody::ForwardAnswer { number, commit, result }
+        }
+        _ => return Err(unsupported),
+    };
+    let attached = if attached.is_empty() { Vec::new() } else { vec![attached] };
+    Ok(PeerFrame { group, body, attached })
+}
+
+/// Reads a peer frame or a goodbye.
+pub(super) fn receive(frame: Frame) -> Result<Received, DecodeError> {
+    if frame.tag == TAG_GOODBYE && frame.version == VERSION {
+        return codec::decode("goodbye", &frame.body).map(Received::Goodbye);
+    }
+    decode(frame).map(Received::Frame)
+}
+
+/// Cuts what travelled attached into its parts, without copying. `None` when the lengths do not add up to exactly
+/// what there is; a decoded frame never gives that.
+#[must_use]
+pub fn split_attached(attached: &[Bytes], lengths: impl IntoIterator<Item = u32>) -> Option<Vec<Bytes>> {
+    let mut rest = match attached {
+        [] => Bytes::new(),
+        [whole] => whole.clone(),
+        _ => return None,
+    };
+    let mut parts = Vec::new();
+    for length in lengths {
+        let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
+        parts.push(rest.split_to(length));
+    }
+    rest.is_empty().then_some(parts)
+}
+
+fn check_answers(result: &Result<Forwarded, ForwardError>, attached: usize) -> Result<(), DecodeError> {
+    let lengths = result.as_ref().map(|forwarded| forwarded.answer_lengths.as_slice()).unwrap_or_default();
+    check_sum("forward answer", lengths.iter().copied(), attached)
+}
+
+fn check_sum(what: &'static str, lengths: impl Iterator<Item = u32>, attached: usize) -> Result<(), DecodeError> {
+    let sum: u64 = lengths.map(u64::from).fold(0, u64::saturating_add);
+    if u64::try_from(attached) == Ok(sum) {
+        return Ok(());
+    }
+    Err(DecodeError::Malformed { what, reason: format!("{attached} bytes are attached where it names {sum}") })
+}
+
+#[cfg(test)]
+mod tests;

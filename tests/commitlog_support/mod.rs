@@ -1,0 +1,122 @@
+//! What the commitlog's tests share: a log on a disk in memory, and records made by the dozen.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use dledger::commitlog::{LogOptions, LogReader, LogWriter, Opened, WriteBatch, frame, layout, open};
+use dledger::config::Durability;
+use dledger::env::memory::MemoryDisk;
+use dledger::error::OpenError;
+use dledger::types::{ClusterId, EntryId, GroupId, Kind, LogTime, Position, Term};
+
+pub(crate) const DATA_DIR: &str = "/data";
+
+pub(crate) fn group() -> PathBuf {
+    layout::group_dir(Path::new(DATA_DIR), GroupId::FIRST)
+}
+
+pub(crate) fn options() -> LogOptions {
+    LogOptions {
+        cluster: ClusterId(0xc1),
+        group: GroupId::FIRST,
+        segment_bytes: 128 << 10,
+        max_record_bytes: 1 << 20,
+        durability: Durability::Sync,
+        wall_ms: 1_700_000_000_000,
+    }
+}
+
+/// The payload of an index: different for each, and of a length that walks over sector ends.
+pub(crate) fn payload(index: u64, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (index as usize * 31 + at * 7 + 1) as u8).collect()
+}
+
+/// Makes records and remembers where the log stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Maker {
+    pub(crate) last: EntryId,
+    pub(crate) end: Position,
+}
+
+impl Maker {
+    pub(crate) fn new() -> Self {
+        Self { last: EntryId::ZERO, end: Position::ZERO }
+    }
+
+    pub(crate) fn after(last: EntryId, end: Position) -> Self {
+        Self { last, end }
+    }
+
+    pub(crate) fn of_kind(&mut self, term: u64, kind: Kind, payload: &[u8]) -> Bytes {
+        let id = EntryId::new(self.last.index.next(), Term(term));
+        let mut out = Vec::new();
+        frame(&mut out, id, self.end, LogTime(1000 + id.index.get()), kind, 7, payload);
+        self.last = id;
+        self.end = self.end.plus(out.len() as u64);
+        out.into()
+    }
+
+    pub(crate) fn record(&mut self, term: u64, bytes: usize) -> Bytes {
+        let payload = payload(self.last.index.get() + 1, bytes);
+        self.of_kind(term, Kind::Data, &payload)
+    }
+
+    pub(crate) fn batch(&mut self, term: u64, count: usize, bytes: usize) -> WriteBatch {
+        let records = (0..count).map(|_| self.record(term, bytes)).collect();
+        WriteBatch { records, ..WriteBatch::default() }
+    }
+}
+
+pub(crate) fn try_open(
+    memory: &MemoryDisk,
+    options: impl std::borrow::Borrow<LogOptions>,
+) -> Result<Opened, OpenError> {
+    open(memory.handle(), &group(), options.borrow().clone())
+}
+
+pub(crate) fn open_log(memory: &MemoryDisk) -> Opened {
+    try_open(memory, options()).unwrap()
+}
+
+/// Runs jobs as long as there are any.
+pub(crate) fn prepare_all(writer: &mut LogWriter) {
+    while let Some(job) = writer.prepare_job() {
+        writer.prepared(job.run()).unwrap();
+    }
+}
+
+/// All records of a log, concatenated.
+pub(crate) fn all_bytes(reader: &LogReader) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut next = reader.first();
+    while next <= reader.last() {
+        let record = reader.read(next).unwrap();
+        all.extend_from_slice(record.bytes());
+        next = next.next();
+    }
+    all
+}
+
+/// The segment files of the log, in order of their names.
+pub(crate) fn segments(memory: &MemoryDisk) -> Vec<PathBuf> {
+    let dir = layout::log_dir(&group());
+    let names = memory.handle().list(&dir).unwrap();
+    names.into_iter().filter(|name| name.ends_with(".seg")).map(|name| dir.join(name)).collect()
+}
+
+pub(crate) fn read_file(memory: &MemoryDisk, path: &Path) -> Vec<u8> {
+    let file = memory.handle().open(path, dledger::env::OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+pub(crate) fn write_file(memory: &MemoryDisk, path: &Path, bytes: &[u8]) {
+    let disk = memory.handle();
+    drop(disk.remove(path));
+    let file = disk.open(path, dledger::env::OpenMode::Create).unwrap();
+    file.write_all_at(&[std::io::IoSlice::new(bytes)], 0).unwrap();
+    file.sync().unwrap();
+    disk.sync_dir(path.parent().unwrap()).unwrap();
+}
