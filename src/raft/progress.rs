@@ -45,8 +45,9 @@ pub(super) struct Progress {
     pub(super) held: bool,
     /// When the follower was last heard in this term.
     pub(super) heard: Monotonic,
-    /// When anything last moved while something was under way.
+    /// When anything last moved while something was under way, and the newest heartbeat round at that time.
     moved: Monotonic,
+    moved_round: u64,
     /// The last heartbeat round it answered.
     pub(super) round: u64,
     /// The committed index it was last told.
@@ -68,6 +69,7 @@ impl Progress {
             held: false,
             heard: now,
             moved: now,
+            moved_round: 0,
             round: 0,
             commit_sent: Index::ZERO,
         }
@@ -89,13 +91,13 @@ impl Progress {
         self.held = false;
     }
 
-    /// The follower has `matched` on its disk and `verified` in its log. True when `matched` grew.
-    pub(super) fn accept(&mut self, matched: Index, verified: Index, now: Monotonic) -> bool {
+    /// The follower has `matched` on its disk and `verified` in its log; `round` is the newest heartbeat round sent.
+    pub(super) fn accept(&mut self, matched: Index, verified: Index, round: u64, now: Monotonic) {
         if verified > self.verified || matched > self.matched {
             self.moved = now;
+            self.moved_round = round;
         }
         self.verified = self.verified.max(verified);
-        let grew = matched > self.matched;
         self.matched = self.matched.max(matched);
         while let Some((_last, bytes)) = self.inflight.front().copied().filter(|(last, _)| *last <= self.matched) {
             self.inflight.pop_front();
@@ -107,7 +109,6 @@ impl Progress {
             self.next = verified.next();
         }
         self.next = self.next.max(self.matched.next());
-        grew
     }
 
     /// The follower does not hold the entry before `next`, and agrees at best up to `hint`; `prev` is the place it
@@ -126,13 +127,22 @@ impl Progress {
         }
     }
 
-    /// A heartbeat was answered: `verified` has arrived there. Finds out what was lost on the way: an append, a
-    /// probe, or the follower's memory. `patience` is how long records may be under way without any sign.
-    pub(super) fn look_for_loss(&mut self, verified: Index, retry: Duration, patience: Duration, now: Monotonic) {
+    /// A heartbeat of round `round` was answered: `verified` had arrived there. Finds out what was lost on the way: an
+    /// append, a probe, or the follower's memory. `patience` is how long records may be under way without any sign.
+    ///
+    /// Answers to heartbeats and to appends travel on two connections. An answer to a round that was sent before
+    /// anything last moved is merely late, and says nothing of loss.
+    pub(super) fn look_for_loss(
+        &mut self,
+        (round, verified): (u64, Index),
+        retry: Duration,
+        patience: Duration,
+        now: Monotonic,
+    ) {
         match self.mode {
             Mode::Probe(Some(since)) if now.since(since) >= retry => self.mode = Mode::Probe(None),
             Mode::Probe(_) => {}
-            Mode::Stream if verified >= self.next.prev() => {}
+            Mode::Stream if verified >= self.next.prev() || round <= self.moved_round => {}
             Mode::Stream if self.inflight.is_empty() || now.since(self.moved) >= patience => self.probe(),
             Mode::Stream => {}
         }
@@ -197,12 +207,12 @@ mod tests {
         assert_eq!(progress.room(100, 2), Some((100, true)));
         send(&mut progress, 1, 5000);
         assert_eq!(progress.room(100, 2), None, "one record above the bound fills the window");
-        progress.accept(Index(1), Index(1), at(1));
+        progress.accept(Index(1), Index(1), 1, at(1));
         send(&mut progress, 2, 10);
         assert_eq!(progress.room(100, 2), Some((90, false)));
         send(&mut progress, 3, 10);
         assert_eq!(progress.room(100, 2), None, "two messages");
-        progress.accept(Index(3), Index(3), at(1));
+        progress.accept(Index(3), Index(3), 1, at(1));
         assert_eq!((progress.in_flight(), progress.next), ((0, 0), Index(4)));
     }
 
@@ -223,9 +233,9 @@ mod tests {
     fn progress_of_an_accepted_probe_streams_after_what_the_follower_has() {
         let mut progress = Progress::new(Index(10), at(0));
         progress.reject(Index(9), Index(5));
-        progress.accept(Index(3), Index(4), at(0));
+        progress.accept(Index(3), Index(4), 1, at(0));
         assert_eq!(progress.mode, Mode::Probe(None), "an older answer does not verify the probe's place");
-        progress.accept(Index(3), Index(7), at(0));
+        progress.accept(Index(3), Index(7), 1, at(0));
         assert_eq!((progress.mode, progress.next, progress.matched), (Mode::Stream, Index(8), Index(3)));
     }
 
@@ -233,17 +243,17 @@ mod tests {
     fn progress_without_any_sign_is_probed_after_patience_but_a_slow_disk_is_not() {
         let mut progress = Progress::new(Index(1), at(0));
         send(&mut progress, 5, 1);
-        progress.look_for_loss(Index(5), RETRY, PATIENCE, at(1000));
+        progress.look_for_loss((2, Index(5)), RETRY, PATIENCE, at(1000));
         assert_eq!(progress.mode, Mode::Stream, "all has arrived, the disk is slow");
-        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(149));
+        progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(149));
         assert_eq!(progress.mode, Mode::Stream);
-        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(150));
+        progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(150));
         assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
         progress.ordered = true;
         progress.sent(Index(5), 0, at(150));
-        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(199));
+        progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(199));
         assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
-        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(200));
+        progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(200));
         assert_eq!(progress.mode, Mode::Probe(None), "a lost probe is sent again");
     }
 
@@ -251,8 +261,10 @@ mod tests {
     fn progress_of_a_follower_that_forgot_is_probed_though_nothing_is_under_way() {
         let mut progress = Progress::new(Index(1), at(0));
         send(&mut progress, 5, 1);
-        progress.accept(Index(5), Index(5), at(1));
-        progress.look_for_loss(Index(0), RETRY, PATIENCE, at(2));
+        progress.accept(Index(5), Index(5), 1, at(1));
+        progress.look_for_loss((1, Index(0)), RETRY, PATIENCE, at(2));
+        assert_eq!(progress.mode, Mode::Stream, "an answer that was overtaken by a later one");
+        progress.look_for_loss((2, Index(0)), RETRY, PATIENCE, at(2));
         assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
         progress.reject(Index(5), Index(2));
         assert_eq!((progress.next, progress.matched), (Index(3), Index(2)));

@@ -40,7 +40,7 @@ impl Raft {
         match outcome {
             // No follower can have verified more than this leader has.
             AppendOutcome::Accepted { durable, verified } => {
-                peer.accept(durable.min(last), verified.min(last), self.now);
+                peer.accept(durable.min(last), verified.min(last), office.round, self.now);
             }
             AppendOutcome::Rejected { prev, hint } => {
                 let place = self.terms.last_at_most(hint.index, hint.term);
@@ -57,8 +57,9 @@ impl Raft {
         peer.heard = self.now;
         peer.round = peer.round.max(round.min(office.round));
         let verified = verified.min(last);
-        peer.accept(durable.min(last), verified, self.now);
-        peer.look_for_loss(verified, self.config.heartbeat, self.config.election_timeout, self.now);
+        peer.accept(durable.min(last), verified, office.round, self.now);
+        let (retry, patience) = (self.config.heartbeat, self.config.election_timeout);
+        peer.look_for_loss((round, verified), retry, patience, self.now);
         self.commit_by_counting();
     }
 
