@@ -90,15 +90,15 @@ mod tests {
         let (mut maker, mut synced, mut tried) = (Maker::new(), Vec::new(), Vec::new());
         memory.cut_power_at(call);
         let mut cut = false;
-        for round in 1..=24 {
-            let mut batch = maker.batch(round, 4, 1000);
+        for round in 1..=16 {
+            let mut batch = maker.batch(round, 4, 2500);
             cut = round % 7 == 0;
             if cut {
                 let kept = Index(round * 2);
                 let end = opened.reader.end_of(kept).unwrap();
                 let Ok(record) = opened.reader.read(kept) else { break };
                 maker = Maker::after(record.header().id, end);
-                batch = maker.batch(round, 4, 900);
+                batch = maker.batch(round, 4, 2400);
                 batch.truncate_after = Some(record.header().id);
                 synced.truncate(end.get() as usize);
                 tried.truncate(end.get() as usize);
@@ -132,14 +132,14 @@ mod tests {
     #[test]
     fn power_cut_at_each_step_of_a_long_life_loses_nothing_acknowledged() {
         let calls = (1..).find(|call| life_cut_at(*call, *call, Durability::Sync));
-        assert!(calls > Some(90), "{calls:?}");
+        assert!(calls > Some(70), "{calls:?}");
     }
 
     #[test]
     fn power_cut_at_each_step_of_an_asynchronous_life_loses_nothing_synced() {
         let durability = Durability::Async { flush_every: std::time::Duration::from_millis(10) };
         let calls = (1..).find(|call| life_cut_at(*call, 1000 + *call, durability));
-        assert!(calls > Some(60), "{calls:?}");
+        assert!(calls > Some(50), "{calls:?}");
     }
 
     #[test]
