@@ -14,3 +14,8 @@ pub mod server;
 pub mod state_machine;
 pub mod transport;
 pub mod types;
+
+pub use client::{Client, ClientError, ClientOptions};
+pub use config::{Config, Durability};
+pub use error::{OpenError, ReadError, WriteError};
+pub use kv::{Consistency, Deleted, KeyValue, KvStore, Scan, ScanPage};

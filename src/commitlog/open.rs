@@ -120,6 +120,9 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Open
         // R19
         return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
     }
+    // R22
+    failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
+    opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
     let kept: Vec<_> = closed.iter().map(|part| &part.segment).chain([&last]).map(|part| part.header.name()).collect();
     let orphans = indexes.into_iter().filter(|name| !kept.contains(name)).map(|name| name.index_file());
     opening.remove(unfinished.into_iter().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
