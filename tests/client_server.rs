@@ -9,7 +9,6 @@ use dledger::client::{Client, ClientError, ClientOptions, ImportOptions};
 use dledger::config::Config;
 use dledger::kv::{Consistency, KvStore, Scan};
 use dledger::types::{ClusterId, NodeId, Role};
-use futures_util::future::join_all;
 use tempfile::TempDir;
 
 struct Cluster {
@@ -106,21 +105,6 @@ async fn client_server_every_node_serves_every_request() {
     assert_eq!(client.delete(key("x1")).await.unwrap().count, 1);
     assert_eq!(client.delete_prefix(key("k")).await.unwrap().count, 3);
     assert_eq!(content(&client, Consistency::Linearizable).await, BTreeMap::from([(key("x2"), key("2"))]));
-}
-
-#[tokio::test]
-async fn client_server_pipelined_writes_keep_their_order_under_pressure() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut config = Config::single(directory.path().join("1"));
-    config.max_pending_bytes = 8 << 10;
-    let node = KvStore::open(config).await.unwrap();
-    let endpoints = vec![node.node().address().to_string()];
-    let client = Client::new(ClientOptions { endpoints, timeout: Duration::from_secs(20), cluster: None }).unwrap();
-    client.put(key("first"), key("v")).await.unwrap();
-    let sizes = (0..3000).map(|number| 1 + number * 7919 % 900);
-    let puts = sizes.map(|size| client.put(key("a"), Bytes::from(vec![b'v'; size])));
-    let revisions: Vec<_> = join_all(puts).await.into_iter().map(Result::unwrap).collect();
-    assert!(revisions.is_sorted(), "writes of one connection are proposed as they come");
 }
 
 #[tokio::test]
