@@ -1,5 +1,7 @@
 //! Clients of real nodes: three replicas in this process, each with its own log and sockets on loopback.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
