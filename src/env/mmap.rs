@@ -19,7 +19,7 @@
 //! Bytes that fail to load from a broken disk are a signal, not an error, when read through a map. That is why ranges
 //! are first verified with [`super::File::read_exact_at`], and why writes never go through a map.
 
-#![allow(unsafe_code, reason = "references into a file map cannot be made without; the argument stands above")]
+#![expect(unsafe_code, reason = "references into a file map cannot be made without; the argument stands above")]
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

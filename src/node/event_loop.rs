@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, WriteError};
+use crate::raft::Membership;
 use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
@@ -275,7 +276,9 @@ impl<M: StateMachine> EventLoop<M> {
         if let Phase::Running { replica, .. } = &mut self.phase {
             for question in early {
                 match question {
-                    Early::Write(ticket, term, proposals, deadline) => replica.propose(ticket, term, proposals, deadline),
+                    Early::Write(ticket, term, proposals, deadline) => {
+                        replica.propose(ticket, term, proposals, deadline)
+                    }
                     Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
                 }
             }
@@ -289,8 +292,7 @@ impl<M: StateMachine> EventLoop<M> {
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
         let replica = Replica::open(options, &state, reader.clone(), machine, now)
             .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
-        let membership = replica.raft().membership();
-        let known = membership.voters.iter().chain(&membership.learners);
+        let known = replica.raft().membership().into_iter().flat_map(Membership::members);
         self.transport.set_identity(LocalIdentity {
             cluster: self.data_dir.identity.cluster,
             node: self.config.id,
@@ -327,7 +329,9 @@ impl<M: StateMachine> EventLoop<M> {
                 let ticket = self.caller(Caller::Write(reply, permit));
                 match &mut self.phase {
                     Phase::Running { replica, .. } => replica.propose(ticket, term, proposals, now.after(timeout)),
-                    Phase::Forming { early, .. } => early.push(Early::Write(ticket, term, proposals, now.after(timeout))),
+                    Phase::Forming { early, .. } => {
+                        early.push(Early::Write(ticket, term, proposals, now.after(timeout)))
+                    }
                     Phase::Stopped => {}
                 }
             }
