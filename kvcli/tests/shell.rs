@@ -1,5 +1,14 @@
 //! The interactive shell, through a pseudo-terminal.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
+
 mod support;
 
 use std::fs::{File, OpenOptions};
