@@ -7,8 +7,8 @@ mod raft_support;
 use std::time::Duration;
 
 use dledger::types::NodeId;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use raft_support::Cluster;
 
 const SEEDS: u64 = 60;

@@ -78,8 +78,8 @@ impl StateMachine for KvMachine {
             Kind::Data => {}
             Kind::NoOp | Kind::Membership => return Ok(Applied::Done(Bytes::new())),
         }
-        let command = Command::decode(&entry.payload)
-            .map_err(|error| ApplyError { id: entry.id, reason: error.to_string() })?;
+        let command =
+            Command::decode(&entry.payload).map_err(|error| ApplyError { id: entry.id, reason: error.to_string() })?;
         Ok(match command {
             Command::Put { key, value } => {
                 self.map.put(&key, &value, entry.id.index);

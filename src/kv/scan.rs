@@ -47,7 +47,11 @@ impl Scan {
         let next = page.next.clone()?;
         let mut scan = self.clone();
         scan.limit = self.limit.map(|limit| limit.saturating_sub(page.count));
-        if self.reverse { scan.to = Some(next) } else { scan.from = Some(next) }
+        if self.reverse {
+            scan.to = Some(next)
+        } else {
+            scan.from = Some(next)
+        }
         Some(scan)
     }
 

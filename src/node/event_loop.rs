@@ -275,7 +275,9 @@ impl<M: StateMachine> EventLoop<M> {
         if let Phase::Running { replica, .. } = &mut self.phase {
             for question in early {
                 match question {
-                    Early::Write(ticket, term, proposals, deadline) => replica.propose(ticket, term, proposals, deadline),
+                    Early::Write(ticket, term, proposals, deadline) => {
+                        replica.propose(ticket, term, proposals, deadline)
+                    }
                     Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
                 }
             }
@@ -327,7 +329,9 @@ impl<M: StateMachine> EventLoop<M> {
                 let ticket = self.caller(Caller::Write(reply, permit));
                 match &mut self.phase {
                     Phase::Running { replica, .. } => replica.propose(ticket, term, proposals, now.after(timeout)),
-                    Phase::Forming { early, .. } => early.push(Early::Write(ticket, term, proposals, now.after(timeout))),
+                    Phase::Forming { early, .. } => {
+                        early.push(Early::Write(ticket, term, proposals, now.after(timeout)))
+                    }
                     Phase::Stopped => {}
                 }
             }

@@ -54,4 +54,3 @@ impl Raft {
         rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule)
     }
 }
-

@@ -65,9 +65,7 @@ impl Membership {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes {
             [TAG, VERSION, body @ ..] => codec::decode("membership", body),
-            [tag, version, ..] => {
-                Err(DecodeError::Unsupported { what: "membership", tag: *tag, version: *version })
-            }
+            [tag, version, ..] => Err(DecodeError::Unsupported { what: "membership", tag: *tag, version: *version }),
             _ => Err(DecodeError::Malformed { what: "membership", reason: "too short".to_owned() }),
         }
     }

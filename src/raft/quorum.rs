@@ -60,7 +60,9 @@ mod tests {
 
     /// Every pair of voter sets of up to five nodes, the outgoing one possibly empty.
     fn every_membership() -> impl Iterator<Item = Voters> {
-        (1..32).flat_map(|incoming| (0..32).map(move |outgoing| Voters { incoming: set(incoming), outgoing: set(outgoing) }))
+        (1..32).flat_map(|incoming| {
+            (0..32).map(move |outgoing| Voters { incoming: set(incoming), outgoing: set(outgoing) })
+        })
     }
 
     #[test]

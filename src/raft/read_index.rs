@@ -121,9 +121,8 @@ impl Raft {
 
     fn finish_round(&mut self, now: Monotonic) {
         let round = self.reads.round;
-        let confirms = |id| {
-            id == self.config.id || self.followers.get(&id).is_some_and(|follower| follower.round >= round)
-        };
+        let confirms =
+            |id| id == self.config.id || self.followers.get(&id).is_some_and(|follower| follower.round >= round);
         if self.reads.asked.is_empty() || !self.memberships.voters().agree(confirms) {
             return;
         }

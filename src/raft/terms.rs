@@ -144,10 +144,7 @@ mod tests {
     fn terms_of_every_index_are_found() {
         let terms = terms();
         let found: Vec<_> = (0..=9).map(|index| terms.term(Index(index)).map(Term::get)).collect();
-        assert_eq!(
-            found,
-            [Some(0), Some(1), Some(1), Some(1), Some(2), Some(2), Some(4), Some(4), Some(4), None]
-        );
+        assert_eq!(found, [Some(0), Some(1), Some(1), Some(1), Some(2), Some(2), Some(4), Some(4), Some(4), None]);
         assert!(terms.is_sound());
     }
 

@@ -11,9 +11,7 @@ use std::time::Duration;
 use dledger::raft::message::{Body, Message};
 use dledger::raft::ready::{LogAppend, Ready, Replicate};
 use dledger::raft::{Appended, Member, Membership, Raft, RaftConfig, Restored, Terms};
-use dledger::types::{
-    ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, Vote,
-};
+use dledger::types::{ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, Vote};
 
 /// A message on its way; an append carries what the receiver derives from its records.
 #[derive(Clone, Debug)]
@@ -225,11 +223,8 @@ impl Cluster {
         let append = ready.append.map(|append| {
             let count = usize::try_from(append.last.get() - append.after.index.get()).unwrap();
             let own = vec![node.raft.term(); count];
-            let terms = if node.raft.role() == Role::Leader {
-                own
-            } else {
-                node.staged.split_off(node.staged.len() - count)
-            };
+            let terms =
+                if node.raft.role() == Role::Leader { own } else { node.staged.split_off(node.staged.len() - count) };
             assert_eq!(append.truncate, node.log.len() as u64 > append.after.index.get());
             node.log.truncate(usize::try_from(append.after.index.get()).unwrap());
             node.log.extend(&terms);
@@ -294,9 +289,10 @@ impl Cluster {
         let mut index = raft.committed();
         while !self.committed.contains_key(&index) {
             let term = node.term_at(index).unwrap();
-            let copies = self.nodes.values().filter(|other| {
-                other.durable_log.get(usize::try_from(index.get()).unwrap() - 1) == Some(&term)
-            });
+            let copies = self
+                .nodes
+                .values()
+                .filter(|other| other.durable_log.get(usize::try_from(index.get()).unwrap() - 1) == Some(&term));
             assert!(copies.count() as u64 > self.size / 2, "entry {index} of term {term} is committed on no quorum");
             self.committed.insert(index, term);
             index = index.prev();
