@@ -76,8 +76,8 @@ fn log_over_many_segments_reads_and_reopens() {
     let mut opened = open_log(&memory);
     let mut maker = Maker::new();
     let mut expected = Vec::new();
-    for round in 0..400 {
-        let batch = maker.batch(1 + round / 100, 5, 1500);
+    for round in 0..100 {
+        let batch = maker.batch(1 + round / 25, 5, 1500);
         expected.extend(batch.records.concat());
         opened.writer.write(&batch).unwrap();
         prepare_all(&mut opened.writer);
@@ -94,20 +94,20 @@ fn log_over_many_segments_reads_and_reopens() {
         assert!(opened.reader.read_from(Index(1), u64::MAX).unwrap().concat() == expected);
         assert_eq!(opened.state.runs.len(), 4);
         assert_eq!(
-            opened.reader.read_at(opened.reader.end_of(Index(700)).unwrap()).unwrap().header().id.index,
-            Index(701)
+            opened.reader.read_at(opened.reader.end_of(Index(300)).unwrap()).unwrap().header().id.index,
+            Index(301)
         );
     }
 }
 
 #[test]
 fn log_cut_anywhere_goes_on_from_there() {
-    for keep in [0, 1, 29, 30, 31, 59, 600, 1199] {
+    for keep in [0, 1, 105, 106, 107, 150, 299] {
         let memory = MemoryDisk::new();
         let mut opened = open_log(&memory);
         let mut maker = Maker::new();
         let mut kept = maker;
-        for _ in 0..40 {
+        for _ in 0..10 {
             for _ in 0..30 {
                 let record = maker.record(1, 1000);
                 opened.writer.write(&WriteBatch { records: vec![record], ..WriteBatch::default() }).unwrap();
@@ -116,12 +116,12 @@ fn log_cut_anywhere_goes_on_from_there() {
                 }
             }
         }
-        let held = opened.reader.read(Index(1200)).unwrap();
+        let held = opened.reader.read(Index(300)).unwrap();
         let old: Vec<u8> = all_bytes(&opened.reader)[..kept.end.get() as usize].to_vec();
         let mut batch = kept.batch(2, 3, 10);
         batch.truncate_after = Some(EntryId::new(Index(keep), Term(u64::from(keep > 0))));
         opened.writer.write(&batch).unwrap();
-        assert_eq!(held.payload(), payload(1200, 1000), "a record that a reader holds outlives the cut");
+        assert_eq!(held.payload(), payload(300, 1000), "a record that a reader holds outlives the cut");
         let expected = [old, batch.records.concat()].concat();
         assert!(all_bytes(&opened.reader) == expected, "keep {keep}");
         for _ in 0..2 {
@@ -196,7 +196,7 @@ fn log_with_async_durability_syncs_only_when_told_and_votes_at_once() {
     let memory = MemoryDisk::new();
     let durability = Durability::Async { flush_every: std::time::Duration::from_millis(10) };
     let options = dledger::commitlog::LogOptions { durability, ..options() };
-    let mut opened = try_open(&memory, options).unwrap();
+    let mut opened = try_open(&memory, &options).unwrap();
     let mut maker = Maker::new();
     let before = memory.counts();
     opened.writer.write(&maker.batch(1, 3, 600)).unwrap();
@@ -209,6 +209,6 @@ fn log_with_async_durability_syncs_only_when_told_and_votes_at_once() {
     let batch = WriteBatch { vote: Some(vote), ..maker.batch(4, 3, 600) };
     opened.writer.write(&batch).unwrap();
     memory.power_cut(|_| Fate::Lost);
-    let again = try_open(&memory, options).unwrap();
+    let again = try_open(&memory, &options).unwrap();
     assert_eq!((again.state.last.index, again.state.vote), (Index(3), vote));
 }

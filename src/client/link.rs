@@ -40,8 +40,6 @@ pub(crate) struct LinkInfo {
     pub(crate) node: NodeId,
     /// Its cluster; `None` until formation.
     pub(crate) cluster: Option<ClusterId>,
-    /// The largest packet body it takes.
-    pub(crate) max_packet_bytes: usize,
 }
 
 /// Why a request has no answer.
@@ -91,7 +89,7 @@ impl Link {
         W: PacketSink + 'static,
     {
         let (line, orders) = mpsc::channel(LINE);
-        tokio::spawn(drive(orders, source, sink, info.max_packet_bytes));
+        tokio::spawn(drive(orders, source, sink));
         Self { info, line }
     }
 
@@ -146,16 +144,11 @@ enum End {
     Said(Goodbye),
 }
 
-async fn drive(
-    mut orders: mpsc::Receiver<Order>,
-    mut source: impl PacketSource,
-    mut sink: impl PacketSink,
-    max_packet_bytes: usize,
-) {
+async fn drive(mut orders: mpsc::Receiver<Order>, mut source: impl PacketSource, mut sink: impl PacketSink) {
     let in_flight = InFlight::default();
     let end = tokio::select! {
         end = read(&mut source, &in_flight) => end,
-        written = write(&mut orders, &mut sink, &in_flight, max_packet_bytes) => match written {
+        written = write(&mut orders, &mut sink, &in_flight) => match written {
             // The node may have said why before it closed.
             Err(reason) => last_words(&mut source, &in_flight, reason).await,
             Ok(()) => return,
@@ -241,15 +234,15 @@ async fn write(
     orders: &mut mpsc::Receiver<Order>,
     sink: &mut impl PacketSink,
     in_flight: &InFlight,
-    max_packet_bytes: usize,
 ) -> Result<(), String> {
+    let max_body_bytes = sink.max_body_bytes();
     let mut last_id = 0;
     while let Some(first) = orders.recv().await {
         let mut packets = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(order) = next.take() {
-            if let Some((packet, answer)) = prepare(order, last_id + 1, max_packet_bytes) {
+            if let Some((packet, answer)) = prepare(order, last_id + 1, max_body_bytes) {
                 last_id += 1;
                 bytes += packet.body.len();
                 packets.push(packet);
@@ -267,7 +260,7 @@ async fn write(
 }
 
 /// The packet of an order; `None` when nobody waits for it any more, or when it cannot be sent.
-fn prepare(order: Order, id: u64, max_packet_bytes: usize) -> Option<(Packet, oneshot::Sender<Outcome>)> {
+fn prepare(order: Order, id: u64, max_body_bytes: usize) -> Option<(Packet, oneshot::Sender<Outcome>)> {
     if order.answer.is_closed() {
         return None;
     }
@@ -279,8 +272,8 @@ fn prepare(order: Order, id: u64, max_packet_bytes: usize) -> Option<(Packet, on
         Ok(packet) => packet,
         Err(error) => return refuse(order.answer, error.to_string()),
     };
-    if packet.body.len() > max_packet_bytes {
-        let reason = format!("a request of {} bytes; this node takes at most {max_packet_bytes}", packet.body.len());
+    if packet.body.len() > max_body_bytes {
+        let reason = format!("a request of {} bytes; this node takes at most {max_body_bytes}", packet.body.len());
         return refuse(order.answer, reason);
     }
     Some((packet, order.answer))

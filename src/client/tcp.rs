@@ -4,7 +4,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::transport::dial::{DialError as TransportError, dial_client};
-use crate::transport::frame::HEADER_BYTES;
 use crate::transport::{ClientHello, RefusalCode};
 use crate::types::ClusterId;
 
@@ -23,13 +22,7 @@ impl Dialer for TcpDialer {
     ) -> BoxFuture<'static, Result<Link, DialError>> {
         async move {
             let connection = dial_client(&address, ClientHello { client, cluster }).await?;
-            let limit = usize::try_from(connection.writer.max_frame_bytes()).unwrap_or(usize::MAX);
-            let info = LinkInfo {
-                address,
-                node: connection.welcome.node,
-                cluster: connection.welcome.cluster,
-                max_packet_bytes: limit.saturating_sub(HEADER_BYTES),
-            };
+            let info = LinkInfo { address, node: connection.welcome.node, cluster: connection.welcome.cluster };
             let (reader, writer) = connection.split();
             Ok(Link::start(info, reader, writer))
         }

@@ -226,7 +226,7 @@ impl Record {
     ///
     /// # Errors
     /// Any [`RecordError`] but that of order.
-    pub fn first_of(bytes: &Bytes, max_record_bytes: u32) -> Result<Self, RecordError> {
+    pub fn decode(bytes: &Bytes, max_record_bytes: u32) -> Result<Self, RecordError> {
         let header = RecordHeader::decode(bytes, max_record_bytes)?;
         let length = header.length as usize;
         let Some(whole) = bytes.get(..length) else {
@@ -277,7 +277,7 @@ struct Split {
 
 impl Split {
     fn take(&mut self) -> Result<Record, RecordError> {
-        let record = Record::first_of(&self.rest, self.max_record_bytes)?;
+        let record = Record::decode(&self.rest, self.max_record_bytes)?;
         if let Some((after, end)) = self.before {
             record.header.verify_order(after, end)?;
         }

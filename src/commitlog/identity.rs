@@ -61,11 +61,16 @@ impl DirLock {
 pub fn lock_data_dir(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenError> {
     failure::create_dir_durably(disk, data_dir)?;
     refuse_foreign(disk, data_dir)?;
-    match disk.lock(&data_dir.join(LOCK_FILE)) {
-        Ok(held) => Ok(DirLock { _held: held, path: data_dir.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Locked { path: data_dir.to_owned() }),
-        Err(error) => Err(error).blame_room(data_dir, 0),
-    }
+    let held = match disk.lock(&data_dir.join(LOCK_FILE)) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(OpenError::Locked { path: data_dir.to_owned() });
+        }
+        Err(error) => return Err(error).blame_room(data_dir, 0),
+    };
+    // R22 for the identity: one whose rename was never synced reads well and may be gone after a power cut.
+    disk.sync_dir(data_dir).blame(data_dir)?;
+    Ok(DirLock { _held: held, path: data_dir.to_owned() })
 }
 
 fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {

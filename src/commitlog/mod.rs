@@ -24,9 +24,10 @@
 mod create;
 mod failure;
 mod fields;
-mod format;
-mod identity;
+pub mod format;
+pub mod identity;
 mod index;
+pub mod inspect;
 pub mod layout;
 mod live;
 mod meta;

@@ -20,7 +20,7 @@ use super::prepare::{self, FIRST_CHUNK_BYTES};
 use super::reader::{LogReader, Part, Shared, View};
 use super::recovery::{RecoveryReport, Rule};
 use super::restart::{self, Restarted};
-use super::roll::fresh;
+use super::roll::{MAX_SEGMENT_BYTES, fresh};
 use super::room;
 use super::segment::header::SegmentHeader;
 use super::segment::slots::Slot;
@@ -34,7 +34,7 @@ use crate::error::OpenError;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
 
 /// How a log is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// The cluster: a log of another one is refused.
     pub cluster: ClusterId,
@@ -91,6 +91,7 @@ pub struct Opened {
 /// # Errors
 /// As the table in [`super::recovery`] says; `DiskFull` and `Io`.
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
+    let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
     let log_dir = layout::log_dir(dir);
     let mut report = RecoveryReport::default();
@@ -119,6 +120,9 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Open
         // R19
         return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
     }
+    // R22
+    failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
+    opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
     let kept: Vec<_> = closed.iter().map(|part| &part.segment).chain([&last]).map(|part| part.header.name()).collect();
     let orphans = indexes.into_iter().filter(|name| !kept.contains(name)).map(|name| name.index_file());
     opening.remove(unfinished.into_iter().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
@@ -197,7 +201,9 @@ impl Opening {
         let reserve = self.make_reserve()?;
         let state = state_of(&closed, sealed.as_ref(), &active, vote.vote());
         let mut parts: Vec<Part> = closed.into_iter().map(closed_part).collect();
-        parts.extend(sealed.map(|(part, _summary)| part));
+        let sealed: Option<Part> = sealed.map(|(part, _summary)| part);
+        let unindexed = sealed.iter().map(|part| part.segment.clone()).collect();
+        parts.extend(sealed);
         parts.push(Part::whole(active.segment.clone()));
         let shared = Arc::new(Shared {
             disk: self.disk.clone(),
@@ -219,7 +225,7 @@ impl Opening {
             poison: Poison::default(),
             reserve_bytes: reserve,
             spare_bytes: 0,
-            unindexed: Vec::new(),
+            unindexed,
             job: None,
             dirty: false,
         };

@@ -9,6 +9,7 @@
 //! disk full. Invariant: nobody writes records into a range while a job may still fill it: the writer takes the
 //! stage's lock, which a running job holds, before it counts the range as prepared or fills it itself.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +61,18 @@ pub(super) type SharedStage = Arc<Mutex<Stage>>;
 /// Work to be run on any thread. Dropping it unrun is allowed: the writer does the work itself when it must.
 pub struct PrepareJob {
     stage: SharedStage,
+}
+
+impl fmt::Debug for PrepareJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrepareJob")
+    }
+}
+
+impl fmt::Debug for PrepareDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrepareDone")
+    }
 }
 
 impl PrepareJob {

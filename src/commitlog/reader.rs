@@ -250,7 +250,7 @@ fn read_header(segment: &LiveSegment, index: Index, start: u64) -> Result<Record
 
 fn take(segment: &LiveSegment, index: Index, start: u64, end: u64) -> Result<Record, ReadError> {
     let bytes = segment.slice(start, end).map_err(|error| damaged(segment, index, start, error.to_string()))?;
-    Record::first_of(&bytes, MAX_RECORD_BYTES_LIMIT).map_err(|error| damaged(segment, index, start, error.to_string()))
+    Record::decode(&bytes, MAX_RECORD_BYTES_LIMIT).map_err(|error| damaged(segment, index, start, error.to_string()))
 }
 
 fn damaged(segment: &LiveSegment, index: Index, offset: u64, reason: String) -> ReadError {

@@ -23,11 +23,14 @@
 //! | R19 | records or segments without a vote file, or no readable copy in it | refused: lost vote |
 //! | R20 | a vote file without segments | refused: lost segment |
 //! | R21 | a vote file with a readable copy | the newest copy, made anew |
+//! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could
 //! spoil what was acknowledged. Why R16 never goes on in place: sectors of one batch reach the disk in any order, so
 //! a whole record of the cut batch may stand behind the cut and would follow the next one that is written there.
+//! Why R22: a process killed between a rename and its directory sync leaves a name that reads well and that a power
+//! cut takes away, with everything the next process has acknowledged in that file.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -23,7 +23,7 @@ use crate::env::{File, OpenMode};
 use crate::types::{EntryId, LogTime, Position};
 
 /// Offsets in a segment are 32 bits wide in its index.
-const MAX_SEGMENT_BYTES: u64 = 1 << 31;
+pub(super) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 impl LogWriter {
     /// Starts a segment behind `previous` with room for records of `bytes`.
@@ -80,9 +80,16 @@ impl LogWriter {
             return self.open_blank(SPARE_FILE).map(|file| (file, SPARE_FILE, length));
         }
         let path = self.log_dir.join(NEW_SEGMENT_FILE);
-        for length in [needed.max(FIRST_CHUNK_BYTES.min(self.options.segment_bytes)), needed] {
+        let ample = needed.max(FIRST_CHUNK_BYTES.min(self.options.segment_bytes));
+        for length in [ample, needed] {
+            if self.lacks_room_for(length) {
+                continue;
+            }
             match prepare::make_blank(&*self.disk, &path, length) {
-                Ok(file) => return Ok((file, NEW_SEGMENT_FILE, length)),
+                Ok(file) => {
+                    self.made_room(length == ample);
+                    return Ok((file, NEW_SEGMENT_FILE, length));
+                }
                 Err(error) if super::failure::is_full(&error) => {}
                 Err(error) => return Err(broken("making a segment", &error)),
             }

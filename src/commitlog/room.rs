@@ -47,8 +47,14 @@ impl LogWriter {
         if self.job.is_some() || self.poison.check().is_err() {
             return None;
         }
-        let (wanted, work, bytes) = self.due()?;
-        if bytes > 0 && self.shared.space.get() != Space::Open && !self.has_room_for(bytes) {
+        let open = self.shared.space.get() == Space::Open;
+        let Some((wanted, work, bytes)) = self.due() else {
+            if !open && self.reserve_bytes > 0 && !self.lacks_room_for(self.active.chunk) {
+                self.shared.space.set(Space::Open);
+            }
+            return None;
+        };
+        if !open && self.lacks_room_for(bytes) {
             return None;
         }
         let (job, stage) = PrepareJob::new(work);
@@ -86,13 +92,13 @@ impl LogWriter {
             (Some(Ok(())), Wanted::Reserve { bytes }) => self.reserve_bytes = bytes,
             (Some(Ok(())), Wanted::Spare { bytes }) => self.spare_bytes = bytes,
         }
-        self.room_found();
+        self.made_room(true);
         Ok(())
     }
 
-    /// Space was prepared: the disk has room, though perhaps no reserve yet.
-    fn room_found(&self) {
-        self.shared.space.set(if self.reserve_bytes > 0 { Space::Open } else { Space::Reserve });
+    /// Space was prepared: as much as it should be, or only what a write could not do without.
+    pub(super) fn made_room(&self, ample: bool) {
+        self.shared.space.set(if ample && self.reserve_bytes > 0 { Space::Open } else { Space::Reserve });
         self.count_bytes();
     }
 
@@ -124,8 +130,9 @@ impl LogWriter {
         Some((Wanted::Index, Work::Index { disk, segment }, 0))
     }
 
-    fn has_room_for(&self, bytes: u64) -> bool {
-        self.disk.free_bytes(&self.log_dir).is_ok_and(|free| free >= bytes)
+    /// True when the disk says that it has no room for so much: spares filling what is left of it in vain.
+    pub(super) fn lacks_room_for(&self, bytes: u64) -> bool {
+        self.disk.free_bytes(&self.log_dir).is_ok_and(|free| free < bytes)
     }
 
     /// True when a batch may go into the active segment, prepared or not.
@@ -154,11 +161,15 @@ impl LogWriter {
             return Ok(());
         }
         let capacity = block_aligned(self.options.segment_bytes);
-        for to in [needed.saturating_add(self.active.chunk).min(capacity).max(needed), needed] {
+        let ample = needed.saturating_add(self.active.chunk).min(capacity).max(needed);
+        for to in [ample, needed] {
+            if self.lacks_room_for(to - from) {
+                continue;
+            }
             match prepare::fill(&*self.active.segment.file, from, to) {
                 Ok(()) => {
                     self.chunk_ready(to);
-                    self.room_found();
+                    self.made_room(to == ample);
                     return Ok(());
                 }
                 Err(error) if is_full(&error) => {}

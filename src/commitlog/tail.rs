@@ -102,19 +102,23 @@ pub(super) fn read(segment: &Segment) -> Result<Tail, OpenError> {
 }
 
 fn read_slots(segment: &Segment) -> Result<Slot, OpenError> {
-    let (header, path) = (&segment.header, &segment.paths.segment);
-    let read = |slot: u64| -> Option<Slot> {
-        let mut bytes = [0; SLOT_READ_BYTES];
-        segment.file.read_exact_at(&mut bytes, header.slot_offset(slot)).ok()?;
-        Slot::decode(&bytes, header.generation)
-    };
     // R12: slots are written one at a time, so a torn write leaves one.
-    Slot::newest(read(0), read(1)).ok_or_else(|| OpenError::Corrupt {
-        path: path.clone(),
-        offset: header.slot_offset(0),
-        index: header.first(),
+    newest_slot(segment).ok_or_else(|| OpenError::Corrupt {
+        path: segment.paths.segment.clone(),
+        offset: segment.header.slot_offset(0),
+        index: segment.header.first(),
         reason: "neither progress slot can be read".to_owned(),
     })
+}
+
+/// The newest readable slot of a segment.
+pub(super) fn newest_slot(segment: &Segment) -> Option<Slot> {
+    let read = |slot: u64| -> Option<Slot> {
+        let mut bytes = [0; SLOT_READ_BYTES];
+        segment.file.read_exact_at(&mut bytes, segment.header.slot_offset(slot)).ok()?;
+        Slot::decode(&bytes, segment.header.generation)
+    };
+    Slot::newest(read(0), read(1))
 }
 
 /// Writes again, and syncs, the zeros behind the last record: what the cache shows of them the disk may not hold.

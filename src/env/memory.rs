@@ -177,21 +177,23 @@ impl MemoryDisk {
         self.shared.state().power_cut(fate);
     }
 
-    /// Kills the process and leaves the power on: all handles, files, maps and locks are dead, nothing is lost and
-    /// nothing becomes durable by it.
+    /// Kills the process: all handles, files, maps and locks are dead, nothing is lost and nothing becomes durable by
+    /// it. After a failure planned with [`MemoryDisk::cut_power_at`] has struck, it turns that into the death of the
+    /// process during the same call.
     pub fn kill_process(&self) {
         self.shared.state().kill_process();
     }
 
     /// Plans a power failure *during* the `call`-th call, counted from now (1 is the next), that can change the disk:
     /// creating, renaming, removing, locking, writing and both syncs. That call and every call after it, reads
-    /// included, fail until [`MemoryDisk::power_cut`] says what became of the pending changes, its own among them. A
+    /// included, fail until [`MemoryDisk::power_cut`] says what became of the pending changes, its own among them, or
+    /// [`MemoryDisk::kill_process`] says that it was not the power that failed. A
     /// sync that the failure strikes has made nothing durable. 0 takes the plan back.
     pub fn cut_power_at(&self, call: u64) {
         self.shared.state().plan_cut(call);
     }
 
-    /// True once a failure planned with [`MemoryDisk::cut_power_at`] has struck, until the next power cut.
+    /// True once a failure planned with [`MemoryDisk::cut_power_at`] has struck, until the next power cut or kill.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.shared.state().is_off()
@@ -225,8 +227,8 @@ impl MemoryDisk {
         self.shared.state().drop_dir_syncs = drop;
     }
 
-    /// An independent copy of the disk as it is now, planned faults and pending changes included. A test that wants to
-    /// see many fates of one moment cuts the power of one copy for each.
+    /// An independent copy of the disk as it is now, pending changes and planned faults included, on which no process
+    /// runs and the power is on. A test that wants to see many fates of one moment cuts the power of one copy for each.
     #[must_use]
     pub fn fork(&self) -> Self {
         let state = self.shared.state().fork();

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, WriteError};
+use crate::raft::Membership;
 use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
@@ -291,8 +292,7 @@ impl<M: StateMachine> EventLoop<M> {
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
         let replica = Replica::open(options, &state, reader.clone(), machine, now)
             .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
-        let membership = replica.raft().membership();
-        let known = membership.voters.iter().chain(&membership.learners);
+        let known = replica.raft().membership().into_iter().flat_map(Membership::members);
         self.transport.set_identity(LocalIdentity {
             cluster: self.data_dir.identity.cluster,
             node: self.config.id,

@@ -98,7 +98,7 @@ impl Formation {
                 Some(Member { id: *id, incarnation, address: address.clone() })
             })
             .collect();
-        let membership = Membership::of(ClusterId(random), voters);
+        let membership = Membership { cluster: ClusterId(random), voters, learners: Vec::new() };
         let mut record = Vec::new();
         frame(&mut record, GENESIS, Position::ZERO, wall, Kind::Membership, 0, &membership.encode());
         Some(Genesis { record: record.into(), membership })
@@ -109,7 +109,7 @@ impl Formation {
     /// # Errors
     /// When it is not a first record, or names other members, or another life of this directory.
     pub(crate) fn form(&self, record: Bytes) -> Result<Genesis, String> {
-        let decoded = Record::first_of(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
+        let decoded = Record::decode(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
         let header = decoded.header();
         if header.id != GENESIS || header.kind != Kind::Membership || header.position != Position::ZERO {
             return Err(format!("record {} is not the first of a log", header.id));

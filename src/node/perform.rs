@@ -48,7 +48,7 @@ impl<M: StateMachine> Replica<M> {
     fn step_append(&mut self, now: Monotonic, from: NodeId, term: crate::types::Term, records: &incoming::Incoming) {
         let prev = records.appended.prev;
         if let (Some(position), Some(end)) = (records.position, self.end_of(prev.index))
-            && self.raft.holds(prev)
+            && self.raft.term_at(prev.index) == Some(prev.term)
             && position != end
         {
             let reason = format!("its record {} stands at {position} and not at {end}", prev.index.next());
@@ -76,7 +76,7 @@ impl<M: StateMachine> Replica<M> {
             return Some(self.end);
         }
         match self.tail.get(index.next()) {
-            Some(bytes) => Record::first_of(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
+            Some(bytes) => Record::decode(&bytes, self.max_record_bytes).ok().map(|next| next.header().position),
             None => self.log.end_of(index),
         }
     }
@@ -106,7 +106,7 @@ impl<M: StateMachine> Replica<M> {
         if ready.vote.is_some() || ready.append.is_some() {
             let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
             let records = if records.is_empty() { Vec::new() } else { vec![records] };
-            let batch = WriteBatch { vote: ready.vote, truncate_after, records, committed: self.raft.committed() };
+            let batch = WriteBatch { vote: ready.vote, truncate_after, records, committed: self.vouched() };
             self.effects.disk.push(DiskTask { number: ready.number, batch });
             self.disk_asked = ready.number;
         }
@@ -125,6 +125,12 @@ impl<M: StateMachine> Replica<M> {
         for read in ready.reads {
             self.reads.answered(now, read.token, read.index);
         }
+    }
+
+    /// The committed index as far as this disk has it. Only that may be remembered on disk: above `durable` the disk
+    /// may still hold entries that are about to be cut, and after a crash those would be taken for committed.
+    fn vouched(&self) -> Index {
+        self.raft.committed().min(self.raft.durable())
     }
 
     /// Takes the records that the Ready names into the tail; gives their bytes for the disk.
@@ -185,9 +191,12 @@ impl<M: StateMachine> Replica<M> {
             Ok(run) => run,
             Err(error) => {
                 tracing::error!(node = %self.id, peer = %order.to, %error, "cannot read records for a follower");
-                return;
+                return self.raft.sent(now, order.to, order.after.index, 0);
             }
         };
+        if !order.at_least_one && run.bytes > order.max_bytes {
+            return self.raft.sent(now, order.to, order.after.index, 0);
+        }
         let body = Body::Append { prev: order.after, commit: order.commit };
         let message = Message { from: self.id, to: order.to, term: self.raft.term(), body };
         let mut outbound = self.carry(message);
@@ -249,7 +258,7 @@ fn fetch(
     max_record_bytes: u32,
 ) -> Result<Entry, ReadError> {
     let record = match tail.get(index) {
-        Some(bytes) => Record::first_of(&bytes, max_record_bytes).map_err(|error| {
+        Some(bytes) => Record::decode(&bytes, max_record_bytes).map_err(|error| {
             ReadError::Unavailable(format!("the record at index {index} is damaged in memory: {error}"))
         })?,
         None => log.read(index)?,

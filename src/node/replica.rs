@@ -171,11 +171,10 @@ impl<M: StateMachine> Replica<M> {
     /// A connection to a peer is ready.
     pub(crate) fn peer_connected(&mut self, now: Monotonic, peer: NodeId, channel: Channel) {
         self.connected.insert((peer, channel));
-        match channel {
-            Channel::Control => self.raft.peer_connected(now, peer),
-            Channel::Bulk => self.raft.appends_lost(peer),
+        if channel == Channel::Control {
+            self.raft.peer_connected(now, peer);
+            self.drain(now);
         }
-        self.drain(now);
     }
 
     /// A connection to a peer is gone, and what was on it.
@@ -207,8 +206,6 @@ impl<M: StateMachine> Replica<M> {
             self.raft.read_index(now, token);
             self.drain(now);
         }
-        self.raft.announce_commit();
-        self.drain(now);
         self.apply(now);
         self.tail.evict(self.raft.durable());
         std::mem::take(&mut self.effects)

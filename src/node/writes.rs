@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::commitlog::Space;
 use crate::commitlog::{HEADER_BYTES, frame};
 use crate::error::WriteError;
+use crate::raft::Member;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
 use crate::types::{EntryId, Index, Kind, LogTime, Monotonic, NodeId, Position, Role};
@@ -88,7 +89,7 @@ impl<M: StateMachine> Replica<M> {
         if count == 0 {
             return;
         }
-        let Ok(first) = self.raft.propose(now, count) else {
+        let Ok(first) = self.raft.propose(now, count, size as u64) else {
             return self.waiting.extend(admitted);
         };
         let mut framed = Framed { bytes: Vec::with_capacity(size), starts: Vec::new(), next: first, end: self.end };
@@ -221,7 +222,8 @@ impl<M: StateMachine> Replica<M> {
     /// A peer that has not heard of the formation gets the first record of the log, when it is a member by it.
     pub(crate) fn formation(&mut self, from: NodeId, message: &FormationMessage) {
         let FormationMessage::Hello { incarnation, .. } = message else { return };
-        let member = self.raft.membership().member(from).is_some_and(|member| member.incarnation == *incarnation);
+        let is_it = |member: &Member| member.id == from && member.incarnation == *incarnation;
+        let member = self.raft.membership().is_some_and(|membership| membership.members().any(is_it));
         if !member {
             let reason = "it has an empty directory, but the cluster knows it by another one".to_owned();
             return self.effects.disconnect.push((from, reason));

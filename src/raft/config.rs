@@ -1,4 +1,4 @@
-//! What a core is made with.
+//! What a core starts from: its knobs, and what its disk holds.
 
 use std::time::Duration;
 
@@ -6,36 +6,40 @@ use crate::types::{EntryId, Index, NodeId, TermRun, Vote};
 
 use super::membership::Membership;
 
-/// Settings of a core.
-#[derive(Clone, Debug)]
+/// The knobs of one core.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RaftConfig {
     /// This node.
     pub id: NodeId,
     /// How often a leader shows itself.
     pub heartbeat: Duration,
-    /// The shortest election timeout; each is drawn between this and twice this.
+    /// `T`: a follower that hears no leader for a random time from `T` to `2 T` starts an election. One that heard
+    /// a leader less than `T` ago refuses to take part in another's.
     pub election_timeout: Duration,
-    /// Where this core's random numbers start: drawn by the caller, who alone has entropy.
+    /// Start of the pseudo-random numbers behind election timeouts and the names of questions. Must differ between
+    /// nodes and between starts of one node; a test passes a constant.
     pub seed: u64,
-    /// Most record bytes on their way to one follower.
+    /// Most bytes of records under way to one follower; a window that is empty takes one record of any size.
     pub max_inflight_bytes: u64,
-    /// Most appends on their way to one follower.
+    /// Most appends under way to one follower.
     pub max_inflight_messages: usize,
 }
 
-/// What was on disk. All of it is durable.
-#[derive(Clone, Debug)]
+/// What the disk held when the node started. Everything in it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Term and vote.
     pub vote: Vote,
-    /// The entry before the first of the log.
+    /// The entry before the first one in the log; `EntryId::ZERO` for a log that starts at index 1.
     pub base: EntryId,
-    /// Terms of the entries above the base.
+    /// Runs of terms over `base.index + 1 ..= last.index`.
     pub runs: Vec<TermRun>,
-    /// The last entry.
+    /// The last entry; `base` when the log holds none.
     pub last: EntryId,
-    /// An index known to be committed; the base's at least.
+    /// An index known to be committed; may be behind the truth. What is stored for it must never have been above
+    /// the lesser of `committed` and `durable` of the core at that moment: above `durable` the disk may still hold entries
+    /// that are about to be cut, and those would be taken for committed after a crash.
     pub committed: Index,
-    /// Memberships in force at the base and above, oldest first.
+    /// The memberships in the log with the indexes of their entries, ascending; the last one rules.
     pub memberships: Vec<(Index, Membership)>,
 }

@@ -1,336 +1,387 @@
-//! The core's state, its inputs, and the Ready that comes out.
+//! The core itself: its state, its inputs, and who handles what.
 //!
-//! Inputs are `tick`, `step`, `step_append`, `propose`, `read_index`, `persisted`, `sent`, `applied` and the two of
-//! a peer's control connection. After *each* input the caller drains `ready`, so that a Ready holds one append at
-//! most. What to do on each input is decided in the neighbours: election.rs, follower.rs, leader.rs, read_index.rs.
+//! Every input is one *turn*: take the time, do the work, settle (order replication, tell commit news, report the
+//! role), and in debug builds check the invariants. The caller takes [`Raft::ready`] after each.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Role, RoleChange, Term, TermRun, Vote};
 
-use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Role, RoleChange, Term, Vote};
-
+use super::append::{AppendStep, Appended};
 use super::config::{RaftConfig, Restored};
-use super::election::Election;
-use super::membership::{Membership, MembershipStack};
-use super::message::{Body, Message};
-use super::progress::Progress;
-use super::read_index::ReadIndex;
+use super::leadership::{ElectionTimer, State};
+use super::membership::Memberships;
+use super::message::{AppendOutcome, Body, Message};
+use super::outbox::{Outbox, Sender};
+use super::random::Random;
+use super::read_index::Questions;
 use super::ready::Ready;
+use super::stall::Stall;
 use super::terms::Terms;
+use super::writes::Writes;
 
-/// A Ready whose vote or entries are on their way to the disk.
-#[derive(Clone, Debug)]
-pub(super) struct Unpersisted {
-    pub(super) number: ReadyNumber,
-    pub(super) vote: Option<Vote>,
-    /// The last of its entries that nothing has truncated since; zero when it had none.
-    pub(super) last: Index,
-    pub(super) since: Monotonic,
-}
-
-/// The consensus core of one node (paper, figure 2). Single-threaded and deterministic: the same inputs give the
-/// same outputs.
-#[derive(Clone, Debug)]
+/// One node's consensus core. See the module documentation.
+#[derive(Debug)]
 pub struct Raft {
     pub(super) config: RaftConfig,
+    pub(super) now: Monotonic,
+    pub(super) random: Random,
+    /// Term and vote as this node lives by them, and as far as its disk has them.
     pub(super) vote: Vote,
-    /// The newest vote that is on disk.
     pub(super) durable_vote: Vote,
     pub(super) terms: Terms,
     pub(super) durable: Index,
+    pub(super) writes: Writes,
     pub(super) committed: Index,
     pub(super) applied: Index,
-    pub(super) memberships: MembershipStack,
-    pub(super) unpersisted: VecDeque<Unpersisted>,
-
-    pub(super) role: Role,
+    pub(super) memberships: Memberships,
     pub(super) leader: Option<NodeId>,
-    pub(super) election: Election,
-    /// The last index that this term's leader's appends have verified to match its log (raft.md, rule 3).
+    pub(super) state: State,
+    /// The last index that appends of this term's leader have verified to match its log; zero in a new term.
     pub(super) verified: Index,
-    /// Followers, while this node leads.
-    pub(super) followers: BTreeMap<NodeId, Progress>,
-    /// When a leader next shows itself, and next looks whether a quorum still answers.
-    pub(super) heartbeat_due: Monotonic,
-    pub(super) quorum_due: Monotonic,
-    pub(super) reads: ReadIndex,
-    pub(super) connected: BTreeSet<NodeId>,
+    /// What the leader was last told to be durable and verified.
+    pub(super) answered: Index,
+    pub(super) timer: ElectionTimer,
+    pub(super) stall: Stall,
+    pub(super) questions: Questions,
+    pub(super) outbox: Outbox,
+    told: RoleChange,
+}
 
-    pub(super) out: Ready,
-    pub(super) last_ready: ReadyNumber,
-    shown: RoleChange,
+/// This node does not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLeader {
+    /// Who does, where known.
+    pub leader: Option<NodeId>,
 }
 
 impl Raft {
-    /// A core that goes on from what was on disk, as a follower.
+    /// A core that goes on where its disk says it was. A lone voter campaigns at once; others wait for a leader
+    /// first.
     #[must_use]
     pub fn new(config: RaftConfig, restored: Restored, now: Monotonic) -> Self {
-        let Restored { vote, base, runs, last, committed, memberships } = restored;
-        let mut core = Self {
-            election: Election::new(config.seed),
-            vote,
-            durable_vote: vote,
-            terms: Terms::new(base, runs, last.index),
+        let terms = Terms::new(restored.base, &restored.runs, restored.last.index);
+        let last = terms.last();
+        let mut random = Random::new(config.seed);
+        let questions = Questions::new(random.number());
+        let timer =
+            ElectionTimer { deadline: now, heard_leader: None, fast_until: Monotonic::default(), fast_again: now };
+        let told = RoleChange { term: Term::ZERO, role: Role::Learner, leader: None };
+        let mut raft = Self {
+            now,
+            random,
+            vote: restored.vote,
+            durable_vote: restored.vote,
+            terms,
             durable: last.index,
-            committed: committed.min(last.index),
-            applied: base.index,
-            memberships: MembershipStack::new(memberships),
-            unpersisted: VecDeque::new(),
-            role: Role::Follower,
+            writes: Writes::default(),
+            committed: restored.committed.clamp(restored.base.index, last.index),
+            applied: restored.base.index,
+            memberships: Memberships::new(restored.memberships),
             leader: None,
+            state: State::Follower,
             verified: Index::ZERO,
-            followers: BTreeMap::new(),
-            heartbeat_due: now,
-            quorum_due: now,
-            reads: ReadIndex::default(),
-            connected: BTreeSet::new(),
-            out: Ready::default(),
-            last_ready: ReadyNumber::default(),
-            shown: RoleChange { term: vote.term, role: Role::Follower, leader: None },
+            answered: Index::ZERO,
+            timer,
+            stall: Stall::default(),
+            questions,
+            outbox: Outbox::default(),
+            told,
             config,
         };
-        core.restart_election_timer(now);
-        if core.memberships.voters().all().eq([core.config.id]) {
-            core.election.deadline = now;
-        }
-        core
+        raft.turn(now, |raft| {
+            // Entries of a term that this node does not remember entering: the vote file was synced later than
+            // the log. The term had a leader already, so not to have voted in it promises nothing.
+            if last.term > raft.vote.term {
+                raft.set_vote(Vote { term: last.term, voted_for: NodeId::ZERO });
+            }
+            if raft.committed > raft.applied {
+                raft.outbox.committed(raft.committed);
+            }
+            raft.reset_election_timer();
+            if raft.memberships.quorum().is_alone(raft.config.id) {
+                raft.pre_campaign();
+            }
+        });
+        raft
     }
 
-    /// Time has passed. Call when [`Raft::next_deadline`] has come; more often does no harm.
+    /// Time has passed. Call it whenever [`Raft::next_deadline`] has; calling it more often is harmless.
     pub fn tick(&mut self, now: Monotonic) {
-        match self.role {
-            Role::Leader => self.tick_leader(now),
-            Role::Follower | Role::Candidate | Role::PreCandidate => self.tick_election(now),
-            Role::Learner => {}
-        }
-        self.expire_questions(now);
-        self.check();
+        self.turn(now, |raft| {
+            raft.give_up_lost_questions();
+            if raft.role() == Role::Leader {
+                raft.tick_leader();
+            } else {
+                raft.tick_election();
+            }
+        });
     }
 
-    /// When [`Raft::tick`] is due.
+    /// When `tick` is due next; `None` when time alone changes nothing.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        let own = match self.role {
-            Role::Leader => Some(self.heartbeat_due.min(self.quorum_due)),
-            Role::Follower | Role::Candidate | Role::PreCandidate => Some(self.election.deadline),
-            Role::Learner => None,
-        };
-        own.into_iter().chain(self.reads.next_deadline()).min()
-    }
-
-    /// A message other than an append arrived. Messages of nodes outside the membership are not heard.
-    pub fn step(&mut self, now: Monotonic, message: Message) {
-        let Message { from, to, term, body } = message;
-        if to != self.config.id || !self.is_peer(from) {
-            tracing::debug!(node = %self.config.id, %from, %to, "message of a node outside the membership");
-            return;
-        }
-        match body {
-            Body::PreVote { next, last } => self.step_pre_vote(now, from, next, last),
-            Body::PreVoteAnswer { next, granted } => self.step_pre_vote_answer(now, from, term, next, granted),
-            Body::Vote { last, handed_over } => self.step_vote(now, from, term, last, handed_over),
-            Body::Append { .. } => debug_assert!(false, "an append comes through step_append"),
-            Body::Heartbeat { commit, round } => self.step_heartbeat(now, from, term, commit, round),
-            body @ (Body::VoteAnswer { .. }
-            | Body::AppendAnswer { .. }
-            | Body::HeartbeatAnswer { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexAnswer { .. }
-            | Body::HandOver) => self.step_in_term(now, from, term, body),
-        }
-        self.check();
-    }
-
-    /// Messages that only mean something in the term they were sent in.
-    fn step_in_term(&mut self, now: Monotonic, from: NodeId, term: Term, body: Body) {
-        if term > self.vote.term {
-            self.become_follower(now, term, None);
-        }
-        if term < self.vote.term {
-            if let Body::ReadIndex { token } = body {
-                self.send(from, Body::ReadIndexAnswer { token, index: None });
+        let own = match &self.state {
+            State::Leader(office) => Some(office.heartbeat_at),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => {
+                self.is_voter().then_some(self.timer.deadline)
             }
-            return;
-        }
-        match body {
-            Body::VoteAnswer { granted } => self.step_vote_answer(now, from, granted),
-            Body::AppendAnswer { outcome } => self.step_append_answer(now, from, outcome),
-            Body::HeartbeatAnswer { round } => self.step_heartbeat_answer(now, from, round),
-            Body::ReadIndex { token } => self.step_read_index(now, from, token),
-            Body::ReadIndexAnswer { token, index } => self.step_read_index_answer(from, token, index),
-            Body::HandOver => self.step_hand_over(now, from),
-            Body::PreVote { .. }
-            | Body::PreVoteAnswer { .. }
-            | Body::Vote { .. }
-            | Body::Append { .. }
-            | Body::Heartbeat { .. } => {}
-        }
+        };
+        own.into_iter().chain(self.questions.next_loss()).min()
     }
 
-    /// The disk has done Ready `number` and all before it.
+    /// A message came in; any but an append. Duplicates, delays and reordering are harmless.
+    pub fn step(&mut self, now: Monotonic, message: Message) {
+        self.turn(now, |raft| raft.on_message(&message));
+    }
+
+    /// An append came in whose records are verified and described by `appended`. Records from `new_from` on are new
+    /// to this log and stand in the next Ready's append; those before are already there.
+    pub fn step_append(&mut self, now: Monotonic, from: NodeId, term: Term, appended: Appended) -> AppendStep {
+        self.turn(now, |raft| raft.on_append(from, term, appended))
+    }
+
+    /// Appends `count` records to the log and returns the identity of the first. How many bytes they hold is the
+    /// caller's to bound, before it calls.
+    ///
+    /// # Errors
+    /// [`NotLeader`] when this node does not lead; nothing has happened then.
+    pub fn propose(&mut self, now: Monotonic, count: u64, _bytes: u64) -> Result<EntryId, NotLeader> {
+        self.turn(now, |raft| raft.on_propose(count))
+    }
+
+    /// Asks at which index a read that arrives now is linearizable. The answer stands in some later `Ready.reads`
+    /// under `token`; always exactly one, but perhaps `None`.
+    pub fn read_index(&mut self, now: Monotonic, token: u64) {
+        self.turn(now, |raft| raft.read(token));
+    }
+
+    /// The vote and append of Ready `number`, and of every one before it, are durable.
     pub fn persisted(&mut self, now: Monotonic, number: ReadyNumber) {
-        let before = self.durable;
-        while let Some(done) = self.unpersisted.front().filter(|done| done.number <= number).cloned() {
-            self.unpersisted.pop_front();
-            self.durable = self.durable.max(done.last);
-            self.durable_vote = done.vote.unwrap_or(self.durable_vote);
-        }
-        self.election.disk_works(now, self.config.election_timeout);
-        match self.role {
-            Role::Candidate => self.count_own_vote(now),
-            Role::Leader => self.advance_commit(now),
-            Role::Follower | Role::PreCandidate | Role::Learner if self.durable > before => self.answer_append(),
-            Role::Follower | Role::PreCandidate | Role::Learner => {}
-        }
-        self.check();
+        self.turn(now, |raft| raft.on_persisted(number));
+    }
+
+    /// What became of a `Replicate` order: records up to `last` are on their way.
+    pub fn sent(&mut self, now: Monotonic, to: NodeId, last: Index, bytes: u64) {
+        self.turn(now, |raft| {
+            let now = raft.now;
+            if let State::Leader(office) = &mut raft.state
+                && let Some(peer) = office.peers.get_mut(&to)
+            {
+                peer.sent(last, bytes, now);
+            }
+        });
     }
 
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, index: Index) {
-        self.applied = self.applied.max(index);
-        self.check();
-    }
-
-    /// The control connection to a peer is ready.
-    pub fn peer_connected(&mut self, _now: Monotonic, peer: NodeId) {
-        self.connected.insert(peer);
-    }
-
-    /// The control connection to a peer closed.
-    pub fn peer_disconnected(&mut self, now: Monotonic, peer: NodeId) {
-        self.connected.remove(&peer);
-        if self.leader == Some(peer) && self.role == Role::Follower {
-            self.lose_leader(now);
-        }
-        self.check();
-    }
-
-    /// What the inputs since the last call made the core want; `None` when nothing.
-    pub fn ready(&mut self) -> Option<Ready> {
-        self.order_replication();
-        let change = RoleChange { term: self.vote.term, role: self.role, leader: self.leader };
-        if change != self.shown {
-            self.shown = change;
-            self.out.role = Some(change);
-        }
-        if self.out == Ready::default() {
-            return None;
-        }
-        let mut ready = std::mem::take(&mut self.out);
-        self.last_ready = ReadyNumber(self.last_ready.0 + 1);
-        ready.number = self.last_ready;
-        Some(ready)
-    }
-
-    /// Notes that the Ready under way carries something for the disk.
-    pub(super) fn note_unpersisted(&mut self, now: Monotonic, vote: Option<Vote>, last: Index) {
-        let number = ReadyNumber(self.last_ready.0 + 1);
-        match self.unpersisted.back_mut().filter(|newest| newest.number == number) {
-            Some(newest) => {
-                newest.vote = vote.or(newest.vote);
-                newest.last = newest.last.max(last);
+        self.turn(self.now, |raft| {
+            if index > raft.committed {
+                tracing::error!(%index, committed = %raft.committed, "applied what is not committed; ignored");
+                return;
             }
-            None => self.unpersisted.push_back(Unpersisted { number, vote, last, since: now }),
+            raft.applied = raft.applied.max(index);
+        });
+    }
+
+    /// The control connection to `peer` stands.
+    pub fn peer_connected(&mut self, now: Monotonic, peer: NodeId) {
+        self.turn(now, |raft| raft.on_connected(peer));
+    }
+
+    /// The control connection to `peer` is closed.
+    pub fn peer_disconnected(&mut self, now: Monotonic, peer: NodeId) {
+        self.turn(now, |raft| raft.on_disconnected(peer));
+    }
+
+    /// Whether [`Raft::ready`] has anything.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// What the inputs since the last call want done; `None` when that is nothing.
+    pub fn ready(&mut self) -> Option<Ready> {
+        self.outbox.take(&mut self.writes, self.now)
+    }
+
+    fn turn<T>(&mut self, now: Monotonic, input: impl FnOnce(&mut Self) -> T) -> T {
+        self.now = self.now.max(now);
+        #[cfg(debug_assertions)]
+        let before = super::invariants::Snapshot::of(self);
+        let result = input(self);
+        self.settle();
+        #[cfg(debug_assertions)]
+        {
+            let verdict = super::invariants::check(self).and_then(|()| super::invariants::check_delta(&before, self));
+            debug_assert_eq!(verdict, Ok(()), "node {}", self.config.id);
+        }
+        result
+    }
+
+    fn settle(&mut self) {
+        self.serve_reads();
+        self.order_replication();
+        let role = self.role_now();
+        if role != self.told {
+            self.told = role;
+            self.outbox.role(role);
         }
     }
 
-    /// Takes a new term or vote; it is on its way to the disk.
-    pub(super) fn set_vote(&mut self, now: Monotonic, vote: Vote) {
-        self.vote = vote;
-        self.out.vote = Some(vote);
-        self.note_unpersisted(now, Some(vote), Index::ZERO);
+    pub(super) fn role_now(&self) -> RoleChange {
+        RoleChange { term: self.vote.term, role: self.role(), leader: self.leader }
     }
 
-    /// Follows `leader`, or nobody yet, in `term`.
-    pub(super) fn become_follower(&mut self, now: Monotonic, term: Term, leader: Option<NodeId>) {
+    /// Checks receiver, sender and term before anything else (raft.md, rule 4).
+    fn on_message(&mut self, message: &Message) {
+        let &Message { from, to, term, ref body } = message;
+        if to != self.config.id || !self.is_other_member(from) {
+            tracing::debug!(%from, %to, "message of a stranger, or for another node; ignored");
+            return;
+        }
+        match *body {
+            // Neither asks for an election to be held or lost: no term is taken over from a pre-vote.
+            Body::PreVote { next, last } => return self.on_pre_vote(from, next, last),
+            Body::Vote { handed_over: false, .. } if term > self.vote.term && self.is_sticky() => {
+                return self.send(from, Body::VoteAnswer { granted: false });
+            }
+            Body::Vote { .. }
+            | Body::PreVoteAnswer { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Append { .. }
+            | Body::AppendAnswer { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::HandOver => {}
+        }
         if term > self.vote.term {
-            self.set_vote(now, Vote { term, voted_for: NodeId::ZERO });
-            self.verified = Index::ZERO;
+            self.become_follower(term, None);
         }
-        if self.leader != leader || self.role == Role::Leader {
-            self.abandon_reads();
+        // A voter of a lower term may grant a pre-vote: it would raise its term for the vote itself.
+        if let Body::PreVoteAnswer { next, granted } = *body {
+            self.on_pre_vote_answer(from, next, granted);
+        } else if term < self.vote.term {
+            self.answer_lower_term(from, body);
+        } else {
+            self.dispatch(from, body);
         }
-        if self.role == Role::Leader {
-            self.verified = Index::ZERO;
+    }
+
+    fn dispatch(&mut self, from: NodeId, body: &Body) {
+        match *body {
+            Body::Vote { last, .. } => self.on_vote(from, last),
+            Body::VoteAnswer { granted } => self.on_vote_answer(from, granted),
+            Body::AppendAnswer { outcome } => self.on_append_answer(from, outcome),
+            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
+            Body::HeartbeatAnswer { round, durable, verified } => {
+                self.on_heartbeat_answer(from, round, durable, verified);
+            }
+            Body::ReadIndex { token } => self.on_read_index(from, token),
+            Body::ReadIndexAnswer { token, index } => self.on_read_index_answer(from, token, index),
+            Body::HandOver => self.on_hand_over(from),
+            Body::Append { .. } => tracing::error!(%from, "an append must come through step_append; ignored"),
+            Body::PreVote { .. } | Body::PreVoteAnswer { .. } => {}
         }
-        self.role = Role::Follower;
-        self.leader = leader;
-        if leader.is_none() {
-            self.election.heard = None;
+    }
+
+    /// Someone lives in an earlier term: the answer carries this node's own, so that he learns of it. Answers of
+    /// an earlier term need none: nobody waits for them.
+    fn answer_lower_term(&mut self, from: NodeId, body: &Body) {
+        let nothing = Body::HeartbeatAnswer { round: 0, durable: Index::ZERO, verified: Index::ZERO };
+        match *body {
+            Body::Vote { .. } => self.send_in_term(from, Body::VoteAnswer { granted: false }),
+            Body::Append { prev, .. } => self.send_rejection(from, prev),
+            Body::Heartbeat { .. } | Body::HandOver => self.send(from, nothing),
+            Body::ReadIndex { token } => self.send(from, Body::ReadIndexAnswer { token, index: None }),
+            Body::PreVote { .. }
+            | Body::PreVoteAnswer { .. }
+            | Body::VoteAnswer { .. }
+            | Body::AppendAnswer { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::ReadIndexAnswer { .. } => {}
         }
-        self.election.votes.clear();
-        self.followers.clear();
-        self.restart_election_timer(now);
+    }
+
+    pub(super) fn send_rejection(&mut self, to: NodeId, prev: EntryId) {
+        let hint = self.terms.last_at_most(prev.index, prev.term);
+        // What is committed here stands in every later leader's log.
+        let hint = self
+            .terms
+            .id_at(self.committed.min(prev.index))
+            .map_or(hint, |known| if known.index > hint.index { known } else { hint });
+        self.send_in_term(to, Body::AppendAnswer { outcome: AppendOutcome::Rejected { prev, hint } });
+    }
+
+    fn on_persisted(&mut self, number: ReadyNumber) {
+        if number > self.outbox.last_number() {
+            tracing::error!(number = number.0, "persisted names a Ready that was never given; ignored");
+            return;
+        }
+        let done = self.writes.persisted(number);
+        if !done.any {
+            return;
+        }
+        self.stall.disk_moved(self.now, self.config.election_timeout);
+        self.durable_vote = done.vote.unwrap_or(self.durable_vote);
+        self.durable = self.durable.max(done.last.unwrap_or(Index::ZERO));
+        self.count_own_vote();
+        self.commit_by_counting();
+        self.answer_what_became_durable();
+    }
+
+    /// Takes a term or gives a vote, and orders it to be synced.
+    pub(super) fn set_vote(&mut self, vote: Vote) {
+        self.vote = vote;
+        self.outbox.vote(vote, &mut self.writes, self.now);
+    }
+
+    pub(super) fn set_committed(&mut self, index: Index) {
+        if index > self.committed {
+            self.committed = index;
+            self.outbox.committed(index);
+        }
+    }
+
+    /// Cuts everything above `after`, which nothing committed stands above.
+    pub(super) fn truncate(&mut self, after: Index) {
+        self.terms.truncate(after);
+        self.writes.truncate(after);
+        self.durable = self.durable.min(after);
+        self.memberships.truncate(after);
+    }
+
+    /// One more run of entries of this term at the end of the log.
+    pub(super) fn extend_own(&mut self, last: Index) {
+        let run = TermRun { first: self.terms.last().index.next(), term: self.vote.term };
+        self.terms.extend(&[run], last);
     }
 
     pub(super) fn send(&mut self, to: NodeId, body: Body) {
-        let message = Message { from: self.config.id, to, term: self.vote.term, body };
-        self.out.messages.push(message);
+        let sender = Sender { from: self.config.id, term: self.vote.term };
+        self.outbox.send(sender.message(to, body));
     }
 
-    /// A promise: it leaves once this Ready, and so the term and vote it rests on, is durable.
-    pub(super) fn send_after_durable(&mut self, to: NodeId, body: Body) {
-        if self.durable_vote == self.vote {
-            return self.send(to, body);
+    /// Once everything before, and the term itself, is durable.
+    pub(super) fn send_when_durable(&mut self, to: NodeId, body: Body) {
+        let sender = Sender { from: self.config.id, term: self.vote.term };
+        self.outbox.send_when_durable(sender.message(to, body));
+    }
+
+    /// At once when this term is durable here, else once it is.
+    pub(super) fn send_in_term(&mut self, to: NodeId, body: Body) {
+        if self.durable_vote.term == self.vote.term {
+            self.send(to, body);
+        } else {
+            self.send_when_durable(to, body);
         }
-        let message = Message { from: self.config.id, to, term: self.vote.term, body };
-        self.out.after_durable.push(message);
     }
 
-    pub(super) fn is_peer(&self, id: NodeId) -> bool {
-        id != self.config.id && self.membership().member(id).is_some()
+    pub(super) fn is_other_member(&self, node: NodeId) -> bool {
+        node != self.config.id && self.memberships.ids().binary_search(&node).is_ok()
     }
 
-    /// Voters and learners other than this node.
-    pub(super) fn peers(&self) -> Vec<NodeId> {
-        let others: BTreeSet<NodeId> = self.membership().members().map(|member| member.id).collect();
-        others.into_iter().filter(|id| *id != self.config.id).collect()
-    }
-
-    /// The role.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The term.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.vote.term
-    }
-
-    /// The leader of this term, where known; this node when it leads.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        self.leader
-    }
-
-    /// Last entry of the log, durable or not.
-    #[must_use]
-    pub fn last(&self) -> EntryId {
-        self.terms.last()
-    }
-
-    /// True when the log has this very entry.
-    #[must_use]
-    pub fn holds(&self, id: EntryId) -> bool {
-        self.terms.holds(id)
-    }
-
-    /// The committed index.
-    #[must_use]
-    pub fn committed(&self) -> Index {
-        self.committed
-    }
-
-    /// The last index on this node's disk, with everything before it.
-    #[must_use]
-    pub fn durable(&self) -> Index {
-        self.durable
-    }
-
-    /// The membership in force.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        self.memberships.current()
+    pub(super) fn is_voter(&self) -> bool {
+        self.memberships.quorum().is_voter(self.config.id)
     }
 }

@@ -1,252 +1,274 @@
-//! Elections: pre-vote, vote, stickiness, hand-over (paper, 5.2 and 5.4.1; thesis, 9.6).
+//! Elections: pre-vote, vote, taking and losing office (paper, 5.2 and 5.4.1; thesis, 9.6).
 //!
 //! ```text
-//!                     silence, or the leader's connection closed
-//!   Follower ──────────────────────────────► PreCandidate ──majority would──► Candidate ──majority did──► Leader
-//!      ▲                                          │  ▲                           │
-//!      └──────── a leader is heard, or a higher term ────────────────────────────┘
+//!                 timeout, or the              majority would          majority's votes,
+//!                 leader's connection closed   vote for this node      own vote durable
+//!      Follower ────────────► PreCandidate ────────────► Candidate ────────────► Leader
+//!         ▲                        │                         │                     │
+//!         └────────────────────────┴─── higher term, leader heard, refused ────────┘
 //! ```
-//! A pre-candidate keeps its term and its leader: a node that was cut off and comes back raises nobody's term.
-//! Stickiness: who has heard of its leader within the shortest election timeout, over a connection that still
-//! stands, votes for no other, so that a node that merely cannot hear the leader does not depose it.
+//!
+//! Whoever heard a leader less than an election timeout ago is *sticky*: it refuses pre-votes and votes without
+//! taking over their term, so a node that comes back from a partition disturbs nobody. A closed connection to the
+//! leader ends stickiness on this node alone: when the leader is dead the others lost theirs too, and a new one is
+//! elected in milliseconds; when only this connection broke, the others refuse, and the question is asked again at
+//! short intervals until the leader is heard or the normal timeout has passed.
+//!
+//! A `Vote` request may leave before this node's own vote is durable, but the own vote counts only from then on
+//! (raft.md, rule 2): else a crash could make one node vote twice in a term. Nor does a majority of *others* suffice
+//! before: a leader that crashed and forgot its term would stand for the same term again, win it with the votes it
+//! was given before, and write other entries under indexes and terms that some follower already holds.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::{EntryId, Index, Monotonic, NodeId, Role, Term, Vote};
 
 use super::core::Raft;
+use super::leadership::{Ballot, Leadership, State};
 use super::message::Body;
+use super::outbox::no_op_after;
+use super::progress::Progress;
+use super::quorum::Tally;
 
-/// Longest wait between the close of the leader's connection and the pre-vote it starts.
-const CLOSED_JITTER: Duration = Duration::from_millis(20);
-/// How often such a pre-vote is tried again: peers may hear of the close a little later.
-const CLOSED_RETRY: Duration = Duration::from_millis(20);
-/// How often it is tried before the usual timeout applies again.
-const CLOSED_TRIES: u32 = 8;
-/// Growth of the pause after stepping down for a stalled disk ends at 2 to this power election timeouts.
-const MAX_STALL_SHIFT: u32 = 6;
-
-/// What a node knows of elections.
-#[derive(Clone, Debug)]
-pub(super) struct Election {
-    /// When to ask for votes.
-    pub(super) deadline: Monotonic,
-    /// When the leader was last heard; `None` when its connection closed or there is none.
-    pub(super) heard: Option<Monotonic>,
-    /// Answers of this round, by voter.
-    pub(super) votes: BTreeMap<NodeId, bool>,
-    /// This campaign was asked for by the leader.
-    handed_over: bool,
-    /// Pre-votes that the close of the leader's connection still allows.
-    closed_tries: u32,
-    /// This node stepped down because its disk stalled: no campaign before a write completes.
-    stalled: bool,
-    stalls: u32,
-    /// No campaign before this.
-    not_before: Option<Monotonic>,
-    random: u64,
-}
-
-impl Election {
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            deadline: Monotonic::default(),
-            heard: None,
-            votes: BTreeMap::new(),
-            handed_over: false,
-            closed_tries: 0,
-            stalled: false,
-            stalls: 0,
-            not_before: None,
-            random: seed,
-        }
-    }
-
-    /// The next random number (SplitMix64; Steele, Lea and Flood 2014).
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A random part of `most`.
-    fn jitter(&mut self, most: Duration) -> Duration {
-        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
-        Duration::from_micros(self.random() % micros)
-    }
-
-    /// A write completed. After a stall the pause before the next campaign starts now, longer each time.
-    pub(super) fn disk_works(&mut self, now: Monotonic, timeout: Duration) {
-        if self.stalled {
-            self.stalled = false;
-            self.not_before = Some(now.after(timeout * (1 << self.stalls.min(MAX_STALL_SHIFT))));
-        }
-    }
-
-    /// The disk stalled while leading.
-    pub(super) fn disk_stalls(&mut self) {
-        self.stalled = true;
-        self.stalls += 1;
-    }
-}
+/// Most time between the close of the leader's connection and the pre-vote it causes: others get to see it too,
+/// and rarely two ask at once.
+pub(super) const CLOSE_JITTER: Duration = Duration::from_millis(20);
+/// Least time between pre-votes after a close; up to `CLOSE_JITTER` is added.
+pub(super) const CLOSE_RETRY: Duration = Duration::from_millis(20);
 
 impl Raft {
-    pub(super) fn restart_election_timer(&mut self, now: Monotonic) {
+    pub(super) fn reset_election_timer(&mut self) {
         let timeout = self.config.election_timeout;
-        self.election.deadline = now.after(timeout + self.election.jitter(timeout));
+        self.timer.deadline = self.now.after(timeout + self.random.up_to(timeout));
     }
 
-    /// The leader was heard: it is still there.
-    pub(super) fn hear_leader(&mut self, now: Monotonic) {
-        self.election.heard = Some(now);
-        self.election.closed_tries = CLOSED_TRIES;
-        self.restart_election_timer(now);
-    }
-
-    /// The leader's connection closed: a killed process closes its connections at once, so do not wait for silence.
-    pub(super) fn lose_leader(&mut self, now: Monotonic) {
-        if self.election.heard.take().is_some() && self.election.closed_tries > 0 {
-            let soon = now.after(self.election.jitter(CLOSED_JITTER));
-            self.election.deadline = self.election.deadline.min(soon);
+    /// Sets the time of the next attempt, should the one at hand come to nothing.
+    fn schedule_retry(&mut self, shortest: Duration, jitter: Duration) {
+        self.reset_election_timer();
+        if self.now < self.timer.fast_until {
+            let soon = self.now.after(shortest + self.random.up_to(jitter));
+            self.timer.deadline = self.timer.deadline.min(soon);
         }
     }
 
-    pub(super) fn tick_election(&mut self, now: Monotonic) {
-        if now < self.election.deadline {
+    pub(super) fn is_sticky(&self) -> bool {
+        let fresh = |heard| self.now.since(heard) < self.config.election_timeout;
+        self.role() == Role::Leader || (self.leader.is_some() && self.timer.heard_leader.is_some_and(fresh))
+    }
+
+    fn may_campaign(&self) -> bool {
+        self.is_voter() && self.stall.allows_campaign(self.now)
+    }
+
+    pub(super) fn tick_election(&mut self) {
+        if !self.is_voter() || self.now < self.timer.deadline {
             return;
         }
-        self.restart_election_timer(now);
-        if !self.may_campaign(now) {
-            return;
-        }
-        if self.election.heard.is_none() && self.leader.is_some() && self.election.closed_tries > 0 {
-            self.election.closed_tries -= 1;
-            let soon = now.after(CLOSED_RETRY + self.election.jitter(CLOSED_RETRY));
-            self.election.deadline = self.election.deadline.min(soon);
-        }
-        self.pre_campaign(now);
-    }
-
-    fn may_campaign(&self, now: Monotonic) -> bool {
-        self.memberships.voters().contains(self.config.id)
-            && !self.election.stalled
-            && self.election.not_before.is_none_or(|then| then <= now)
-    }
-
-    fn pre_campaign(&mut self, now: Monotonic) {
-        self.role = Role::PreCandidate;
-        self.election.handed_over = false;
-        self.election.votes.clear();
-        self.election.votes.insert(self.config.id, true);
-        let (next, last) = (self.vote.term.next(), self.terms.last());
-        for voter in self.other_voters() {
-            self.send(voter, Body::PreVote { next, last });
-        }
-        self.finish_pre_vote(now);
-    }
-
-    fn finish_pre_vote(&mut self, now: Monotonic) {
-        if self.role == Role::PreCandidate && self.has_majority() {
-            self.campaign(now);
+        self.schedule_retry(CLOSE_RETRY, CLOSE_JITTER);
+        if self.may_campaign() {
+            self.pre_campaign();
         }
     }
 
-    /// Asks for votes of the next term. The request may leave before the own vote is durable; the own vote counts
-    /// only once it is (raft.md, rule 2).
-    fn campaign(&mut self, now: Monotonic) {
-        self.abandon_reads();
-        self.role = Role::Candidate;
-        self.leader = None;
-        self.election.heard = None;
-        self.verified = Index::ZERO;
-        self.election.votes.clear();
-        self.set_vote(now, Vote { term: self.vote.term.next(), voted_for: self.config.id });
-        self.restart_election_timer(now);
-        let (last, handed_over) = (self.terms.last(), self.election.handed_over);
-        for voter in self.other_voters() {
-            self.send(voter, Body::Vote { last, handed_over });
+    /// Asks who would vote for this node in the next term. Changes neither term nor leader.
+    pub(super) fn pre_campaign(&mut self) {
+        let mut ballot = Ballot::new(self.vote.term.next());
+        ballot.record(self.config.id, true);
+        let ask = Body::PreVote { next: ballot.term, last: self.last_durable() };
+        self.state = State::PreCandidate(ballot);
+        self.ask_voters(&ask);
+        self.decide();
+    }
+
+    /// Stands for the next term.
+    fn campaign(&mut self, handed_over: bool) {
+        let term = self.vote.term.next();
+        self.enter_term(Vote { term, voted_for: self.config.id });
+        self.state = State::Candidate(Ballot::new(term));
+        self.change_leader(None);
+        let half = self.config.election_timeout / 2;
+        self.schedule_retry(half, half);
+        self.ask_voters(&Body::Vote { last: self.last_durable(), handed_over });
+    }
+
+    /// The last entry on this disk: what a candidate may stake its claim on.
+    fn last_durable(&self) -> EntryId {
+        self.terms.id_at(self.durable).unwrap_or(self.terms.base())
+    }
+
+    fn ask_voters(&mut self, ask: &Body) {
+        let ids = self.memberships.ids().iter().copied();
+        let quorum = self.memberships.quorum();
+        let voters: Vec<NodeId> = ids.filter(|node| *node != self.config.id && quorum.is_voter(*node)).collect();
+        for voter in voters {
+            self.send(voter, ask.clone());
         }
     }
 
-    /// The disk reported: the own vote counts once it is durable.
-    pub(super) fn count_own_vote(&mut self, now: Monotonic) {
-        if self.durable_vote == self.vote {
-            self.election.votes.insert(self.config.id, true);
-            self.finish_vote(now);
-        }
+    /// Whether a candidate with this last entry may hold all that is committed (paper, 5.4.1).
+    fn is_up_to_date(&self, last: EntryId) -> bool {
+        last >= self.terms.last()
     }
 
-    fn finish_vote(&mut self, now: Monotonic) {
-        if self.role == Role::Candidate && self.has_majority() {
-            self.become_leader(now);
-        }
-    }
-
-    fn has_majority(&self) -> bool {
-        self.memberships.voters().agree(|voter| self.election.votes.get(&voter) == Some(&true))
-    }
-
-    fn other_voters(&self) -> Vec<NodeId> {
-        self.memberships.voters().all().filter(|voter| *voter != self.config.id).collect()
-    }
-
-    /// True when this node leads with a quorum, or hears from a leader that does.
-    fn is_led(&self, now: Monotonic) -> bool {
-        let timeout = self.config.election_timeout;
-        self.role == Role::Leader || self.election.heard.is_some_and(|heard| now.since(heard) < timeout)
-    }
-
-    pub(super) fn step_pre_vote(&mut self, now: Monotonic, from: NodeId, next: Term, last: EntryId) {
-        let granted = next > self.vote.term && last >= self.terms.last() && !self.is_led(now);
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, next: Term, last: EntryId) {
+        let known = self.memberships.quorum().is_voter(from) && self.is_voter();
+        let granted = known && next > self.vote.term && self.is_up_to_date(last) && !self.is_sticky();
         self.send(from, Body::PreVoteAnswer { next, granted });
     }
 
-    pub(super) fn step_pre_vote_answer(&mut self, now: Monotonic, from: NodeId, term: Term, next: Term, granted: bool) {
-        if !granted && term > self.vote.term {
-            return self.become_follower(now, term, None);
-        }
-        if self.role == Role::PreCandidate && next == self.vote.term.next() {
-            self.election.votes.insert(from, granted);
-            self.finish_pre_vote(now);
+    pub(super) fn on_pre_vote_answer(&mut self, from: NodeId, next: Term, granted: bool) {
+        if let State::PreCandidate(ballot) = &mut self.state
+            && ballot.term == next
+        {
+            ballot.replace(from, granted);
+            self.decide();
         }
     }
 
-    pub(super) fn step_vote(&mut self, now: Monotonic, from: NodeId, term: Term, last: EntryId, handed_over: bool) {
+    pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
+        let known = self.memberships.quorum().is_voter(from) && self.is_voter();
+        let free = self.vote.voted_for.is_zero() && self.leader.is_none();
+        let granted = known && self.is_up_to_date(last) && (free || self.vote.voted_for == from);
+        if !granted {
+            return self.send_in_term(from, Body::VoteAnswer { granted });
+        }
+        if free {
+            self.set_vote(Vote { voted_for: from, ..self.vote });
+            self.state = State::Follower;
+            self.reset_election_timer();
+        }
+        self.send_when_durable(from, Body::VoteAnswer { granted });
+    }
+
+    pub(super) fn on_vote_answer(&mut self, from: NodeId, granted: bool) {
+        if let State::Candidate(ballot) = &mut self.state {
+            ballot.record(from, granted);
+            self.decide();
+        }
+    }
+
+    /// The own vote is a vote like any other: it counts once it cannot be forgotten.
+    pub(super) fn count_own_vote(&mut self) {
+        if let State::Candidate(ballot) = &mut self.state
+            && self.durable_vote == self.vote
+        {
+            ballot.record(self.config.id, true);
+            self.decide();
+        }
+    }
+
+    fn is_own_vote_durable(&self) -> bool {
+        self.durable_vote == Vote { term: self.vote.term, voted_for: self.config.id }
+    }
+
+    fn decide(&mut self) {
+        let quorum = self.memberships.quorum();
+        match &self.state {
+            State::PreCandidate(ballot) => match ballot.tally(quorum) {
+                Tally::Won => self.campaign(false),
+                Tally::Lost => self.state = State::Follower,
+                Tally::Open => {}
+            },
+            State::Candidate(ballot) => match ballot.tally(quorum) {
+                Tally::Won if self.is_own_vote_durable() => self.become_leader(),
+                Tally::Won => {}
+                Tally::Lost => self.state = State::Follower,
+                Tally::Open => {}
+            },
+            State::Follower | State::Leader(_) => {}
+        }
+    }
+
+    /// Takes office: a no-op of this term at once (paper, 8), and a heartbeat so that nobody else tries.
+    fn become_leader(&mut self) {
+        let last = self.terms.last();
+        let append = no_op_after(last);
+        let mut office = Leadership::new(append.last, self.now);
+        for id in self.memberships.ids().iter().filter(|id| **id != self.config.id) {
+            office.peers.insert(*id, Progress::new(append.last, self.now));
+        }
+        office.heartbeat_at = self.now.after(self.config.heartbeat);
+        self.extend_own(append.last);
+        self.outbox.append(append, &mut self.writes, self.now);
+        self.state = State::Leader(office);
+        self.change_leader(Some(self.config.id));
+        self.send_heartbeats();
+    }
+
+    /// Follows: `term` is this node's term or a higher one, `leader` who is known to lead it.
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        let before = std::mem::replace(&mut self.state, State::Follower);
         if term > self.vote.term {
-            if self.is_led(now) && !handed_over {
-                return;
-            }
-            self.become_follower(now, term, None);
+            self.enter_term(Vote { term, voted_for: NodeId::ZERO });
         }
-        let free = self.vote.voted_for.is_zero() || self.vote.voted_for == from;
-        let granted = term == self.vote.term && free && self.leader.is_none() && last >= self.terms.last();
-        if granted {
-            if self.vote.voted_for.is_zero() {
-                self.set_vote(now, Vote { term, voted_for: from });
-            }
-            self.restart_election_timer(now);
-            self.send_after_durable(from, Body::VoteAnswer { granted });
-        } else {
-            self.send(from, Body::VoteAnswer { granted });
+        self.change_leader(leader);
+        let left_office = matches!(before, State::Leader(_));
+        if let State::Leader(office) = before {
+            self.give_up_reads(office.reads, self.vote.term);
+        }
+        if left_office || leader.is_some() {
+            self.reset_election_timer();
         }
     }
 
-    pub(super) fn step_vote_answer(&mut self, now: Monotonic, from: NodeId, granted: bool) {
-        if self.role == Role::Candidate {
-            self.election.votes.insert(from, granted);
-            self.finish_vote(now);
+    fn enter_term(&mut self, vote: Vote) {
+        self.set_vote(vote);
+        self.verified = Index::ZERO;
+        self.answered = Index::ZERO;
+        self.timer.heard_leader = None;
+    }
+
+    fn change_leader(&mut self, leader: Option<NodeId>) {
+        if self.leader != leader {
+            self.give_up_all_questions();
+            self.leader = leader;
         }
     }
 
-    /// The leader gives its office to this node.
-    pub(super) fn step_hand_over(&mut self, now: Monotonic, from: NodeId) {
-        let follows = self.role == Role::Follower && self.leader == Some(from);
-        if follows && self.memberships.voters().contains(self.config.id) && !self.election.stalled {
-            self.election.handed_over = true;
-            self.campaign(now);
+    /// A message that only the leader of this term sends. False when this term has another: a broken peer.
+    pub(super) fn hear_leader(&mut self, from: NodeId) -> bool {
+        if self.leader.is_some_and(|leader| leader != from) {
+            tracing::error!(%from, leader = ?self.leader, term = %self.vote.term, "two leaders in one term; ignored");
+            return false;
         }
+        if self.leader.is_none() || self.role() != Role::Follower {
+            self.become_follower(self.vote.term, Some(from));
+        }
+        self.timer.heard_leader = Some(self.now);
+        self.timer.fast_until = Monotonic::default();
+        self.reset_election_timer();
+        true
+    }
+
+    pub(super) fn on_hand_over(&mut self, from: NodeId) {
+        if self.leader == Some(from) && self.may_campaign() {
+            self.campaign(true);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, peer: NodeId) {
+        let commit = self.committed;
+        let State::Leader(office) = &mut self.state else { return };
+        let round = office.round;
+        let Some(progress) = office.peers.get_mut(&peer) else { return };
+        progress.probe();
+        progress.commit_sent = commit;
+        self.send(peer, Body::Heartbeat { commit, round });
+    }
+
+    pub(super) fn on_disconnected(&mut self, peer: NodeId) {
+        if self.leader != Some(peer) {
+            return;
+        }
+        self.timer.heard_leader = None;
+        self.give_up_all_questions();
+        if self.now < self.timer.fast_again {
+            return;
+        }
+        let timeout = self.config.election_timeout;
+        self.timer.fast_again = self.now.after(timeout);
+        self.timer.fast_until = self.now.after(timeout * 2);
+        let soon = self.now.after(self.random.up_to(CLOSE_JITTER));
+        self.timer.deadline = self.timer.deadline.min(soon);
     }
 }

@@ -1,56 +1,102 @@
-//! What holds of a core at every step, and between two steps.
-//!
-//! `base <= applied <= committed <= last` and `durable <= last`; a leader follows itself; only a leader knows
-//! followers; what is verified is in the log. Debug builds check after every input.
+//! What must hold on one node at every step, and between two steps. Debug builds check after each input; a release
+//! build may call the same checks.
 
-use crate::types::{Index, Role};
+use crate::types::{EntryId, Index, NodeId, Role, Term, Vote};
 
 use super::core::Raft;
+use super::leadership::State;
 
-impl Raft {
-    /// Panics in debug builds when the core is not sound: a bug of ours.
-    pub(super) fn check(&self) {
-        #[cfg(debug_assertions)]
-        if let Some(broken) = self.broken() {
-            debug_assert!(false, "node {}: {broken}: {self:?}", self.config.id);
+/// What of a core must not go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    vote: Vote,
+    role: Role,
+    leader: Option<NodeId>,
+    committed: Index,
+    committed_term: Option<Term>,
+    applied: Index,
+    last: EntryId,
+}
+
+impl Snapshot {
+    /// Takes note of `raft` as it is now.
+    #[must_use]
+    pub fn of(raft: &Raft) -> Self {
+        Self {
+            vote: raft.vote,
+            role: raft.role(),
+            leader: raft.leader,
+            committed: raft.committed,
+            committed_term: raft.terms.term_at(raft.committed),
+            applied: raft.applied,
+            last: raft.terms.last(),
         }
     }
+}
 
-    /// The first invariant that does not hold.
-    #[must_use]
-    pub fn broken(&self) -> Option<&'static str> {
-        let last = self.terms.last().index;
-        let rules = [
-            (self.terms.is_sound(), "runs of terms are ordered and cover the log"),
-            (self.terms.base().index <= self.applied, "base <= applied"),
-            (self.applied <= self.committed, "applied <= committed"),
-            (self.committed <= last, "committed <= last"),
-            (self.durable <= last, "durable <= last"),
-            (self.verified <= last, "verified <= last"),
-            (self.unpersisted.iter().all(|write| write.last <= last), "writes under way are in the log"),
-            ((self.role == Role::Leader) == (self.leader == Some(self.config.id)), "a leader follows itself"),
-            (self.role == Role::Leader || self.followers.is_empty(), "only a leader knows followers"),
-            (self.followers.values().all(|follower| follower.matched < follower.next), "matched < next"),
-            (self.terms.last().term <= self.vote.term, "no entry is of a later term"),
-        ];
-        rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule)
+/// Checks one node by itself.
+///
+/// # Errors
+/// A sentence that names what does not hold.
+pub fn check(raft: &Raft) -> Result<(), String> {
+    let (base, last) = (raft.terms.base(), raft.terms.last());
+    let chain = [base.index, raft.applied, raft.committed, last.index];
+    holds(chain.is_sorted(), || format!("base, applied, committed, last out of order: {chain:?}"))?;
+    holds(raft.durable <= last.index, || format!("durable {} above last {}", raft.durable, last.index))?;
+    holds(raft.verified <= last.index, || format!("verified {} above last {}", raft.verified, last.index))?;
+    holds(last.term <= raft.vote.term, || format!("entry {last} of a term above {}", raft.vote.term))?;
+    let durable = raft.durable_vote.term;
+    holds(durable <= raft.vote.term, || format!("durable term {durable} above {}", raft.vote.term))?;
+    match &raft.state {
+        State::Leader(office) => {
+            let me = raft.config.id;
+            holds(raft.leader == Some(me), || format!("leads but takes {:?} for the leader", raft.leader))?;
+            let own = Vote { term: raft.vote.term, voted_for: me };
+            holds(raft.durable_vote == own, || {
+                format!("leads on a vote that is not durable: {:?}", raft.durable_vote)
+            })?;
+            holds(raft.terms.term_at(office.first_own) == Some(raft.vote.term), || "its no-op is gone".to_owned())?;
+            for (id, peer) in &office.peers {
+                holds(peer.matched < peer.next, || format!("peer {id}: matched {} not below next", peer.matched))?;
+                holds(peer.matched <= last.index, || format!("peer {id}: matched {} above last", peer.matched))?;
+                holds(peer.next <= last.index.next(), || format!("peer {id}: next {} above last", peer.next))?;
+            }
+            Ok(())
+        }
+        State::Candidate(ballot) => {
+            holds(raft.leader.is_none(), || "a candidate that knows a leader".to_owned())?;
+            holds(ballot.term == raft.vote.term, || format!("a ballot of term {}", ballot.term))
+        }
+        State::Follower | State::PreCandidate(_) => {
+            holds(raft.leader != Some(raft.config.id), || "takes itself for the leader".to_owned())
+        }
     }
+}
 
-    /// The first rule broken between `self` and its later state.
-    #[must_use]
-    pub fn broken_since(&self, later: &Self) -> Option<&'static str> {
-        let same_term = self.vote.term == later.vote.term;
-        let voted = !self.vote.voted_for.is_zero();
-        let leads_on = self.role == Role::Leader && later.role == Role::Leader && same_term;
-        let kept = |index: Index| self.terms.term(index) == later.terms.term(index);
-        let rules = [
-            (later.vote.term >= self.vote.term, "terms never fall"),
-            (!same_term || !voted || later.vote.voted_for == self.vote.voted_for, "one vote a term"),
-            (later.committed >= self.committed, "committed never falls"),
-            (later.applied >= self.applied, "applied never falls"),
-            (kept(self.committed), "committed entries stay"),
-            (!leads_on || kept(self.terms.last().index), "a leader only appends"),
-        ];
-        rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule)
-    }
+/// Checks what may change from one step to the next.
+///
+/// # Errors
+/// A sentence that names what does not hold.
+pub fn check_delta(before: &Snapshot, raft: &Raft) -> Result<(), String> {
+    let now = Snapshot::of(raft);
+    holds(now.vote.term >= before.vote.term, || format!("term went back from {}", before.vote.term))?;
+    let same_term = now.vote.term == before.vote.term;
+    let kept = before.vote.voted_for.is_zero() || now.vote.voted_for == before.vote.voted_for;
+    holds(!same_term || kept, || format!("voted twice in term {}", now.vote.term))?;
+    holds(now.committed >= before.committed, || format!("committed went back from {}", before.committed))?;
+    holds(now.applied >= before.applied, || format!("applied went back from {}", before.applied))?;
+    let there = raft.terms.term_at(before.committed);
+    holds(before.committed_term.is_none() || there == before.committed_term, || {
+        format!("the committed entry at {} changed its term to {there:?}", before.committed)
+    })?;
+    let led = before.role == Role::Leader && now.role == Role::Leader && same_term;
+    holds(!led || raft.terms.holds(before.last), || format!("a leader cut its own entry {}", before.last))?;
+    let settled = before.leader.is_none() || now.leader.is_none() || now.leader == before.leader;
+    holds(!same_term || settled, || format!("term {} has two leaders", now.vote.term))?;
+    let regained = same_term && before.role != Role::Leader && now.role == Role::Leader;
+    holds(!regained || before.role == Role::Candidate, || "took office without standing for it".to_owned())
+}
+
+fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(otherwise()) }
 }

@@ -1,133 +1,180 @@
-//! Who belongs to the cluster, as entries of the log.
+//! Who belongs to the cluster, as an entry of the log says, and the stack of such entries.
 //!
-//! A membership is in force as soon as its entry is *appended* (paper, section 6), so a truncation may bring an
-//! earlier one back: the core keeps a stack of (index, membership) above the log's base.
-
-use std::collections::BTreeSet;
+//! A node follows the *latest* membership in its log from the moment it is appended, committed or not (paper,
+//! section 6), and falls back to the one before when the log is cut. So the core keeps all of them above the
+//! log's base, each with the index of its entry.
+//!
+//! Deliberately absent: changing the membership. The encoding already has a place for the outgoing voters of a
+//! joint change; this release writes none and refuses to read any.
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::types::{ClusterId, Incarnation, Index, NodeId};
 
-use super::quorum::Voters;
+use super::quorum::Quorum;
+
+/// First byte of an encoded membership.
+const TAG: u8 = 0x4d;
+/// Version written and read by this build.
+const VERSION: u8 = 1;
+/// Most members that a membership may name; a bound for decoding, far above what a group can use.
+pub const MAX_MEMBERS: usize = 256;
+const WHAT: &str = "membership";
 
 /// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// The node.
+    /// Its number.
     pub id: NodeId,
-    /// The life of its data directory: a wiped directory is another one, and does not vote.
+    /// The life of its data directory that was admitted.
     pub incarnation: Incarnation,
-    /// `HOST:PORT` where it is reached.
+    /// `HOST:PORT` that others reach it under.
     pub address: String,
 }
 
-/// The payload of a membership entry: `[tag][version]`, then cluster, voters, outgoing voters, learners.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The members of a cluster from some entry of the log on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The identity of the cluster.
+    /// The cluster's identity.
     pub cluster: ClusterId,
-    /// Who votes.
+    /// Members that vote.
     pub voters: Vec<Member>,
-    /// Who still votes while one set of voters gives way to another; empty otherwise.
-    pub outgoing: Vec<Member>,
-    /// Who has the log and does not vote.
+    /// Members that receive the log and do not vote.
     pub learners: Vec<Member>,
 }
 
-/// Tag of a membership payload.
-const TAG: u8 = b'M';
-/// Newest version of a membership payload.
-const VERSION: u8 = 1;
+/// The body of version 1.
+#[derive(Serialize, Deserialize)]
+struct BodyV1 {
+    cluster: u128,
+    voters: Vec<Member>,
+    outgoing: Vec<Member>,
+    learners: Vec<Member>,
+}
 
 impl Membership {
-    /// The membership of a new cluster.
-    #[must_use]
-    pub fn of(cluster: ClusterId, voters: Vec<Member>) -> Self {
-        Self { cluster, voters, outgoing: Vec::new(), learners: Vec::new() }
-    }
-
-    /// The entry's payload.
+    /// The payload of a membership entry: tag, version, body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let body = BodyV1 {
+            cluster: self.cluster.0,
+            voters: self.voters.clone(),
+            outgoing: Vec::new(),
+            learners: self.learners.clone(),
+        };
         let mut bytes = vec![TAG, VERSION];
-        if let Err(error) = codec::encode_into("membership", self, &mut bytes) {
-            debug_assert!(false, "a membership always encodes: {error}");
+        if let Err(error) = codec::encode_into(WHAT, &body, &mut bytes) {
+            // Integers, strings and lists always encode; `decode` refuses the short bytes should this ever happen.
+            tracing::error!(%error, "cannot encode a membership");
         }
         bytes
     }
 
-    /// Reads an entry's payload.
+    /// Reads the payload of a membership entry.
     ///
     /// # Errors
-    /// `Unsupported` for another tag or version, `Malformed` for anything else.
+    /// `Unsupported` for another tag or version, or for a change of members under way, which only a later release
+    /// writes; `Malformed` when the bytes are not a membership, or it has no voter, too many members, a member
+    /// twice or a member 0.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match bytes {
-            [TAG, VERSION, body @ ..] => codec::decode("membership", body),
-            [tag, version, ..] => Err(DecodeError::Unsupported { what: "membership", tag: *tag, version: *version }),
-            _ => Err(DecodeError::Malformed { what: "membership", reason: "too short".to_owned() }),
+        let malformed = |reason: &str| DecodeError::Malformed { what: WHAT, reason: reason.to_owned() };
+        let [tag, version, body @ ..] = bytes else {
+            return Err(malformed("shorter than its tag and version"));
+        };
+        if (*tag, *version) != (TAG, VERSION) {
+            return Err(DecodeError::Unsupported { what: WHAT, tag: *tag, version: *version });
         }
+        let body: BodyV1 = codec::decode(WHAT, body)?;
+        if !body.outgoing.is_empty() {
+            return Err(DecodeError::Unsupported {
+                what: "membership with outgoing voters",
+                tag: TAG,
+                version: VERSION,
+            });
+        }
+        let mut ids: Vec<NodeId> = body.voters.iter().chain(&body.learners).map(|member| member.id).collect();
+        ids.sort_unstable();
+        if body.voters.is_empty() {
+            return Err(malformed("it names no voter"));
+        }
+        if ids.len() > MAX_MEMBERS {
+            return Err(malformed("it names too many members"));
+        }
+        if ids.first().is_some_and(|id| id.is_zero()) || ids.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(malformed("it names node 0, or a node twice"));
+        }
+        Ok(Self { cluster: ClusterId(body.cluster), voters: body.voters, learners: body.learners })
     }
 
-    /// A member of any kind.
-    #[must_use]
-    pub fn member(&self, id: NodeId) -> Option<&Member> {
-        self.members().find(|member| member.id == id)
-    }
-
-    /// Every member; one that is both incoming and outgoing is given twice.
+    /// Voters and learners.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.voters.iter().chain(&self.outgoing).chain(&self.learners)
+        self.voters.iter().chain(&self.learners)
     }
 
-    /// The sets that must agree.
+    /// Who must agree.
     #[must_use]
-    pub fn quorum(&self) -> Voters {
-        let ids = |members: &[Member]| members.iter().map(|member| member.id).collect::<BTreeSet<_>>();
-        Voters { incoming: ids(&self.voters), outgoing: ids(&self.outgoing) }
+    pub fn quorum(&self) -> Quorum {
+        Quorum::new(self.voters.iter().map(|member| member.id).collect(), Vec::new())
     }
 }
 
-/// The memberships in the log, newest last.
-#[derive(Clone, Debug)]
-pub(super) struct MembershipStack {
+/// The memberships of a log, oldest first. The latest rules.
+#[derive(Debug)]
+pub(super) struct Memberships {
     stack: Vec<(Index, Membership)>,
-    /// The quorum of the newest, kept because every commit asks for it.
-    voters: Voters,
-    empty: Membership,
+    /// Derived from the latest.
+    quorum: Quorum,
+    /// All members of the latest, ascending.
+    ids: Vec<NodeId>,
 }
 
-impl MembershipStack {
+impl Memberships {
     pub(super) fn new(stack: Vec<(Index, Membership)>) -> Self {
-        let empty = Membership::of(ClusterId(0), Vec::new());
-        let mut memberships = Self { stack, voters: empty.quorum(), empty };
-        memberships.renew();
+        let mut memberships = Self { stack, quorum: Quorum::default(), ids: Vec::new() };
+        memberships.derive();
         memberships
     }
 
-    /// The membership in force; one without members before the first.
-    pub(super) fn current(&self) -> &Membership {
-        self.stack.last().map_or(&self.empty, |(_index, membership)| membership)
+    pub(super) fn latest(&self) -> Option<&Membership> {
+        self.stack.last().map(|(_index, membership)| membership)
     }
 
-    pub(super) fn voters(&self) -> &Voters {
-        &self.voters
+    pub(super) const fn quorum(&self) -> &Quorum {
+        &self.quorum
     }
 
-    pub(super) fn push(&mut self, index: Index, membership: Membership) {
-        self.stack.push((index, membership));
-        self.renew();
+    /// All members, ascending.
+    pub(super) fn ids(&self) -> &[NodeId] {
+        &self.ids
     }
 
-    /// The log was cut above `index`.
-    pub(super) fn truncate_after(&mut self, index: Index) {
-        self.stack.retain(|(at, _membership)| *at <= index);
-        self.renew();
+    /// Adopts what new entries of the log say; true when the latest changed.
+    pub(super) fn adopt(&mut self, entries: impl Iterator<Item = (Index, Membership)>) -> bool {
+        let before = self.stack.len();
+        self.stack.extend(entries);
+        self.changed_since(before)
     }
 
-    fn renew(&mut self) {
-        self.voters = self.current().quorum();
+    /// Falls back to the latest at or below `after`; true when the latest changed.
+    pub(super) fn truncate(&mut self, after: Index) -> bool {
+        let before = self.stack.len();
+        self.stack.truncate(self.stack.partition_point(|(index, _membership)| *index <= after));
+        self.changed_since(before)
+    }
+
+    fn changed_since(&mut self, before: usize) -> bool {
+        let changed = self.stack.len() != before;
+        if changed {
+            self.derive();
+        }
+        changed
+    }
+
+    fn derive(&mut self) {
+        self.quorum = self.latest().map(Membership::quorum).unwrap_or_default();
+        self.ids = self.latest().into_iter().flat_map(Membership::members).map(|member| member.id).collect();
+        self.ids.sort_unstable();
     }
 }
 
@@ -135,37 +182,64 @@ impl MembershipStack {
 mod tests {
     use super::*;
 
-    fn membership(ids: &[u64]) -> Membership {
-        let member = |id: &u64| Member { id: NodeId(*id), incarnation: Incarnation(9), address: format!("h:{id}") };
-        Membership::of(ClusterId(5), ids.iter().map(member).collect())
+    fn member(id: u64) -> Member {
+        Member { id: NodeId(id), incarnation: Incarnation(id * 256), address: format!("h:{id}") }
+    }
+
+    fn sample() -> Membership {
+        Membership { cluster: ClusterId(0x0102), voters: vec![member(1), member(2)], learners: vec![member(3)] }
     }
 
     #[test]
-    fn membership_bytes_are_pinned() {
-        let mut expected = vec![b'M', 1];
-        expected.extend(5u128.to_le_bytes());
-        expected.extend(1u64.to_le_bytes());
-        expected.extend(7u64.to_le_bytes());
-        expected.extend(9u64.to_le_bytes());
-        expected.extend(3u64.to_le_bytes());
-        expected.extend(b"h:7");
-        expected.extend([0; 16]);
-        assert_eq!(membership(&[7]).encode(), expected);
-        assert_eq!(Membership::decode(&expected).unwrap(), membership(&[7]));
+    fn membership_version_1_has_these_bytes() {
+        let mut golden = vec![0x4d, 1];
+        golden.extend(0x0102u128.to_le_bytes());
+        let mut list = |ids: &[u64]| {
+            golden.extend((ids.len() as u64).to_le_bytes());
+            for id in ids {
+                golden.extend(id.to_le_bytes());
+                golden.extend((id * 256).to_le_bytes());
+                golden.extend(3u64.to_le_bytes());
+                golden.extend(format!("h:{id}").bytes());
+            }
+        };
+        list(&[1, 2]);
+        list(&[]);
+        list(&[3]);
+        assert_eq!(sample().encode(), golden);
+        assert_eq!(Membership::decode(&golden).unwrap(), sample());
     }
 
     #[test]
-    fn membership_of_a_later_version_is_unsupported() {
-        assert!(matches!(Membership::decode(&[b'M', 2, 0]), Err(DecodeError::Unsupported { version: 2, .. })));
-        assert!(matches!(Membership::decode(b"M"), Err(DecodeError::Malformed { .. })));
+    fn membership_of_a_later_version_is_unsupported_not_malformed() {
+        let mut bytes = sample().encode();
+        bytes[1] = 2;
+        assert!(matches!(Membership::decode(&bytes), Err(DecodeError::Unsupported { version: 2, .. })));
     }
 
     #[test]
-    fn membership_cut_from_the_log_gives_way_to_the_one_before() {
-        let mut stack = MembershipStack::new(vec![(Index(1), membership(&[1, 2, 3]))]);
-        stack.push(Index(5), membership(&[1]));
-        assert_eq!(stack.voters().incoming.len(), 1);
-        stack.truncate_after(Index(4));
-        assert_eq!(stack.voters().incoming.len(), 3);
+    fn membership_cut_short_or_without_voters_or_with_a_twin_is_malformed() {
+        let bytes = sample().encode();
+        for end in 0..bytes.len() {
+            assert!(matches!(Membership::decode(&bytes[..end]), Err(DecodeError::Malformed { .. })), "{end}");
+        }
+        for (voters, learners) in
+            [(vec![], vec![member(1)]), (vec![member(1)], vec![member(1)]), (vec![member(0)], vec![])]
+        {
+            let wrong = Membership { cluster: ClusterId(1), voters, learners };
+            assert!(matches!(Membership::decode(&wrong.encode()), Err(DecodeError::Malformed { .. })));
+        }
+    }
+
+    #[test]
+    fn memberships_adopt_on_append_and_fall_back_on_truncation() {
+        let mut stack = Memberships::new(vec![(Index(1), sample())]);
+        let other = Membership { voters: vec![member(4)], ..sample() };
+        assert!(stack.adopt([(Index(5), other)].into_iter()));
+        assert_eq!(stack.ids(), [NodeId(3), NodeId(4)]);
+        assert!(!stack.truncate(Index(5)));
+        assert!(stack.truncate(Index(4)));
+        assert_eq!(stack.ids(), [NodeId(1), NodeId(2), NodeId(3)]);
+        assert!(stack.quorum().is_voter(NodeId(2)) && !stack.quorum().is_voter(NodeId(3)));
     }
 }

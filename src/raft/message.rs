@@ -69,10 +69,15 @@ pub enum Body {
         /// The ReadIndex round this heartbeat confirms; grows with each round.
         round: u64,
     },
-    /// The answer to a heartbeat.
+    /// The answer to a heartbeat. It repeats where this follower stands, so that a lost append, or a lost answer to
+    /// one, is found out with the next heartbeat.
     HeartbeatAnswer {
         /// The round that is answered.
         round: u64,
+        /// As in [`AppendOutcome::Accepted`]; zero while the answer's term is not durable here.
+        durable: Index,
+        /// As in [`AppendOutcome::Accepted`].
+        verified: Index,
     },
     /// A follower asks at which index a read that arrived just now is linearizable (thesis, section 6.4).
     ReadIndex {
@@ -96,15 +101,17 @@ pub enum AppendOutcome {
     /// Everything up to `durable` is on this disk and verified to match this leader's log: the lesser of the two
     /// (raft.md, rule 3).
     Accepted {
-        /// The last index that is both.
+        /// The last index that is both. Counts towards commitment.
         durable: Index,
+        /// The last index that this leader's appends have verified to match, on disk or not. Steers the flow only.
+        verified: Index,
     },
     /// The log does not hold `prev`.
     Rejected {
         /// The `prev` that was asked for.
         prev: EntryId,
-        /// Where to look next: the last entry at or before `prev.index` in this log, moved back to the first
-        /// index of its term when the terms differ, so that one round skips one term.
+        /// Where to look next: the last entry of this log at or before `prev.index` whose term is at most
+        /// `prev.term`. All entries between carry later terms and cannot match, so one round skips them all.
         hint: EntryId,
     },
 }

@@ -1,38 +1,56 @@
-//! The consensus core: Raft as a pure function of its inputs.
+//! The consensus core: Raft without disk, network, clock, threads or payloads.
 //!
 //! ```text
-//!   tick, step, step_append, propose, read_index, ┌──────┐
-//!   persisted, sent, applied, peer_(dis)connected ├─────►│ Raft ├──► Ready: votes and entries for the disk,
-//!                                                 └──────┘          messages, orders to replicate, commit,
-//!                                                                   reads, role
+//!            tick · step · step_append · propose · read_index · persisted · sent · applied
+//!                                          │
+//!            ┌─────────────────────────────▼──────────────────────────────┐
+//!            │ core ── dispatch by role and term                          │
+//!            │  ├─ election      pre-vote, vote, office, closed connection │
+//!            │  ├─ append        the follower's side of replication        │
+//!            │  ├─ replication   the leader's side, progress per peer      │
+//!            │  ├─ read_index    linearizable reads                        │
+//!            │  ├─ stall         a leader whose disk hangs gives way       │
+//!            │  └─ terms · writes · membership · quorum   (pure data)      │
+//!            └─────────────────────────────┬──────────────────────────────┘
+//!                                          ▼
+//!                            Ready (see `ready` for the order of its parts)
 //! ```
-//! The core holds no clock, no randomness, no disk, no socket and no payload: time and a seed come in, ranges of
-//! indexes go out. It keeps the log as runs of terms (terms.rs), so entries go from the log to the socket untouched
-//! and a run of the whole cluster repeats from its seed.
 //!
-//! Six rules that a literal reading of the paper misses are marked in the code as `rule 1` to `rule 6` of
-//! docs/raft.md, which maps every claim to the test that shows it.
+//! The core knows its log as *runs of terms* and never sees a record: on a leader the caller takes the bytes of an
+//! index range from what it has just framed or from the commitlog, on a follower from the message that came. So
+//! the core has no storage trait, cannot fail, and the same inputs give the same outputs, bit for bit.
 //!
-//! Deliberately absent for now: membership change, leadership transfer on request, snapshots, lease reads. Messages,
-//! entry kinds and the membership stack leave room for them.
+//! # Invariants
+//! `base <= applied <= committed <= last` and `durable <= last`; term, vote, `committed` and `applied` never go
+//! back; nothing at or below `committed` is ever cut. [`invariants`] checks them after each input in debug builds.
+//! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
+//!
+//! # Deliberately absent
+//! Membership change, leadership transfer on demand, snapshots and lease reads: the membership stack, the joint
+//! quorum and the messages leave room for them.
 
+mod append;
 mod config;
 mod core;
 mod election;
-mod follower;
-mod invariants;
-mod leader;
-mod membership;
+pub mod invariants;
+mod leadership;
+pub mod membership;
 pub mod message;
+mod outbox;
 mod progress;
 pub mod quorum;
+mod random;
 mod read_index;
 pub mod ready;
+mod replication;
+mod stall;
+mod status;
 mod terms;
+mod writes;
 
+pub use self::append::{AppendStep, Appended};
 pub use self::config::{RaftConfig, Restored};
-pub use self::core::Raft;
-pub use self::follower::{AppendStep, Appended};
-pub use self::leader::NotLeader;
+pub use self::core::{NotLeader, Raft};
 pub use self::membership::{Member, Membership};
-pub use self::terms::Terms;
+pub use self::status::PeerStatus;

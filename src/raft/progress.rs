@@ -1,151 +1,177 @@
-//! What a leader knows of one follower, and how much it may send.
+//! What a leader knows of one follower's log, and how much is under way to it.
 //!
 //! ```text
-//!             matched              next            last
-//!   ──────────────┼──────────────────┼───────────────┤
-//!     durable and │     in flight    │  to be sent
-//!     verified    │ (bytes, messages)│
+//!             reject, silence, reconnect
+//!   Stream ─────────────────────────────────► Probe
+//!     ▲    a window of appends in flight        │   one empty append in flight: does the follower hold `next - 1`?
+//!     └─────────────────────────────────────────┘
+//!             the probe's place was verified
 //!
-//!   Probe ──accepted──► Replicate ──rejected, silent, connection lost──► Probe
+//!   matched <= verified (of this life of the follower),  matched < next
 //! ```
-//! A probe is one append at a time; replication is a window bounded in bytes and messages. An empty window admits
-//! one message of any size, so that a record larger than the window is not stuck.
+//!
+//! `matched` is durable there and counts towards commitment; `verified` has only arrived and steers the flow.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::types::{Index, Monotonic};
 
-/// How records go to a follower.
+/// How appends go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// Where the logs part is not known: one append, then wait for its answer.
-    Probe {
-        /// The append's answer is awaited.
-        waiting: bool,
-    },
-    /// The logs agree up to `next`: send ahead.
-    Replicate,
+pub(super) enum Mode {
+    /// Looking for the last place where the logs agree; the time when the probe that is under way was sent.
+    Probe(Option<Monotonic>),
+    /// Sending records from `next` on without waiting for answers.
+    Stream,
 }
 
-/// One follower.
+/// One follower, as its leader sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
-    /// Durable there and verified to match.
+    /// The last index known to be on this follower's disk and equal to the leader's.
     pub(super) matched: Index,
-    /// The next index to send.
+    /// The last index that the follower said has arrived and fits.
+    pub(super) verified: Index,
+    /// The first index to send next.
     pub(super) next: Index,
-    pub(super) pace: Pace,
-    /// Last index and bytes of each append on its way.
+    pub(super) mode: Mode,
+    /// Appends sent and not known to be durable: last index and bytes of each.
     inflight: VecDeque<(Index, u64)>,
     inflight_bytes: u64,
-    /// When it last said anything in this term.
+    /// An order was given and the caller has not said what became of it.
+    pub(super) ordered: bool,
+    /// The caller could not send; do not order again before a sign of life or the next heartbeat.
+    pub(super) held: bool,
+    /// When the follower was last heard in this term.
     pub(super) heard: Monotonic,
-    /// When an append was last answered, or the first of those on their way was sent.
-    pub(super) answered: Monotonic,
-    /// The highest ReadIndex round it has confirmed.
+    /// When anything last moved while something was under way.
+    moved: Monotonic,
+    /// The last heartbeat round it answered.
     pub(super) round: u64,
     /// The committed index it was last told.
-    pub(super) told: Index,
-    /// Something changed since the last order to send.
-    pub(super) stirred: bool,
+    pub(super) commit_sent: Index,
 }
 
 impl Progress {
-    /// A follower about which a new leader, whose last entry is `last`, knows nothing.
-    pub(super) fn new(last: Index, now: Monotonic) -> Self {
+    /// A follower of a leader that takes office with `next - 1` as its last entry. It starts with the benefit of
+    /// the doubt: a reject turns to probing.
+    pub(super) const fn new(next: Index, now: Monotonic) -> Self {
         Self {
             matched: Index::ZERO,
-            next: last.next(),
-            pace: Pace::Probe { waiting: false },
+            verified: Index::ZERO,
+            next,
+            mode: Mode::Stream,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
+            ordered: false,
+            held: false,
             heard: now,
-            answered: now,
+            moved: now,
             round: 0,
-            told: Index::ZERO,
-            stirred: true,
+            commit_sent: Index::ZERO,
         }
     }
 
-    /// Bytes that may be sent now; `None` when it must wait.
-    pub(super) fn room(&self, max_bytes: u64, max_messages: usize) -> Option<u64> {
-        match self.pace {
-            Pace::Probe { waiting: true } => None,
-            Pace::Probe { waiting: false } => Some(max_bytes),
-            Pace::Replicate if self.inflight.is_empty() => Some(max_bytes),
-            Pace::Replicate if self.inflight.len() >= max_messages || self.inflight_bytes >= max_bytes => None,
-            Pace::Replicate => Some(max_bytes - self.inflight_bytes),
-        }
+    /// Takes what was under way for lost and asks whether the follower holds the entry before `next`. When it does
+    /// not, its answer says how far it came; starting at `matched` instead would send a follower that has not
+    /// answered this leader yet its whole log once more.
+    pub(super) fn probe(&mut self) {
+        self.probe_after(self.next.prev());
     }
 
-    /// An append up to `last` went out.
-    pub(super) fn sent(&mut self, last: Index, bytes: u64, now: Monotonic) {
-        self.stirred = true;
-        if self.inflight.is_empty() {
-            self.answered = now;
-        }
-        self.inflight.push_back((last, bytes));
-        self.inflight_bytes += bytes;
-        match &mut self.pace {
-            Pace::Probe { waiting } => *waiting = true,
-            Pace::Replicate => self.next = last.next(),
-        }
-    }
-
-    /// Everything up to `durable` is durable there and matches. A probe is thereby answered: the follower has its
-    /// records, and replication goes on behind them.
-    pub(super) fn accepted(&mut self, durable: Index, now: Monotonic) {
-        self.stirred = true;
-        self.answered = now;
-        self.matched = self.matched.max(durable);
-        if self.pace == (Pace::Probe { waiting: true }) {
-            self.pace = Pace::Replicate;
-            self.next = self.inflight.back().map_or(self.next, |(last, _bytes)| last.next());
-        }
-        while let Some((last, bytes)) = self.inflight.front()
-            && *last <= self.matched
-        {
-            self.inflight_bytes -= bytes;
-            self.inflight.pop_front();
-        }
-        self.next = self.next.max(self.matched.next());
-    }
-
-    /// Looks for where the logs part, from `next` on.
-    pub(super) fn probe(&mut self, next: Index) {
-        self.stirred = true;
-        self.pace = Pace::Probe { waiting: false };
-        self.next = next.max(self.matched.next());
+    fn probe_after(&mut self, index: Index) {
+        self.mode = Mode::Probe(None);
+        self.next = index.next();
         self.inflight.clear();
         self.inflight_bytes = 0;
+        self.ordered = false;
+        self.held = false;
     }
 
-    /// What was on its way may be lost: a probe is sent again, replication goes back to what is certain.
-    pub(super) fn look_again(&mut self) {
-        match self.pace {
-            Pace::Probe { .. } => self.probe(self.next),
-            Pace::Replicate if !self.inflight.is_empty() => self.probe(self.matched.next()),
-            Pace::Replicate => {}
+    /// The follower has `matched` on its disk and `verified` in its log. True when `matched` grew.
+    pub(super) fn accept(&mut self, matched: Index, verified: Index, now: Monotonic) -> bool {
+        if verified > self.verified || matched > self.matched {
+            self.moved = now;
+        }
+        self.verified = self.verified.max(verified);
+        let grew = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        while let Some((_last, bytes)) = self.inflight.front().copied().filter(|(last, _)| *last <= self.matched) {
+            self.inflight.pop_front();
+            self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
+        }
+        self.held = false;
+        if matches!(self.mode, Mode::Probe(_)) && verified >= self.next.prev() {
+            self.mode = Mode::Stream;
+            self.next = verified.next();
+        }
+        self.next = self.next.max(self.matched.next());
+        grew
+    }
+
+    /// The follower does not hold the entry before `next`, and agrees at best up to `hint`; `prev` is the place it
+    /// was asked about. Answers to earlier questions change nothing.
+    pub(super) fn reject(&mut self, prev: Index, hint: Index) {
+        match self.mode {
+            Mode::Probe(_) if prev == self.next.prev() => {
+                // It says itself that it lacks this place: should that contradict an earlier answer, its disk has
+                // lost what it had, and counting less is always safe.
+                let hint = hint.min(prev.prev());
+                self.matched = self.matched.min(hint);
+                self.probe_after(hint);
+            }
+            Mode::Stream if prev < self.next => self.probe_after(hint.min(prev.prev()).max(self.matched)),
+            Mode::Probe(_) | Mode::Stream => {}
         }
     }
 
-    /// True for a rejection of `prev` that says something new: of the probe on its way, or of an append ahead of
-    /// what matches. Others answer appends that a later one has overtaken.
-    pub(super) fn believes_rejection(&self, prev: Index) -> bool {
-        match self.pace {
-            Pace::Probe { .. } => prev.next() == self.next && prev > self.matched,
-            Pace::Replicate => prev > self.matched,
+    /// A heartbeat was answered: `verified` has arrived there. Finds out what was lost on the way: an append, a
+    /// probe, or the follower's memory. `patience` is how long records may be under way without any sign.
+    pub(super) fn look_for_loss(&mut self, verified: Index, retry: Duration, patience: Duration, now: Monotonic) {
+        match self.mode {
+            Mode::Probe(Some(since)) if now.since(since) >= retry => self.mode = Mode::Probe(None),
+            Mode::Probe(_) => {}
+            Mode::Stream if verified >= self.next.prev() => {}
+            Mode::Stream if self.inflight.is_empty() || now.since(self.moved) >= patience => self.probe(),
+            Mode::Stream => {}
         }
     }
 
-    /// True while it is not known where the logs part.
-    pub(super) fn is_probing(&self) -> bool {
-        matches!(self.pace, Pace::Probe { .. })
+    /// Room in the window: `None` when it is full, else how many bytes, and whether the window is empty.
+    pub(super) fn room(&self, max_bytes: u64, max_messages: usize) -> Option<(u64, bool)> {
+        if self.inflight.is_empty() {
+            return Some((max_bytes, true));
+        }
+        let bytes = max_bytes.saturating_sub(self.inflight_bytes);
+        (bytes > 0 && self.inflight.len() < max_messages).then_some((bytes, false))
     }
 
-    /// True when an append's answer is awaited.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.inflight.is_empty()
+    /// What became of an order: records up to `last`, or nothing when `last` is before `next`.
+    pub(super) fn sent(&mut self, last: Index, bytes: u64, now: Monotonic) {
+        if !std::mem::take(&mut self.ordered) {
+            return;
+        }
+        match self.mode {
+            Mode::Probe(_) => self.mode = Mode::Probe(Some(now)),
+            Mode::Stream if last >= self.next => {
+                if self.inflight.is_empty() {
+                    self.moved = now;
+                }
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes = self.inflight_bytes.saturating_add(bytes);
+                self.next = last.next();
+            }
+            Mode::Stream => {
+                self.held = true;
+                self.commit_sent = Index::ZERO;
+            }
+        }
+    }
+
+    /// Appends under way and their bytes.
+    pub(super) fn in_flight(&self) -> (usize, u64) {
+        (self.inflight.len(), self.inflight_bytes)
     }
 }
 
@@ -153,42 +179,82 @@ impl Progress {
 mod tests {
     use super::*;
 
-    const NOW: Monotonic = Monotonic::from_micros(0);
+    const RETRY: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_millis(150);
 
-    fn replicating() -> Progress {
-        let mut progress = Progress::new(Index(10), NOW);
-        progress.sent(Index(10), 0, NOW);
-        progress.accepted(Index(10), NOW);
-        progress
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_micros(millis * 1000)
+    }
+
+    fn send(progress: &mut Progress, last: u64, bytes: u64) {
+        progress.ordered = true;
+        progress.sent(Index(last), bytes, at(0));
     }
 
     #[test]
-    fn progress_probe_is_one_append_at_a_time() {
-        let mut progress = Progress::new(Index(10), NOW);
-        assert_eq!(progress.room(100, 8), Some(100));
-        progress.sent(Index(12), 50, NOW);
-        assert_eq!(progress.room(100, 8), None);
-        progress.accepted(Index(12), NOW);
-        assert_eq!((progress.pace, progress.next, progress.room(100, 8)), (Pace::Replicate, Index(13), Some(100)));
+    fn progress_window_is_bounded_in_bytes_and_messages_and_admits_one_record_when_empty() {
+        let mut progress = Progress::new(Index(1), at(0));
+        assert_eq!(progress.room(100, 2), Some((100, true)));
+        send(&mut progress, 1, 5000);
+        assert_eq!(progress.room(100, 2), None, "one record above the bound fills the window");
+        progress.accept(Index(1), Index(1), at(1));
+        send(&mut progress, 2, 10);
+        assert_eq!(progress.room(100, 2), Some((90, false)));
+        send(&mut progress, 3, 10);
+        assert_eq!(progress.room(100, 2), None, "two messages");
+        progress.accept(Index(3), Index(3), at(1));
+        assert_eq!((progress.in_flight(), progress.next), ((0, 0), Index(4)));
     }
 
     #[test]
-    fn progress_window_is_bounded_in_bytes_and_messages_but_never_shut_when_empty() {
-        let mut progress = replicating();
-        progress.sent(Index(11), 1000, NOW);
-        assert_eq!(progress.room(100, 8), None, "one message of any size, then full");
-        progress.accepted(Index(11), NOW);
-        progress.sent(Index(12), 30, NOW);
-        assert_eq!(progress.room(100, 8), Some(70));
-        assert_eq!(progress.room(100, 1), None);
+    fn progress_reject_probes_and_later_rejects_of_the_same_window_change_nothing() {
+        let mut progress = Progress::new(Index(10), at(0));
+        send(&mut progress, 10, 1);
+        send(&mut progress, 11, 1);
+        progress.reject(Index(9), Index(5));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
+        progress.reject(Index(10), Index(5));
+        assert_eq!(progress.next, Index(6));
+        progress.reject(Index(5), Index(5));
+        assert_eq!(progress.next, Index(5), "a probe always moves back");
     }
 
     #[test]
-    fn progress_never_falls_behind_what_is_matched() {
-        let mut progress = replicating();
-        progress.probe(Index(3));
-        assert_eq!(progress.next, Index(11));
-        progress.accepted(Index(5), NOW);
-        assert_eq!(progress.matched, Index(10));
+    fn progress_of_an_accepted_probe_streams_after_what_the_follower_has() {
+        let mut progress = Progress::new(Index(10), at(0));
+        progress.reject(Index(9), Index(5));
+        progress.accept(Index(3), Index(4), at(0));
+        assert_eq!(progress.mode, Mode::Probe(None), "an older answer does not verify the probe's place");
+        progress.accept(Index(3), Index(7), at(0));
+        assert_eq!((progress.mode, progress.next, progress.matched), (Mode::Stream, Index(8), Index(3)));
+    }
+
+    #[test]
+    fn progress_without_any_sign_is_probed_after_patience_but_a_slow_disk_is_not() {
+        let mut progress = Progress::new(Index(1), at(0));
+        send(&mut progress, 5, 1);
+        progress.look_for_loss(Index(5), RETRY, PATIENCE, at(1000));
+        assert_eq!(progress.mode, Mode::Stream, "all has arrived, the disk is slow");
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(149));
+        assert_eq!(progress.mode, Mode::Stream);
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(150));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
+        progress.ordered = true;
+        progress.sent(Index(5), 0, at(150));
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(199));
+        assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
+        progress.look_for_loss(Index(4), RETRY, PATIENCE, at(200));
+        assert_eq!(progress.mode, Mode::Probe(None), "a lost probe is sent again");
+    }
+
+    #[test]
+    fn progress_of_a_follower_that_forgot_is_probed_though_nothing_is_under_way() {
+        let mut progress = Progress::new(Index(1), at(0));
+        send(&mut progress, 5, 1);
+        progress.accept(Index(5), Index(5), at(1));
+        progress.look_for_loss(Index(0), RETRY, PATIENCE, at(2));
+        assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
+        progress.reject(Index(5), Index(2));
+        assert_eq!((progress.next, progress.matched), (Index(3), Index(2)));
     }
 }

@@ -1,164 +1,233 @@
-//! ReadIndex: linearizable reads without writing the log (thesis, section 6.4).
+//! Linearizable reads without writing to the log (thesis, section 6.4).
 //!
 //! ```text
-//!   question ─┬─ no entry of this term committed yet ──► early ──committed──┐
-//!             └────────────────────────────────────────────────────────────►│
-//!                       waiting (index = committed) ──round sent──► asked ──quorum answered──► done
+//!   read arrives ──► early ──────────► waiting ──────────► rounds ──────────► answered with its index
+//!                    until this term    until the next      until a quorum
+//!                    has committed      heartbeat round     answered that round
+//!                    its no-op          is sent             or a later one
 //! ```
-//! A round of heartbeats confirms that this node still led when the round was *sent*; so it serves only questions
-//! that came before. While one round is on its way the next questions gather for the one after it: under load one
-//! round serves them all.
+//!
+//! A round serves only reads that arrived before it was sent: an answer to an earlier heartbeat says nothing about
+//! a leader elected since. A leader that has committed nothing in its own term may not know of all that is
+//! committed, so reads wait for that first. One round serves every read that waited when it was sent.
+//!
+//! A follower asks its leader, under a name of the core's own: names start at a random number, so that a late
+//! answer to an earlier life of this node is not taken for an answer to this one.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Duration;
 
-use crate::types::{Index, Monotonic, NodeId, Role};
+use crate::types::{Index, Monotonic, NodeId, Role, Term};
 
 use super::core::Raft;
+use super::leadership::State;
 use super::message::Body;
-use super::ready::ReadState;
 
-/// Who asked.
+/// Most reads that wait in one core; further ones are told to ask again.
+pub(super) const MAX_READS: usize = 1 << 16;
+
+/// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
-    Own(u64),
-    Peer(NodeId, u64),
+pub(super) enum Reader {
+    /// A caller on this node, by its token.
+    Local(u64),
+    /// A caller on a follower, by the follower's name for the question.
+    Remote(NodeId, u64),
 }
 
-/// Questions of this node and, on a leader, of its followers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ReadIndex {
-    /// The newest round sent.
-    round: u64,
-    /// Leader: questions before an entry of this term was committed.
-    early: Vec<Asker>,
-    /// Leader: questions for the next round, each with the index committed when it came.
-    waiting: Vec<(Asker, Index)>,
-    /// Leader: questions of the round on its way.
-    asked: Vec<(Asker, Index)>,
-    /// Follower: questions put to the leader, and when to give them up.
-    put: BTreeMap<u64, Monotonic>,
+/// A leader's reads, in the order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    early: VecDeque<Reader>,
+    waiting: VecDeque<(Reader, Index)>,
+    rounds: VecDeque<(u64, Reader, Index)>,
 }
 
-impl ReadIndex {
-    /// The round that heartbeats carry; 1 at least, so that each is answered.
-    pub(super) fn round(&self) -> u64 {
-        self.round.max(1)
+impl Reads {
+    pub(super) const fn new() -> Self {
+        Self { early: VecDeque::new(), waiting: VecDeque::new(), rounds: VecDeque::new() }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
-        self.put.values().min().copied()
+    fn len(&self) -> usize {
+        self.early.len() + self.waiting.len() + self.rounds.len()
+    }
+
+    /// Reads wait and no round is under way.
+    pub(super) fn wants_round(&self) -> bool {
+        !self.waiting.is_empty() && self.rounds.is_empty()
+    }
+
+    /// The first entry of this term is committed: early reads get this index.
+    pub(super) fn term_committed(&mut self, committed: Index) {
+        self.waiting.extend(self.early.drain(..).map(|reader| (reader, committed)));
+    }
+
+    /// Round `round` leaves now: it serves all that waits.
+    pub(super) fn round_sent(&mut self, round: u64) {
+        self.rounds.extend(self.waiting.drain(..).map(|(reader, index)| (round, reader, index)));
+    }
+
+    /// A quorum answered round `round`: the reads of it and of earlier ones.
+    pub(super) fn confirmed(&mut self, round: u64) -> Vec<(Reader, Index)> {
+        let served = self.rounds.partition_point(|(sent, _reader, _index)| *sent <= round);
+        self.rounds.drain(..served).map(|(_sent, reader, index)| (reader, index)).collect()
+    }
+
+    /// Everyone who still waits.
+    pub(super) fn into_readers(self) -> impl Iterator<Item = Reader> {
+        let waiting = self.waiting.into_iter().map(|(reader, _index)| reader);
+        let rounds = self.rounds.into_iter().map(|(_sent, reader, _index)| reader);
+        rounds.chain(waiting).chain(self.early)
+    }
+}
+
+/// A question to the leader.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    name: u64,
+    token: u64,
+    lost_at: Monotonic,
+}
+
+/// A follower's open questions, oldest first.
+#[derive(Debug)]
+pub(super) struct Questions {
+    next_name: u64,
+    open: VecDeque<Question>,
+}
+
+impl Questions {
+    pub(super) const fn new(first_name: u64) -> Self {
+        Self { next_name: first_name, open: VecDeque::new() }
+    }
+
+    fn ask(&mut self, token: u64, lost_at: Monotonic) -> u64 {
+        let name = self.next_name;
+        self.next_name = name.wrapping_add(1);
+        self.open.push_back(Question { name, token, lost_at });
+        name
+    }
+
+    fn answered(&mut self, name: u64) -> Option<u64> {
+        let place = self.open.iter().position(|question| question.name == name)?;
+        self.open.remove(place).map(|question| question.token)
+    }
+
+    pub(super) fn next_loss(&self) -> Option<Monotonic> {
+        self.open.front().map(|question| question.lost_at)
+    }
+
+    fn take_lost(&mut self, now: Monotonic) -> Vec<u64> {
+        let lost = self.open.partition_point(|question| question.lost_at <= now);
+        self.open.drain(..lost).map(|question| question.token).collect()
+    }
+
+    fn take_all(&mut self) -> Vec<u64> {
+        self.open.drain(..).map(|question| question.token).collect()
     }
 }
 
 impl Raft {
-    /// Asks at which index a read that arrived just now is linearizable. The answer, or that there is none, comes
-    /// in a Ready's `reads` under `token`.
-    pub fn read_index(&mut self, now: Monotonic, token: u64) {
-        match (self.role, self.leader) {
-            (Role::Leader, _) => self.lead_question(now, Asker::Own(token)),
-            (Role::Follower | Role::Learner, Some(leader)) => {
-                self.reads.put.insert(token, now.after(self.config.election_timeout));
-                self.send(leader, Body::ReadIndex { token });
+    pub(super) fn read(&mut self, token: u64) {
+        match (&self.state, self.leader) {
+            (State::Leader(_), _) => self.lead_read(Reader::Local(token)),
+            (_, Some(leader)) if self.questions.open.len() < MAX_READS => {
+                let name = self.questions.ask(token, self.now.after(self.patience()));
+                self.send(leader, Body::ReadIndex { token: name });
             }
-            _ => self.out.reads.push(ReadState { token, index: None }),
+            (State::Follower | State::PreCandidate(_) | State::Candidate(_), _) => self.outbox.read(token, None),
         }
     }
 
-    pub(super) fn step_read_index(&mut self, now: Monotonic, from: NodeId, token: u64) {
-        if self.role == Role::Leader {
-            self.lead_question(now, Asker::Peer(from, token));
+    /// How long a question to the leader may stay open: a round and, at the start of a term, a commit fit in.
+    fn patience(&self) -> Duration {
+        self.config.election_timeout * 2
+    }
+
+    pub(super) fn on_read_index(&mut self, from: NodeId, token: u64) {
+        if self.role() == Role::Leader {
+            self.lead_read(Reader::Remote(from, token));
         } else {
             self.send(from, Body::ReadIndexAnswer { token, index: None });
         }
     }
 
-    /// The leader answered; believed only from the leader of this term.
-    pub(super) fn step_read_index_answer(&mut self, from: NodeId, token: u64, index: Option<Index>) {
-        if self.leader == Some(from) && self.reads.put.remove(&token).is_some() {
-            self.out.reads.push(ReadState { token, index });
+    pub(super) fn on_read_index_answer(&mut self, from: NodeId, token: u64, index: Option<Index>) {
+        if self.leader == Some(from)
+            && let Some(token) = self.questions.answered(token)
+        {
+            self.outbox.read(token, index);
         }
     }
 
-    fn lead_question(&mut self, now: Monotonic, asker: Asker) {
-        if self.terms.term(self.committed) != Some(self.vote.term) {
-            return self.reads.early.push(asker);
-        }
-        self.reads.waiting.push((asker, self.committed));
-        if self.reads.asked.is_empty() {
-            self.start_round(now);
-        }
-    }
-
-    /// An entry of this term is committed: what waited for it may go.
-    pub(super) fn release_early_reads(&mut self, now: Monotonic) {
-        if self.reads.early.is_empty() {
+    fn lead_read(&mut self, reader: Reader) {
+        let State::Leader(office) = &mut self.state else { return };
+        if office.reads.len() >= MAX_READS {
+            self.answer_read(reader, None);
             return;
         }
-        let committed = self.committed;
-        let early = std::mem::take(&mut self.reads.early);
-        self.reads.waiting.extend(early.into_iter().map(|asker| (asker, committed)));
-        if self.reads.asked.is_empty() {
-            self.start_round(now);
+        if self.committed >= office.first_own {
+            office.reads.waiting.push_back((reader, self.committed));
+        } else {
+            office.reads.early.push_back(reader);
         }
     }
 
-    fn start_round(&mut self, now: Monotonic) {
-        if self.reads.waiting.is_empty() {
-            return;
-        }
-        self.reads.asked = std::mem::take(&mut self.reads.waiting);
-        self.reads.round = self.reads.round() + 1;
-        self.send_heartbeats(self.reads.round);
-        self.finish_round(now);
-    }
-
-    pub(super) fn step_heartbeat_answer(&mut self, now: Monotonic, from: NodeId, round: u64) {
-        let Some(follower) = self.followers.get_mut(&from) else { return };
-        follower.heard = now;
-        follower.round = follower.round.max(round);
-        self.finish_round(now);
-    }
-
-    fn finish_round(&mut self, now: Monotonic) {
-        let round = self.reads.round;
-        let confirms =
-            |id| id == self.config.id || self.followers.get(&id).is_some_and(|follower| follower.round >= round);
-        if self.reads.asked.is_empty() || !self.memberships.voters().agree(confirms) {
-            return;
-        }
-        for (asker, index) in std::mem::take(&mut self.reads.asked) {
-            self.answer_question(asker, Some(index));
-        }
-        self.start_round(now);
-    }
-
-    fn answer_question(&mut self, asker: Asker, index: Option<Index>) {
-        match asker {
-            Asker::Own(token) => self.out.reads.push(ReadState { token, index }),
-            Asker::Peer(peer, token) => self.send(peer, Body::ReadIndexAnswer { token, index }),
+    /// Sends a round when reads wait for one and none is under way, and answers what a quorum has confirmed.
+    pub(super) fn serve_reads(&mut self) {
+        loop {
+            let State::Leader(office) = &mut self.state else { return };
+            if office.reads.wants_round() {
+                self.send_heartbeats();
+            }
+            let State::Leader(office) = &mut self.state else { return };
+            if office.reads.rounds.is_empty() {
+                return;
+            }
+            let (me, round) = (self.config.id, office.round);
+            let answered = |node: NodeId| office.peers.get(&node).map_or(0, |peer| peer.round);
+            let confirmed = self.memberships.quorum().agreed(|node| if node == me { round } else { answered(node) });
+            let served = office.reads.confirmed(confirmed);
+            if served.is_empty() {
+                return;
+            }
+            for (reader, index) in served {
+                self.answer_read(reader, Some(index));
+            }
         }
     }
 
-    /// Role, term or leader changes: nobody can answer what was asked of the old one.
-    pub(super) fn abandon_reads(&mut self) {
-        let reads = std::mem::take(&mut self.reads);
-        // Rounds go on counting, so that an answer to an old one cannot confirm a new one.
-        self.reads.round = reads.round;
-        let led = reads.waiting.into_iter().chain(reads.asked).map(|(asker, _index)| asker);
-        for asker in reads.early.into_iter().chain(led) {
-            self.answer_question(asker, None);
-        }
-        for token in reads.put.into_keys() {
-            self.out.reads.push(ReadState { token, index: None });
+    pub(super) fn answer_read(&mut self, reader: Reader, index: Option<Index>) {
+        match reader {
+            Reader::Local(token) => self.outbox.read(token, index),
+            Reader::Remote(node, token) => self.send(node, Body::ReadIndexAnswer { token, index }),
         }
     }
 
-    /// Gives up questions that the leader did not answer in time.
-    pub(super) fn expire_questions(&mut self, now: Monotonic) {
-        let late: Vec<u64> = self.reads.put.iter().filter(|(_, due)| **due <= now).map(|(token, _)| *token).collect();
-        for token in late {
-            self.reads.put.remove(&token);
-            self.out.reads.push(ReadState { token, index: None });
+    /// Tells the callers whose questions got no answer in time.
+    pub(super) fn give_up_lost_questions(&mut self) {
+        for token in self.questions.take_lost(self.now) {
+            self.outbox.read(token, None);
+        }
+    }
+
+    /// The leader that was asked is gone.
+    pub(super) fn give_up_all_questions(&mut self) {
+        for token in self.questions.take_all() {
+            self.outbox.read(token, None);
+        }
+    }
+
+    /// The office ends: nobody who waits for it can be served.
+    pub(super) fn give_up_reads(&mut self, reads: Reads, term: Term) {
+        let sender = super::outbox::Sender { from: self.config.id, term };
+        for reader in reads.into_readers() {
+            match reader {
+                Reader::Local(token) => self.outbox.read(token, None),
+                Reader::Remote(node, token) => {
+                    self.outbox.send(sender.message(node, Body::ReadIndexAnswer { token, index: None }));
+                }
+            }
         }
     }
 }

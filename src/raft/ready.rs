@@ -49,7 +49,8 @@ pub struct LogAppend {
 }
 
 /// An order to send records to a follower. The caller sends an append with as many records from `after.index + 1`
-/// on as fit `max_bytes` (at least one, however large, when there is any) and reports them with `sent`.
+/// on as fit `max_bytes` and reports them with `sent`, once for each order. When nothing could be sent it reports
+/// `sent` with `last = after.index` and no bytes; the order is then given again with the next sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicate {
     /// The follower.
@@ -62,6 +63,9 @@ pub struct Replicate {
     pub commit: Index,
     /// How many bytes of records the window has room for.
     pub max_bytes: u64,
+    /// The window is empty: the first record goes whatever its size. Otherwise a first record larger than
+    /// `max_bytes` waits.
+    pub at_least_one: bool,
 }
 
 /// The answer to a `read_index` call.

@@ -17,6 +17,10 @@
 //!
 //! Deliberately absent: threads, timers of its own (the store keeps the deadlines), knowledge of sockets.
 
+mod answers;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -28,32 +32,16 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
-use crate::error::WriteError;
-use crate::types::{Index, Term};
+use crate::types::Term;
 
-use super::kinds::Deleted;
+use answers::{Done, Read, answer_reads, as_stopped, charge, deleted, fail_reads, response_packet, written};
+
 use super::limits::{
-    Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_PAGE_BYTES, MAX_TURN, MAX_WAIT,
-    WRITE_STALL,
+    Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_TURN, MAX_WAIT, WRITE_STALL,
 };
-use super::protocol::{Answer, Failure, Goodbye, Message, Packet, PacketError, Request, RequestBody, Response};
+use super::protocol::{Answer, Failure, Goodbye, Message, Packet, PacketError, Request, RequestBody};
 use super::store::Store;
 use super::wire::{PacketSink, PacketSource, WireError};
-
-/// Requests that were answered together.
-struct Done {
-    /// What they counted against the connection's bytes.
-    bytes: usize,
-    answers: Vec<(u64, Answer)>,
-}
-
-/// A read that waits for the end of the turn.
-struct Read {
-    id: u64,
-    bytes: usize,
-    wait: Duration,
-    body: RequestBody,
-}
 
 /// Why a connection ends.
 enum End {
@@ -269,10 +257,8 @@ impl<S: Store> Connection<S> {
         let leader = self.store.leadership().elsewhere;
         let (mut packets, mut bytes) = (Vec::with_capacity(self.ready.len()), 0);
         for (id, answer) in self.ready.drain(..) {
-            let response = Response { id, leader: leader.clone(), answer };
-            let packet = Message::Response(response).encode().map_err(|error| {
-                End::Told(Failure::TooLarge(format!("the answer to request {id} cannot be written: {error}")))
-            })?;
+            let packet = response_packet(id, leader.clone(), answer, sink.max_body_bytes())
+                .map_err(|error| End::Told(Failure::TooLarge(format!("answer {id}: {error}"))))?;
             bytes += packet.body.len();
             packets.push(packet);
             if bytes >= MAX_OUTPUT_BYTES {
@@ -315,68 +301,6 @@ async fn send(sink: &mut impl PacketSink, packets: Vec<Packet>) -> Result<(), En
     }
 }
 
-/// What a request counts against its connection's bytes. A scan counts the page it may bring.
-fn charge(body: &RequestBody) -> usize {
-    match body {
-        RequestBody::Scan { .. } => body.raw_bytes() + usize::try_from(MAX_PAGE_BYTES).unwrap_or(usize::MAX),
-        RequestBody::Put { .. }
-        | RequestBody::PutBatch { .. }
-        | RequestBody::Delete { .. }
-        | RequestBody::DeletePrefix { .. }
-        | RequestBody::Get { .. }
-        | RequestBody::Status => body.raw_bytes(),
-    }
-}
-
-fn written(write: BoxFuture<'static, Result<Index, WriteError>>) -> BoxFuture<'static, Answer> {
-    write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Written)).boxed()
-}
-
-fn deleted(write: BoxFuture<'static, Result<Deleted, WriteError>>) -> BoxFuture<'static, Answer> {
-    write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Deleted)).boxed()
-}
-
-async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
-    let mut done = Done { bytes: 0, answers: Vec::with_capacity(reads.len()) };
-    for read in reads {
-        let answer = match read.body {
-            RequestBody::Get { key, .. } => store.get(key).await.map(Answer::Value),
-            RequestBody::Scan { mut scan, .. } => {
-                scan.max_bytes = scan.max_bytes.min(MAX_PAGE_BYTES);
-                store.scan(scan).await.map(Answer::Page)
-            }
-            RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),
-            RequestBody::Put { .. }
-            | RequestBody::PutBatch { .. }
-            | RequestBody::Delete { .. }
-            | RequestBody::DeletePrefix { .. } => continue,
-        };
-        done.bytes += read.bytes;
-        done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
-    }
-    done
-}
-
-/// The answer of a node that serves nobody any more.
-fn as_stopped(answer: &Answer) -> Option<Failure> {
-    match answer {
-        Answer::Failed(failure @ Failure::Stopped(_)) => Some(failure.clone()),
-        Answer::Failed(_)
-        | Answer::Written(_)
-        | Answer::Deleted(_)
-        | Answer::Value(_)
-        | Answer::Page(_)
-        | Answer::Status(_) => None,
-    }
-}
-
-fn fail_reads(reads: &[Read], failure: &Failure) -> Done {
-    Done {
-        bytes: reads.iter().map(|read| read.bytes).sum(),
-        answers: reads.iter().map(|read| (read.id, Answer::Failed(failure.clone()))).collect(),
-    }
-}
-
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
@@ -386,6 +310,3 @@ impl From<WireError> for End {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -255,7 +255,14 @@ impl PacketSource for QueueSource {
 #[derive(Clone, Debug)]
 pub(crate) struct QueueSink(pub(crate) mpsc::UnboundedSender<Result<Packet, WireError>>);
 
+/// The largest body that a queue takes.
+pub(crate) const QUEUE_BODY_BYTES: usize = 16 << 20;
+
 impl PacketSink for QueueSink {
+    fn max_body_bytes(&self) -> usize {
+        QUEUE_BODY_BYTES
+    }
+
     async fn send(&mut self, packets: Vec<Packet>) -> Result<(), WireError> {
         for packet in packets {
             self.0.send(Ok(packet)).map_err(|_gone| WireError::Closed("the queue has no reader".to_owned()))?;

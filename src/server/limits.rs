@@ -21,8 +21,11 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 pub(crate) const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 /// Requests that one connection hands over before answers leave and others run.
 pub(crate) const MAX_TURN: usize = 256;
-/// Bytes of keys and values in one page of a scan; a single larger item makes a page of its own.
-pub(crate) const MAX_PAGE_BYTES: u64 = 1 << 20;
+/// Bytes of keys and values after which a page of a scan is full. With the item that filled it and the bookkeeping of
+/// all items, a page must fit a frame, which is 1 MiB larger than the largest record.
+pub(crate) const MAX_PAGE_BYTES: u64 = 512 << 10;
+/// Items after which a page is full, give or take one step of the view: each costs some bytes of bookkeeping.
+pub(crate) const MAX_PAGE_ITEMS: usize = 8 << 10;
 /// Bytes of answers that are encoded before they are written.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// The longest a request may wait, whatever it asks for.

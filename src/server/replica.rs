@@ -9,7 +9,8 @@ use crate::error::{ReadError, WriteError};
 use crate::kv::KvStore;
 use crate::types::{Index, Role, Term};
 
-use super::kinds::{Consistency, Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::LeaderHint;
 use super::store::{Leadership, Store};
 
@@ -49,8 +50,15 @@ impl Store for KvStore {
     }
 
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
-        let store = self.clone();
-        async move { store.scan(scan, Consistency::Stale).await }.boxed()
+        let view = self.reader().view();
+        async move {
+            let mut page = ScanPage::default();
+            while view.scan_step(&scan, &mut page) && page.items.len() < MAX_PAGE_ITEMS {
+                tokio::task::yield_now().await;
+            }
+            Ok(page)
+        }
+        .boxed()
     }
 
     fn leadership(&self) -> Leadership {

@@ -48,7 +48,8 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
     /// Reads a key from this node's state as it is.
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>>;
 
-    /// Reads a page from this node's state as it is, in bounded steps that let others run.
+    /// Reads a page from this node's state as it is, in bounded steps that let others run. `max_bytes` is within the
+    /// server's bound; the number of items is for the store to bound.
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>>;
 
     /// Who leads. Cheap: asked once for every answer.

@@ -8,7 +8,7 @@ use std::future::Future;
 use thiserror::Error;
 
 use crate::transport::connection::{ConnectionError, FrameReader, FrameWriter};
-use crate::transport::frame::{Frame, FrameError, Head};
+use crate::transport::frame::{Frame, FrameError, HEADER_BYTES, Head};
 use crate::types::GroupId;
 
 use super::protocol::Packet;
@@ -41,6 +41,9 @@ pub(crate) trait PacketSource: Send {
 
 /// Where packets go.
 pub(crate) trait PacketSink: Send {
+    /// The largest body that the other side takes.
+    fn max_body_bytes(&self) -> usize;
+
     /// Writes all of `packets` at once. A dropped future may leave half a packet behind: write nothing afterwards.
     fn send(&mut self, packets: Vec<Packet>) -> impl Future<Output = Result<(), WireError>> + Send;
 }
@@ -76,6 +79,10 @@ fn packet_of(frame: Frame) -> Result<Packet, WireError> {
 }
 
 impl PacketSink for FrameWriter {
+    fn max_body_bytes(&self) -> usize {
+        usize::try_from(self.max_frame_bytes()).unwrap_or(usize::MAX).saturating_sub(HEADER_BYTES)
+    }
+
     async fn send(&mut self, packets: Vec<Packet>) -> Result<(), WireError> {
         for packet in packets {
             let head = Head { group: GroupId::FIRST, tag: packet.tag, version: packet.version };

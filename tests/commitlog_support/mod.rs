@@ -2,26 +2,25 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use dledger::commitlog::{LogOptions, LogReader, LogState, LogWriter, Opened, WriteBatch, frame, layout, open};
+use dledger::commitlog::{LogOptions, LogReader, LogWriter, Opened, WriteBatch, frame, layout, open};
 use dledger::config::Durability;
 use dledger::env::memory::MemoryDisk;
 use dledger::error::OpenError;
-use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Position, Term};
+use dledger::types::{ClusterId, EntryId, GroupId, Kind, LogTime, Position, Term};
 
-pub const DATA_DIR: &str = "/data";
+pub(crate) const DATA_DIR: &str = "/data";
 
-pub fn group() -> PathBuf {
+pub(crate) fn group() -> PathBuf {
     layout::group_dir(Path::new(DATA_DIR), GroupId::FIRST)
 }
 
-pub fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions {
         cluster: ClusterId(0xc1),
         group: GroupId::FIRST,
-        segment_bytes: 1 << 20,
+        segment_bytes: 128 << 10,
         max_record_bytes: 1 << 20,
         durability: Durability::Sync,
         wall_ms: 1_700_000_000_000,
@@ -29,27 +28,27 @@ pub fn options() -> LogOptions {
 }
 
 /// The payload of an index: different for each, and of a length that walks over sector ends.
-pub fn payload(index: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn payload(index: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (index as usize * 31 + at * 7 + 1) as u8).collect()
 }
 
 /// Makes records and remembers where the log stands.
 #[derive(Clone, Copy)]
-pub struct Maker {
-    pub last: EntryId,
-    pub end: Position,
+pub(crate) struct Maker {
+    pub(crate) last: EntryId,
+    pub(crate) end: Position,
 }
 
 impl Maker {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { last: EntryId::ZERO, end: Position::ZERO }
     }
 
-    pub fn after(state: &LogState) -> Self {
-        Self { last: state.last, end: state.end }
+    pub(crate) fn after(last: EntryId, end: Position) -> Self {
+        Self { last, end }
     }
 
-    pub fn of_kind(&mut self, term: u64, kind: Kind, payload: &[u8]) -> Bytes {
+    pub(crate) fn of_kind(&mut self, term: u64, kind: Kind, payload: &[u8]) -> Bytes {
         let id = EntryId::new(self.last.index.next(), Term(term));
         let mut out = Vec::new();
         frame(&mut out, id, self.end, LogTime(1000 + id.index.get()), kind, 7, payload);
@@ -58,34 +57,37 @@ impl Maker {
         out.into()
     }
 
-    pub fn record(&mut self, term: u64, bytes: usize) -> Bytes {
+    pub(crate) fn record(&mut self, term: u64, bytes: usize) -> Bytes {
         let payload = payload(self.last.index.get() + 1, bytes);
         self.of_kind(term, Kind::Data, &payload)
     }
 
-    pub fn batch(&mut self, term: u64, count: usize, bytes: usize) -> WriteBatch {
+    pub(crate) fn batch(&mut self, term: u64, count: usize, bytes: usize) -> WriteBatch {
         let records = (0..count).map(|_| self.record(term, bytes)).collect();
         WriteBatch { records, ..WriteBatch::default() }
     }
 }
 
-pub fn try_open(memory: &MemoryDisk, options: LogOptions) -> Result<Opened, OpenError> {
-    open(memory.handle(), &group(), options)
+pub(crate) fn try_open(
+    memory: &MemoryDisk,
+    options: impl std::borrow::Borrow<LogOptions>,
+) -> Result<Opened, OpenError> {
+    open(memory.handle(), &group(), options.borrow().clone())
 }
 
-pub fn open_log(memory: &MemoryDisk) -> Opened {
+pub(crate) fn open_log(memory: &MemoryDisk) -> Opened {
     try_open(memory, options()).unwrap()
 }
 
 /// Runs jobs as long as there are any.
-pub fn prepare_all(writer: &mut LogWriter) {
+pub(crate) fn prepare_all(writer: &mut LogWriter) {
     while let Some(job) = writer.prepare_job() {
         writer.prepared(job.run()).unwrap();
     }
 }
 
 /// All records of a log, concatenated.
-pub fn all_bytes(reader: &LogReader) -> Vec<u8> {
+pub(crate) fn all_bytes(reader: &LogReader) -> Vec<u8> {
     let mut all = Vec::new();
     let mut next = reader.first();
     while next <= reader.last() {
@@ -97,20 +99,20 @@ pub fn all_bytes(reader: &LogReader) -> Vec<u8> {
 }
 
 /// The segment files of the log, in order of their names.
-pub fn segments(memory: &MemoryDisk) -> Vec<PathBuf> {
+pub(crate) fn segments(memory: &MemoryDisk) -> Vec<PathBuf> {
     let dir = layout::log_dir(&group());
     let names = memory.handle().list(&dir).unwrap();
     names.into_iter().filter(|name| name.ends_with(".seg")).map(|name| dir.join(name)).collect()
 }
 
-pub fn read_file(memory: &MemoryDisk, path: &Path) -> Vec<u8> {
+pub(crate) fn read_file(memory: &MemoryDisk, path: &Path) -> Vec<u8> {
     let file = memory.handle().open(path, dledger::env::OpenMode::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
-pub fn write_file(memory: &MemoryDisk, path: &Path, bytes: &[u8]) {
+pub(crate) fn write_file(memory: &MemoryDisk, path: &Path, bytes: &[u8]) {
     let disk = memory.handle();
     drop(disk.remove(path));
     let file = disk.open(path, dledger::env::OpenMode::Create).unwrap();
@@ -118,9 +120,3 @@ pub fn write_file(memory: &MemoryDisk, path: &Path, bytes: &[u8]) {
     file.sync().unwrap();
     disk.sync_dir(path.parent().unwrap()).unwrap();
 }
-
-pub fn index(number: u64) -> Index {
-    Index(number)
-}
-
-pub type SharedDisk = Arc<dyn dledger::env::Disk>;

@@ -1,5 +1,5 @@
 use crate::error::WriteError;
-use crate::server::fake::Mode;
+use crate::server::fake::{Mode, QUEUE_BODY_BYTES};
 
 use super::*;
 
@@ -141,10 +141,10 @@ async fn client_refusals_end_at_once() {
 #[tokio::test(start_paused = true)]
 async fn client_request_beyond_the_nodes_frame_limit_is_refused_and_not_sent() {
     let (net, [leader, ..]) = Net::three();
-    net.hosts().get_mut(&address(1)).unwrap().max_packet_bytes = 1000;
     let client = net.client(&[1]);
-    let error = client.put(key("a"), Bytes::from(vec![0; 1000])).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Refused(text) if text.contains("1000")), "{error:?}");
+    let error = client.put(key("a"), Bytes::from(vec![0; QUEUE_BODY_BYTES])).await.unwrap_err();
+    let limit = QUEUE_BODY_BYTES.to_string();
+    assert!(matches!(&error, ClientError::Refused(text) if text.contains(&limit)), "{error:?}");
     client.put(key("b"), key("v")).await.unwrap();
     assert_eq!(leader.state().proposed, ["b"]);
 }

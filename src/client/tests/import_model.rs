@@ -343,7 +343,7 @@ impl Dialer for World {
             tokio::spawn(async move {
                 dispatch::run(node, admission.fence(), QueueSource(server_source), QueueSink(server_sink)).await;
             });
-            let info = LinkInfo { address, node: NodeId(id as u64 + 1), cluster: None, max_packet_bytes: 1 << 20 };
+            let info = LinkInfo { address, node: NodeId(id as u64 + 1), cluster: None };
             Ok(Link::start(info, QueueSource(source), QueueSink(from_client)))
         }
         .boxed()

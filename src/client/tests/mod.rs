@@ -37,7 +37,6 @@ struct Host {
     registry: Arc<Registry>,
     reach: Reach,
     cluster: u128,
-    max_packet_bytes: usize,
     /// What serves its connections.
     served: Vec<JoinHandle<()>>,
 }
@@ -66,7 +65,6 @@ impl Net {
                 registry: Registry::new(16),
                 reach: Reach::Open,
                 cluster: 1,
-                max_packet_bytes: 1 << 20,
                 served: Vec::new(),
             };
             net.hosts().insert(address(id), host);
@@ -138,12 +136,7 @@ impl Dialer for Net {
                     host.served.push(tokio::spawn(dispatch::refuse(reason, server_sink)));
                 }
             }
-            let info = LinkInfo {
-                address,
-                node: host.store.state().status.id,
-                cluster: Some(ClusterId(host.cluster)),
-                max_packet_bytes: host.max_packet_bytes,
-            };
+            let info = LinkInfo { address, node: host.store.state().status.id, cluster: Some(ClusterId(host.cluster)) };
             Ok(Link::start(info, source, sink))
         }
         .boxed()

@@ -13,7 +13,7 @@ fn record(index: u64, position: u64, payload: &[u8]) -> Vec<u8> {
 fn record_after_frame_reads_back() {
     let bytes = Bytes::from(record(5, 1000, b"payload"));
     assert_eq!(bytes.len(), framed_length(7) as usize);
-    let record = Record::first_of(&bytes, LIMIT).unwrap();
+    let record = Record::decode(&bytes, LIMIT).unwrap();
     assert_eq!(record.payload(), b"payload".as_slice());
     assert_eq!(record.bytes(), &bytes);
     assert_eq!(record.header().end(), Position(1055));
@@ -28,7 +28,7 @@ fn record_with_any_flipped_bit_is_refused_by_the_right_checksum() {
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let refused = Record::first_of(&bytes.into(), LIMIT).unwrap_err();
+        let refused = Record::decode(&bytes.into(), LIMIT).unwrap_err();
         if bit / 8 < HEADER_BYTES {
             assert_eq!(refused, RecordError::HeaderChecksum, "bit {bit}");
         } else {
@@ -41,7 +41,7 @@ fn record_with_any_flipped_bit_is_refused_by_the_right_checksum() {
 fn record_cut_short_anywhere_is_incomplete() {
     let good = record(5, 1000, b"payload");
     for length in 0..good.len() {
-        let refused = Record::first_of(&good[..length].to_vec().into(), LIMIT).unwrap_err();
+        let refused = Record::decode(&good[..length].to_vec().into(), LIMIT).unwrap_err();
         assert!(matches!(refused, RecordError::Incomplete { .. }), "length {length}: {refused}");
     }
 }
@@ -60,7 +60,7 @@ fn odd(kind: u8, flags: u8, length: u32) -> Bytes {
 #[test]
 fn record_of_a_later_release_is_unsupported_and_not_damaged() {
     for (kind, flags) in [(0, 0), (4, 0), (255, 0), (1, 1), (3, 128)] {
-        let refused = Record::first_of(&odd(kind, flags, 55), LIMIT).unwrap_err();
+        let refused = Record::decode(&odd(kind, flags, 55), LIMIT).unwrap_err();
         assert_eq!(refused, RecordError::Unsupported { id: EntryId::new(Index(5), Term(3)), kind, flags });
     }
 }
@@ -68,7 +68,7 @@ fn record_of_a_later_release_is_unsupported_and_not_damaged() {
 #[test]
 fn record_length_is_checked_against_the_limit() {
     for length in [0, 47, LIMIT + 1, u32::MAX] {
-        let refused = Record::first_of(&odd(1, 0, length), LIMIT).unwrap_err();
+        let refused = Record::decode(&odd(1, 0, length), LIMIT).unwrap_err();
         assert!(matches!(refused, RecordError::Length { .. }), "length {length}: {refused}");
     }
 }

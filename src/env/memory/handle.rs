@@ -132,7 +132,10 @@ impl File for MemoryFile {
         if !self.writable {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter()).copied().collect();
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= i64::MAX.unsigned_abs());
         if end.is_none() && !bytes.is_empty() {
             return Err(ErrorKind::FileTooLarge.into());

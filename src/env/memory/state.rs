@@ -152,6 +152,7 @@ impl State {
 
     pub(super) fn kill_process(&mut self) {
         self.generation += 1;
+        self.off = false;
         self.locks.clear();
         self.tree.all_closed();
     }
@@ -169,7 +170,6 @@ impl State {
         self.cut.plan(0);
         self.fail_sync.plan(0);
         self.fail_write.plan(0);
-        self.off = false;
     }
 }
 

@@ -1,11 +1,12 @@
 use bytes::Bytes;
 use tokio::task::{JoinHandle, yield_now};
 
-use crate::server::fake::{FakeStore, Mode, QueueSink, QueueSource, queue};
+use crate::error::WriteError;
+use crate::server::fake::{FakeStore, Mode, QUEUE_BODY_BYTES, QueueSink, QueueSource, queue};
 use crate::server::kinds::{Consistency, Scan};
 use crate::server::limits::{ANONYMOUS, Admission, Registry};
 use crate::server::protocol::LeaderHint;
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 
 use super::*;
 
@@ -212,6 +213,19 @@ async fn dispatch_takes_no_more_bytes_than_the_limit_until_answers_leave() {
     store.release();
     settle().await;
     assert_eq!(store.state().proposed, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn dispatch_answer_larger_than_a_frame_is_a_failure_of_its_own() {
+    let store = FakeStore::leader();
+    store.put_directly("large", &"x".repeat(QUEUE_BODY_BYTES));
+    store.put_directly("small", "v");
+    let mut client = alone(&store);
+    client.get("large", Consistency::Stale);
+    client.get("small", Consistency::Stale);
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(answer, Answer::Failed(Failure::TooLarge(_))), "{answer:?}");
+    assert!(matches!(client.answer().await.1, Answer::Value(Some(_))));
 }
 
 #[tokio::test]

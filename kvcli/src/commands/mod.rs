@@ -1,0 +1,15 @@
+//! The commands, one a file. Each takes the session and its own arguments, prints answers and says how it ended.
+
+pub(crate) mod bench;
+pub(crate) mod del;
+pub(crate) mod export;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod log;
+mod progress;
+pub(crate) mod put;
+pub(crate) mod scan;
+pub(crate) mod status;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! `--output json`: one object a line. The shapes are a contract; see the tests.
+//!
+//! Bytes are a string where they are UTF-8, else `{"base64": "…"}`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::commands::bench::Report;
+use crate::store::{KeyValue, NodeRow, Nodes};
+
+use super::Answer;
+
+/// Appends an answer.
+pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
+    match answer {
+        Answer::Put(revision) => object(out, &json!({ "revision": revision })),
+        Answer::Got(found) => object(out, &pair(found, false)),
+        Answer::Pairs { pairs, keys_only, .. } => pairs.iter().for_each(|each| object(out, &pair(each, keys_only))),
+        Answer::Deleted(deleted) => {
+            object(out, &json!({ "deleted": deleted.count, "revision": deleted.revision.get() }))
+        }
+        Answer::Count(count) => object(out, &json!({ "count": count })),
+        Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
+        Answer::Nodes(nodes) => {
+            let rows: Vec<Value> = nodes.nodes.iter().map(|row| node(row, nodes)).collect();
+            object(out, &json!({ "cluster_id": nodes.cluster_id, "nodes": rows }));
+        }
+        Answer::Bench(report) => object(out, &bench(report)),
+        Answer::Segments(segments) => {
+            for segment in segments {
+                let value = json!({
+                    "file": segment.file, "first": segment.first, "last": segment.last, "bytes": segment.bytes,
+                    "state": segment.state,
+                });
+                object(out, &value);
+            }
+        }
+        Answer::Records { records, .. } => {
+            for record in records {
+                let value = json!({
+                    "index": record.index, "term": record.term, "position": record.position,
+                    "time_ms": record.time_ms, "kind": record.kind, "channel": record.channel,
+                    "payload": bytes_value(&record.payload),
+                });
+                object(out, &value);
+            }
+        }
+        Answer::Verified(found) => {
+            let value = json!({
+                "first": found.first, "last": found.last, "records": found.records, "bytes": found.bytes,
+                "digest": found.digest,
+            });
+            object(out, &value);
+        }
+    }
+}
+
+/// Bytes as JSON.
+pub(crate) fn bytes_value(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::from(text),
+        Err(_not_text) => json!({ "base64": STANDARD.encode(bytes) }),
+    }
+}
+
+fn object(out: &mut Vec<u8>, value: &Value) {
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.push(b'\n');
+}
+
+/// The object of `get`, `scan` and `export`.
+fn pair(pair: &KeyValue, keys_only: bool) -> Value {
+    let mut fields = Map::new();
+    fields.insert("key".to_owned(), bytes_value(&pair.key));
+    if !keys_only {
+        fields.insert("value".to_owned(), bytes_value(&pair.value));
+    }
+    for (name, number) in [
+        ("create_revision", pair.create_revision.get()),
+        ("mod_revision", pair.mod_revision.get()),
+        ("version", pair.version),
+    ] {
+        fields.insert(name.to_owned(), Value::from(number));
+    }
+    fields.insert("lease".to_owned(), Value::Null);
+    Value::Object(fields)
+}
+
+fn node(row: &NodeRow, nodes: &Nodes) -> Value {
+    match &row.answer {
+        Ok(answer) => json!({
+            "id": row.id, "address": row.address, "role": answer.role, "term": answer.term,
+            "committed": answer.committed, "applied": answer.applied, "durable": answer.durable,
+            "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
+            "version": answer.version, "error": answer.error,
+        }),
+        Err(reason) => json!({
+            "id": row.id, "address": row.address, "role": "unreachable", "term": null, "committed": null,
+            "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
+            "version": null, "error": reason,
+        }),
+    }
+}
+
+fn bench(report: &Report) -> Value {
+    let latency = &report.latency;
+    json!({
+        "operation": report.operation, "clients": report.clients, "pipeline": report.pipeline, "size": report.size,
+        "rate": report.rate, "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "operations": report.operations, "errors": report.errors, "unsent": report.unsent,
+        "throughput": report.throughput(),
+        "latency_us": {
+            "p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "p99_9": latency.p999, "max": latency.max,
+        },
+    })
+}

@@ -1,0 +1,124 @@
+//! `--output plain`: what a person reads and `cut` splits. Fields are separated by TAB, rows by a newline.
+
+use crate::commands::bench::Report;
+use crate::escape::visible;
+use crate::store::{NodeRow, Nodes};
+
+use super::{Answer, Style};
+
+/// Appends an answer.
+pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
+    match answer {
+        Answer::Put(_) => out.extend_from_slice(b"OK\n"),
+        Answer::Got(pair) => {
+            style.append(out, &pair.value);
+            out.push(b'\n');
+        }
+        Answer::Pairs { pairs, keys_only, .. } => {
+            for pair in pairs {
+                style.append(out, &pair.key);
+                if !keys_only {
+                    out.push(b'\t');
+                    style.append(out, &pair.value);
+                }
+                out.push(b'\n');
+            }
+        }
+        Answer::Deleted(deleted) => line(out, &deleted.count.to_string()),
+        Answer::Count(count) => line(out, &count.to_string()),
+        Answer::Acknowledged(lines) => line(out, &format!("acknowledged {lines} lines")),
+        Answer::Nodes(nodes) => nodes.nodes.iter().for_each(|row| line(out, &node(row, nodes))),
+        Answer::Bench(report) => bench(report, out),
+        Answer::Segments(segments) => {
+            for segment in segments {
+                let fields = [
+                    segment.file.clone(),
+                    segment.first.to_string(),
+                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
+                    segment.bytes.to_string(),
+                    segment.state.to_owned(),
+                ];
+                line(out, &fields.join("\t"));
+            }
+        }
+        Answer::Records { records, .. } => {
+            for record in records {
+                let head = format!(
+                    "{}\t{}\t{}\t{}\t{}\t",
+                    record.index, record.term, record.position, record.kind, record.channel
+                );
+                out.extend_from_slice(head.as_bytes());
+                // Payloads are binary: raw they would break the columns even in a file.
+                Style::Visible.append(out, &record.payload);
+                out.push(b'\n');
+            }
+        }
+        Answer::Verified(found) => {
+            let text = format!("{} {} {} {} {}", found.first, found.last, found.records, found.bytes, found.digest);
+            line(out, &text);
+        }
+    }
+}
+
+fn line(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'\n');
+}
+
+fn node(row: &NodeRow, nodes: &Nodes) -> String {
+    let fields = match &row.answer {
+        Err(reason) => vec!["unreachable".to_owned(), reason.clone()],
+        Ok(answer) => {
+            let mut fields = vec![
+                answer.role.clone(),
+                format!("term={}", answer.term),
+                format!("committed={}", answer.committed),
+                format!("applied={}", answer.applied),
+                format!("durable={}", answer.durable),
+                format!("log={}..{}", answer.first, answer.last),
+                format!("lag={}", nodes.lag(answer)),
+                format!("disk={}", answer.disk_bytes),
+                answer.version.clone(),
+            ];
+            fields.extend(answer.error.clone());
+            fields
+        }
+    };
+    let fields = fields.iter().map(|field| visible(field.as_bytes())).collect::<Vec<_>>();
+    format!("{}\t{}\t{}", row.id, visible(row.address.as_bytes()), fields.join("\t"))
+}
+
+fn bench(report: &Report, out: &mut Vec<u8>) {
+    let load = match report.rate {
+        Some(rate) => format!("{rate} a second"),
+        None => "closed loop".to_owned(),
+    };
+    line(
+        out,
+        &format!(
+            "bench {}: {} clients x {} in flight, {} B values, {load}, {:.1} s",
+            report.operation,
+            report.clients,
+            report.pipeline,
+            report.size,
+            report.elapsed.as_secs_f64()
+        ),
+    );
+    line(out, &format!("throughput\t{:.1}/s\t({} operations)", report.throughput(), report.operations));
+    let micros = |micros: u64| format!("{:.3} ms", micros as f64 / 1000.0);
+    let latency = &report.latency;
+    line(
+        out,
+        &format!(
+            "latency\tp50 {}\tp90 {}\tp99 {}\tp99.9 {}\tmax {}",
+            micros(latency.p50),
+            micros(latency.p90),
+            micros(latency.p99),
+            micros(latency.p999),
+            micros(latency.max)
+        ),
+    );
+    if report.errors > 0 || report.unsent > 0 {
+        line(out, &format!("failed\t{}\tdue but not started\t{}", report.errors, report.unsent));
+    }
+}

@@ -1,0 +1,164 @@
+//! `--output table`: aligned columns with a header. Bytes are always shown with control bytes as `\xNN`, since a
+//! raw one would break the columns.
+//!
+//! Widths are those of one page; a later page of a long scan may be aligned differently and has no header.
+
+use crate::commands::bench::Report;
+use crate::escape::visible;
+use crate::store::{KeyValue, NodeRow, Nodes};
+
+use super::Answer;
+
+/// Blanks between columns.
+const GAP: &str = "  ";
+
+/// Appends an answer.
+pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
+    let (header, rows, with_header): (&[&str], Vec<Vec<String>>, bool) = match answer {
+        Answer::Put(revision) => (&["REVISION"], vec![vec![revision.to_string()]], true),
+        Answer::Got(found) => (PAIR, vec![pair(found)], true),
+        Answer::Pairs { pairs, keys_only: false, first } => (PAIR, pairs.iter().map(pair).collect(), first),
+        Answer::Pairs { pairs, keys_only: true, first } => {
+            (&["KEY"], pairs.iter().map(|pair| vec![visible(&pair.key)]).collect(), first)
+        }
+        Answer::Deleted(deleted) => {
+            (&["DELETED", "REVISION"], vec![vec![deleted.count.to_string(), deleted.revision.to_string()]], true)
+        }
+        Answer::Count(count) => (&["COUNT"], vec![vec![count.to_string()]], true),
+        Answer::Acknowledged(lines) => (&["ACKNOWLEDGED"], vec![vec![lines.to_string()]], true),
+        Answer::Nodes(nodes) => (NODE, nodes.nodes.iter().map(|row| node(row, nodes)).collect(), true),
+        Answer::Bench(report) => (BENCH, vec![bench(report)], true),
+        Answer::Segments(segments) => {
+            let row = |segment: &crate::commands::log::SegmentRow| {
+                vec![
+                    segment.file.clone(),
+                    segment.first.to_string(),
+                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
+                    segment.bytes.to_string(),
+                    segment.state.to_owned(),
+                ]
+            };
+            (&["FILE", "FIRST", "LAST", "BYTES", "STATE"], segments.iter().map(row).collect(), true)
+        }
+        Answer::Records { records, first } => {
+            let row = |record: &crate::commands::log::RecordRow| {
+                vec![
+                    record.index.to_string(),
+                    record.term.to_string(),
+                    record.position.to_string(),
+                    record.kind.to_owned(),
+                    record.channel.to_string(),
+                    visible(&record.payload),
+                ]
+            };
+            (&["INDEX", "TERM", "POSITION", "KIND", "CHANNEL", "PAYLOAD"], records.iter().map(row).collect(), first)
+        }
+        Answer::Verified(found) => {
+            let row = [found.first, found.last, found.records, found.bytes].map(|number| number.to_string());
+            let row = row.into_iter().chain([found.digest.clone()]).collect();
+            (&["FIRST", "LAST", "RECORDS", "BYTES", "DIGEST"], vec![row], true)
+        }
+    };
+    aligned(header, &rows, with_header, out);
+}
+
+fn aligned(header: &[&str], rows: &[Vec<String>], with_header: bool, out: &mut Vec<u8>) {
+    let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    let shown = || with_header.then_some(&header).into_iter().chain(rows);
+    let mut widths = vec![0; header.len()];
+    for row in shown() {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in shown() {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        out.extend_from_slice(cells.join(GAP).trim_end().as_bytes());
+        out.push(b'\n');
+    }
+}
+
+const PAIR: &[&str] = &["KEY", "VALUE", "CREATED", "MODIFIED", "VERSION"];
+
+fn pair(pair: &KeyValue) -> Vec<String> {
+    vec![
+        visible(&pair.key),
+        visible(&pair.value),
+        pair.create_revision.to_string(),
+        pair.mod_revision.to_string(),
+        pair.version.to_string(),
+    ]
+}
+
+const NODE: &[&str] = &[
+    "ID",
+    "ADDRESS",
+    "ROLE",
+    "TERM",
+    "COMMITTED",
+    "APPLIED",
+    "DURABLE",
+    "FIRST",
+    "LAST",
+    "LAG",
+    "DISK",
+    "VERSION",
+    "ERROR",
+];
+
+fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
+    let mut cells = vec![row.id.to_string(), visible(row.address.as_bytes())];
+    match &row.answer {
+        Ok(answer) => {
+            cells.push(answer.role.clone());
+            let numbers = [
+                answer.term,
+                answer.committed,
+                answer.applied,
+                answer.durable,
+                answer.first,
+                answer.last,
+                nodes.lag(answer),
+                answer.disk_bytes,
+            ];
+            cells.extend(numbers.map(|number| number.to_string()));
+            cells.push(visible(answer.version.as_bytes()));
+            cells.push(visible(answer.error.as_deref().unwrap_or("-").as_bytes()));
+        }
+        Err(reason) => {
+            cells.push("unreachable".to_owned());
+            cells.extend(std::iter::repeat_n("-".to_owned(), NODE.len() - cells.len() - 1));
+            cells.push(visible(reason.as_bytes()));
+        }
+    }
+    cells
+}
+
+const BENCH: &[&str] = &[
+    "OPERATION",
+    "CLIENTS",
+    "PIPELINE",
+    "SIZE",
+    "OPERATIONS",
+    "PER_SECOND",
+    "P50_US",
+    "P90_US",
+    "P99_US",
+    "P99.9_US",
+    "MAX_US",
+    "FAILED",
+    "UNSENT",
+];
+
+fn bench(report: &Report) -> Vec<String> {
+    let latency = &report.latency;
+    let mut cells = vec![report.operation.to_owned()];
+    cells.extend(
+        [u64::from(report.clients), u64::from(report.pipeline), u64::from(report.size), report.operations]
+            .map(|n| n.to_string()),
+    );
+    cells.push(format!("{:.1}", report.throughput()));
+    let numbers = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max, report.errors, report.unsent];
+    cells.extend(numbers.map(|number| number.to_string()));
+    cells
+}

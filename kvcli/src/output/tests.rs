@@ -1,0 +1,170 @@
+use dledger::types::Index;
+
+use super::*;
+use crate::store::{NodeAnswer, NodeRow};
+
+#[derive(Clone, Default)]
+pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    pub(crate) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn shown(answer: Answer<'_>, format: Format, style: Style) -> Vec<u8> {
+    let captured = Captured::default();
+    Printer::to(captured.clone(), format, style).print(answer).unwrap();
+    captured.take()
+}
+
+fn text(answer: Answer<'_>, format: Format) -> String {
+    String::from_utf8(shown(answer, format, Style::Raw)).unwrap()
+}
+
+fn pair(key: &[u8], value: &[u8]) -> KeyValue {
+    KeyValue {
+        key: key.to_vec().into(),
+        value: value.to_vec().into(),
+        create_revision: Index(5),
+        mod_revision: Index(7),
+        version: 2,
+    }
+}
+
+fn nodes() -> Nodes {
+    let answer = |role: &str, applied| NodeAnswer {
+        role: role.to_owned(),
+        term: 3,
+        leader: Some(1),
+        first: 1,
+        last: 9,
+        durable: 9,
+        committed: applied,
+        applied,
+        disk_bytes: 4096,
+        version: "0.1.0".to_owned(),
+        error: None,
+    };
+    let row = |id, answer| NodeRow { id, address: format!("127.0.0.1:{}", 7100 + id), answer };
+    let rows = vec![
+        row(1, Ok(answer("leader", 9))),
+        row(2, Ok(answer("follower", 6))),
+        row(3, Err("connection refused".to_owned())),
+    ];
+    Nodes { cluster_id: Some("ab".to_owned()), nodes: rows }
+}
+
+#[test]
+fn plain_bytes_are_raw_in_pipes_and_visible_on_terminals() {
+    let found = pair(b"k", b"a\x1b[2J\xff");
+    assert_eq!(shown(Answer::Got(&found), Format::Plain, Style::Raw), b"a\x1b[2J\xff\n");
+    assert_eq!(shown(Answer::Got(&found), Format::Plain, Style::Visible), b"a\\x1b[2J\\xff\n");
+}
+
+#[test]
+fn plain_answers_are_those_of_the_contract() {
+    assert_eq!(text(Answer::Put(9), Format::Plain), "OK\n");
+    assert_eq!(text(Answer::Deleted(Deleted { count: 2, revision: Index(9) }), Format::Plain), "2\n");
+    assert_eq!(text(Answer::Count(4), Format::Plain), "4\n");
+    assert_eq!(text(Answer::Acknowledged(4), Format::Plain), "acknowledged 4 lines\n");
+    let pairs = [pair(b"a", b"1"), pair(b"b", b"2")];
+    let page = |keys_only| Answer::Pairs { pairs: &pairs, keys_only, first: true };
+    assert_eq!(text(page(false), Format::Plain), "a\t1\nb\t2\n");
+    assert_eq!(text(page(true), Format::Plain), "a\nb\n");
+}
+
+#[test]
+fn plain_status_has_a_row_for_every_node() {
+    let shown = text(Answer::Nodes(&nodes()), Format::Plain);
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0][..4], ["1", "127.0.0.1:7101", "leader", "term=3"]);
+    assert!(rows[1].contains(&"lag=3"));
+    assert_eq!(rows[2][2..], ["unreachable", "connection refused"]);
+}
+
+#[test]
+fn json_pair_has_the_fields_of_the_contract() {
+    assert_eq!(
+        text(Answer::Got(&pair(b"k", b"v\"")), Format::Json),
+        "{\"key\":\"k\",\"value\":\"v\\\"\",\"create_revision\":5,\"mod_revision\":7,\"version\":2,\"lease\":null}\n"
+    );
+    let shown = text(Answer::Got(&pair(b"\xff", b"")), Format::Json);
+    assert!(shown.starts_with("{\"key\":{\"base64\":\"/w==\"},\"value\":\"\","), "{shown}");
+    let pairs = [pair(b"a", b"1")];
+    let shown = text(Answer::Pairs { pairs: &pairs, keys_only: true, first: true }, Format::Json);
+    assert!(shown.starts_with("{\"key\":\"a\",\"create_revision\":5"), "{shown}");
+}
+
+#[test]
+fn json_answers_have_the_fields_of_the_contract() {
+    assert_eq!(text(Answer::Put(9), Format::Json), "{\"revision\":9}\n");
+    let deleted = Answer::Deleted(Deleted { count: 2, revision: Index(9) });
+    assert_eq!(text(deleted, Format::Json), "{\"deleted\":2,\"revision\":9}\n");
+    assert_eq!(text(Answer::Count(4), Format::Json), "{\"count\":4}\n");
+}
+
+#[test]
+fn json_status_names_unreachable_members() {
+    let shown = text(Answer::Nodes(&nodes()), Format::Json);
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["cluster_id"], "ab");
+    let fields = [
+        "id",
+        "address",
+        "role",
+        "term",
+        "committed",
+        "applied",
+        "durable",
+        "first",
+        "last",
+        "lag",
+        "disk_bytes",
+        "version",
+        "error",
+    ];
+    for row in value["nodes"].as_array().unwrap() {
+        let names: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names.len(), fields.len());
+        assert!(fields.iter().all(|field| names.contains(field)), "{names:?}");
+    }
+    assert_eq!(value["nodes"][2]["role"], "unreachable");
+    assert_eq!(value["nodes"][2]["error"], "connection refused");
+    assert_eq!(value["nodes"][1]["lag"], 3);
+}
+
+#[test]
+fn table_columns_are_aligned_and_hold_no_control_bytes() {
+    let pairs = [pair(b"a\n", b"1"), pair(b"longer key", b"2")];
+    let shown = text(Answer::Pairs { pairs: &pairs, keys_only: false, first: true }, Format::Table);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 3);
+    let column = lines[0].find("VALUE").unwrap();
+    assert_eq!(&lines[1][column..=column], "1");
+    assert_eq!(&lines[2][column..=column], "2");
+    assert!(shown.contains("a\\x0a"));
+    assert_eq!(text(Answer::Nodes(&nodes()), Format::Table).lines().count(), 4);
+}
+
+#[test]
+fn leader_is_the_one_of_the_highest_term() {
+    let mut all = nodes();
+    if let Ok(answer) = &mut all.nodes[1].answer {
+        answer.term = 4;
+        answer.leader = Some(2);
+    }
+    assert_eq!(all.leader(), Some(2));
+}

@@ -1,0 +1,112 @@
+//! The store that commands talk to: a cluster over the network, or a map in memory in unit tests.
+//!
+//! Everything else in this program knows only these operations and their failures in terms of exit codes, so that
+//! parsing, printing, scripts and file formats are tested without a node.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod importer;
+mod remote;
+mod types;
+
+use bytes::Bytes;
+
+pub(crate) use self::importer::{Importer, Stopped};
+pub(crate) use self::remote::Remote;
+pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes};
+pub(crate) use dledger::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+
+use crate::exit::Failure;
+
+/// A store.
+#[derive(Clone)]
+pub(crate) enum Store {
+    /// A cluster, asked over the network.
+    Remote(Remote),
+    /// A map.
+    #[cfg(test)]
+    Fake(fake::Fake),
+}
+
+impl Store {
+    /// The same store over connections of its own.
+    pub(crate) fn another(&self) -> Result<Self, Failure> {
+        match self {
+            Self::Remote(remote) => remote.another().map(Self::Remote),
+            #[cfg(test)]
+            Self::Fake(fake) => Ok(Self::Fake(fake.clone())),
+        }
+    }
+
+    /// Sets a key; the answer is the revision.
+    pub(crate) async fn put(&self, key: Bytes, value: Bytes) -> Result<u64, Failure> {
+        match self {
+            Self::Remote(remote) => remote.put(key, value).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.put_batch(vec![(key, value)]),
+        }
+    }
+
+    /// Sets several keys in order, all or none; the answer is the revision of the last.
+    pub(crate) async fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<u64, Failure> {
+        match self {
+            Self::Remote(remote) => remote.put_batch(pairs).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.put_batch(pairs),
+        }
+    }
+
+    /// Deletes a key.
+    pub(crate) async fn delete(&self, key: Bytes) -> Result<Deleted, Failure> {
+        match self {
+            Self::Remote(remote) => remote.delete(key).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.delete(&key),
+        }
+    }
+
+    /// Deletes all keys with a prefix.
+    pub(crate) async fn delete_prefix(&self, prefix: Bytes) -> Result<Deleted, Failure> {
+        match self {
+            Self::Remote(remote) => remote.delete_prefix(prefix).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.delete_prefix(&prefix),
+        }
+    }
+
+    /// Reads a key.
+    pub(crate) async fn get(&self, key: Bytes, consistency: Consistency) -> Result<Option<KeyValue>, Failure> {
+        match self {
+            Self::Remote(remote) => remote.get(key, consistency).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.get(&key),
+        }
+    }
+
+    /// Reads one page of keys.
+    pub(crate) async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, Failure> {
+        match self {
+            Self::Remote(remote) => remote.scan(scan, consistency).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.scan(&scan),
+        }
+    }
+
+    /// Starts an import; `progress` is told how many lines are certain.
+    pub(crate) fn importer(&self, progress: impl FnMut(u64) + Send + 'static) -> Importer {
+        match self {
+            Self::Remote(remote) => remote.importer(progress),
+            #[cfg(test)]
+            Self::Fake(fake) => Importer::Fake { store: fake.clone(), acknowledged: 0, progress: Box::new(progress) },
+        }
+    }
+
+    /// Asks every known member how it is.
+    pub(crate) async fn nodes(&self) -> Result<Nodes, Failure> {
+        match self {
+            Self::Remote(remote) => remote.nodes().await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.nodes(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The members of a cluster, as `status` shows them.
+
+/// The members of a cluster and what each says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nodes {
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) nodes: Vec<NodeRow>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeRow {
+    pub(crate) id: u64,
+    pub(crate) address: String,
+    /// What it says, or why it said nothing.
+    pub(crate) answer: Result<NodeAnswer, String>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeAnswer {
+    pub(crate) role: String,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) durable: u64,
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) version: String,
+    pub(crate) error: Option<String>,
+}
+
+impl Nodes {
+    /// How many committed entries a member has not applied, measured against the highest commit anyone reports.
+    pub(crate) fn lag(&self, answer: &NodeAnswer) -> u64 {
+        let answers = self.nodes.iter().filter_map(|row| row.answer.as_ref().ok());
+        let committed = answers.map(|answer| answer.committed).max().unwrap_or_default();
+        committed.saturating_sub(answer.applied)
+    }
+
+    /// The leader that the members name; the one of the highest term where they differ.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let answers = self.nodes.iter().filter_map(|row| row.answer.as_ref().ok());
+        answers.filter_map(|answer| answer.leader.map(|leader| (answer.term, leader))).max().map(|(_, leader)| leader)
+    }
+}

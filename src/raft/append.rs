@@ -1,0 +1,162 @@
+//! The follower's side of replication (paper, 5.3).
+//!
+//! An append says: after `prev` stand these entries. When this log holds `prev`, everything up to the append's last
+//! entry is *verified* to match the leader's log, whether it was there already or is new. Entries that differ are
+//! cut first; entries that merely are not in this append stay.
+//!
+//! The answer carries `min(durable, verified)` (raft.md, rule 3): a tail that is on this disk but was written under
+//! another leader is not verified and must not be counted. `committed` moves to `min(leader's, verified)` for the
+//! same reason. Answers leave when they are true: at once for what is durable, otherwise from
+//! [`super::core::Raft::persisted`]; and never before this node's term is durable.
+//!
+//! A leader whose entries differ from a *committed* entry breaks the protocol (or this disk does). Then nothing is
+//! cut and nothing answered: losing service is better than losing what was acknowledged.
+
+use crate::types::{EntryId, Index, NodeId, Term, TermRun};
+
+use super::core::Raft;
+use super::membership::Membership;
+use super::message::{AppendOutcome, Body};
+use super::ready::LogAppend;
+
+/// An append, as the caller derived it from the message and from the verified headers of its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The entry before the first record.
+    pub prev: EntryId,
+    /// The leader's committed index.
+    pub commit: Index,
+    /// Runs of terms over `prev.index + 1 ..= last`; the first starts there. Empty for a probe.
+    pub runs: Vec<TermRun>,
+    /// Index of the last record; `prev.index` for a probe.
+    pub last: Index,
+    /// Memberships among the records, ascending.
+    pub memberships: Vec<(Index, Membership)>,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendStep {
+    /// It was not from this term's leader, or broke the protocol; nothing changed in the log.
+    Ignored,
+    /// This log does not hold `prev`; the leader is told.
+    Rejected,
+    /// It fits.
+    Accepted {
+        /// The first record that is new to this log and stands, with all after it, in the next Ready's append;
+        /// `None` when there is none.
+        new_from: Option<Index>,
+    },
+}
+
+impl Appended {
+    /// Whether runs and memberships are those of contiguous records of a leader in `term`.
+    fn is_well_formed(&self, term: Term) -> bool {
+        let first = self.prev.index.next();
+        let starts = match self.runs.first() {
+            None => self.last == self.prev.index,
+            Some(run) => run.first == first && run.term >= self.prev.term && self.last >= first,
+        };
+        let ascend = self.runs.windows(2).all(|pair| match pair {
+            [one, next] => one.first < next.first && one.term < next.term,
+            _ => false,
+        });
+        let end = self.runs.last().is_none_or(|run| run.first <= self.last && run.term <= term);
+        let held = |index: Index| index >= first && index <= self.last;
+        let members = self.memberships.windows(2).all(|pair| match pair {
+            [(one, _), (next, _)] => one < next,
+            _ => false,
+        });
+        starts && ascend && end && members && self.memberships.iter().all(|(index, _)| held(*index))
+    }
+}
+
+impl Raft {
+    pub(super) fn on_append(&mut self, from: NodeId, term: Term, appended: Appended) -> AppendStep {
+        if !self.is_other_member(from) {
+            tracing::debug!(%from, "append of a stranger; ignored");
+            return AppendStep::Ignored;
+        }
+        if term < self.vote.term {
+            self.send_rejection(from, appended.prev);
+            return AppendStep::Ignored;
+        }
+        if !appended.is_well_formed(term) {
+            tracing::error!(%from, ?appended, "malformed append; ignored");
+            return AppendStep::Ignored;
+        }
+        if term > self.vote.term {
+            self.become_follower(term, Some(from));
+        }
+        if !self.hear_leader(from) {
+            return AppendStep::Ignored;
+        }
+        let prev = appended.prev;
+        if prev.index > self.committed && !self.terms.holds(prev) {
+            self.send_rejection(from, prev);
+            return AppendStep::Rejected;
+        }
+        // Below the base the terms are forgotten; what is there is committed.
+        let differs = prev.index >= self.terms.base().index && !self.terms.holds(prev);
+        let new_from = self.terms.first_new(prev.index, &appended.runs, appended.last);
+        let cuts = new_from.is_some_and(|first| first <= self.committed.max(self.verified));
+        if differs || cuts {
+            tracing::error!(
+                %from, %term, %prev, ?new_from, committed = %self.committed, verified = %self.verified,
+                "an append contradicts what is committed or what its leader sent before; ignored"
+            );
+            return AppendStep::Ignored;
+        }
+        self.take_over(appended, new_from);
+        AppendStep::Accepted { new_from }
+    }
+
+    fn take_over(&mut self, appended: Appended, new_from: Option<Index>) {
+        if let Some(first) = new_from {
+            let truncate = first <= self.terms.last().index;
+            if truncate {
+                self.truncate(first.prev());
+            }
+            let append = LogAppend { after: self.terms.last(), last: appended.last, truncate, no_op: false };
+            self.terms.extend(&appended.runs, appended.last);
+            self.memberships.adopt(appended.memberships.into_iter().filter(|(index, _)| *index >= first));
+            self.outbox.append(append, &mut self.writes, self.now);
+        }
+        self.verified = self.verified.max(appended.last.min(self.terms.last().index));
+        self.set_committed(appended.commit.min(self.verified));
+        // New records are answered once durable; an answer now would say nothing new.
+        if new_from.is_none() {
+            self.answer_append();
+        }
+    }
+
+    /// What is both on this disk and verified to match the leader's log.
+    pub(super) fn durable_and_verified(&self) -> Index {
+        self.durable.min(self.verified)
+    }
+
+    fn answer_append(&mut self) {
+        let Some(leader) = self.leader else { return };
+        let durable = self.durable_and_verified();
+        self.answered = durable;
+        let outcome = AppendOutcome::Accepted { durable, verified: self.verified };
+        self.send_in_term(leader, Body::AppendAnswer { outcome });
+    }
+
+    /// The disk has moved: tells the leader, if it does not know.
+    pub(super) fn answer_what_became_durable(&mut self) {
+        if self.leader.is_some_and(|leader| leader != self.config.id) && self.durable_and_verified() > self.answered {
+            self.answer_append();
+        }
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
+        if !self.hear_leader(from) {
+            return;
+        }
+        self.set_committed(commit.min(self.verified));
+        let in_term = self.durable_vote.term == self.vote.term;
+        let durable = if in_term { self.durable_and_verified() } else { Index::ZERO };
+        self.send(from, Body::HeartbeatAnswer { round, durable, verified: self.verified });
+    }
+}

@@ -1,0 +1,94 @@
+//! What a node holds besides its log: the state of its role, and of its election timer.
+
+use std::collections::BTreeMap;
+
+use crate::types::{Index, Monotonic, NodeId, Term};
+
+use super::progress::Progress;
+use super::quorum::{Quorum, Tally};
+use super::read_index::Reads;
+
+/// What this node is to its group.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Follows, or waits; a learner stays here.
+    Follower,
+    /// Asks whether it could win; keeps term and leader meanwhile.
+    PreCandidate(Ballot),
+    /// Asks for votes of its term.
+    Candidate(Ballot),
+    /// Orders the log.
+    Leader(Leadership),
+}
+
+/// Answers to a request for votes.
+#[derive(Debug)]
+pub(super) struct Ballot {
+    /// The term that the votes are for.
+    pub(super) term: Term,
+    votes: BTreeMap<NodeId, bool>,
+}
+
+impl Ballot {
+    pub(super) const fn new(term: Term) -> Self {
+        Self { term, votes: BTreeMap::new() }
+    }
+
+    /// Notes an answer; the first one of each voter counts.
+    pub(super) fn record(&mut self, voter: NodeId, granted: bool) {
+        self.votes.entry(voter).or_insert(granted);
+    }
+
+    /// A refused pre-vote may be asked again, so there the last answer counts.
+    pub(super) fn replace(&mut self, voter: NodeId, granted: bool) {
+        self.votes.insert(voter, granted);
+    }
+
+    pub(super) fn tally(&self, quorum: &Quorum) -> Tally {
+        quorum.tally(|voter| self.votes.get(&voter).copied())
+    }
+}
+
+/// A leader's state; gone with the office.
+#[derive(Debug)]
+pub(super) struct Leadership {
+    /// Every other member, by number.
+    pub(super) peers: BTreeMap<NodeId, Progress>,
+    /// The no-op of this office; nothing is committed by counting below it.
+    pub(super) first_own: Index,
+    /// When the next heartbeat is due.
+    pub(super) heartbeat_at: Monotonic,
+    /// The newest heartbeat round.
+    pub(super) round: u64,
+    pub(super) reads: Reads,
+    /// When a quorum was last known to follow, and heartbeats sent since.
+    pub(super) quorum_heard: Monotonic,
+    pub(super) unanswered: u32,
+}
+
+impl Leadership {
+    pub(super) const fn new(first_own: Index, now: Monotonic) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            first_own,
+            heartbeat_at: now,
+            round: 0,
+            reads: Reads::new(),
+            quorum_heard: now,
+            unanswered: 0,
+        }
+    }
+}
+
+/// When this node grows impatient.
+#[derive(Debug)]
+pub(super) struct ElectionTimer {
+    /// When to start or retry an election.
+    pub(super) deadline: Monotonic,
+    /// When the leader of this term was last heard; `None` when it was not, or its connection closed since.
+    pub(super) heard_leader: Option<Monotonic>,
+    /// Until when elections are retried at short intervals, after the leader's connection closed.
+    pub(super) fast_until: Monotonic,
+    /// Before this time another closed connection starts no election.
+    pub(super) fast_again: Monotonic,
+}

@@ -1,0 +1,111 @@
+//! From the store's results to answers and packets.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::error::WriteError;
+use crate::server::kinds::Deleted;
+use crate::server::limits::MAX_PAGE_BYTES;
+use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
+use crate::server::store::Store;
+use crate::types::Index;
+
+/// Requests that were answered together.
+pub(super) struct Done {
+    /// What they counted against the connection's bytes.
+    pub(super) bytes: usize,
+    pub(super) answers: Vec<(u64, Answer)>,
+}
+
+/// A read that waits for the end of the turn.
+pub(super) struct Read {
+    pub(super) id: u64,
+    pub(super) bytes: usize,
+    pub(super) wait: Duration,
+    pub(super) body: RequestBody,
+}
+
+/// What a request counts against its connection's bytes. A scan counts the page it may bring.
+pub(super) fn charge(body: &RequestBody) -> usize {
+    match body {
+        RequestBody::Scan { .. } => body.raw_bytes() + usize::try_from(MAX_PAGE_BYTES).unwrap_or(usize::MAX),
+        RequestBody::Put { .. }
+        | RequestBody::PutBatch { .. }
+        | RequestBody::Delete { .. }
+        | RequestBody::DeletePrefix { .. }
+        | RequestBody::Get { .. }
+        | RequestBody::Status => body.raw_bytes(),
+    }
+}
+
+/// The answer to a write.
+pub(super) fn written(write: BoxFuture<'static, Result<Index, WriteError>>) -> BoxFuture<'static, Answer> {
+    write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Written)).boxed()
+}
+
+/// The answer to a delete.
+pub(super) fn deleted(write: BoxFuture<'static, Result<Deleted, WriteError>>) -> BoxFuture<'static, Answer> {
+    write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Deleted)).boxed()
+}
+
+/// Answers reads from the node's state as it is.
+pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
+    let mut done = Done { bytes: 0, answers: Vec::with_capacity(reads.len()) };
+    for read in reads {
+        let answer = match read.body {
+            RequestBody::Get { key, .. } => store.get(key).await.map(Answer::Value),
+            RequestBody::Scan { mut scan, .. } => {
+                let asked = if scan.max_bytes == 0 { MAX_PAGE_BYTES } else { scan.max_bytes };
+                scan.max_bytes = asked.min(MAX_PAGE_BYTES);
+                store.scan(scan).await.map(Answer::Page)
+            }
+            RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),
+            RequestBody::Put { .. }
+            | RequestBody::PutBatch { .. }
+            | RequestBody::Delete { .. }
+            | RequestBody::DeletePrefix { .. } => continue,
+        };
+        done.bytes += read.bytes;
+        done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
+    }
+    done
+}
+
+/// The answer of a node that serves nobody any more.
+pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
+    match answer {
+        Answer::Failed(failure @ Failure::Stopped(_)) => Some(failure.clone()),
+        Answer::Failed(_)
+        | Answer::Written(_)
+        | Answer::Deleted(_)
+        | Answer::Value(_)
+        | Answer::Page(_)
+        | Answer::Status(_) => None,
+    }
+}
+
+/// Answers reads whose read index was not confirmed.
+pub(super) fn fail_reads(reads: &[Read], failure: &Failure) -> Done {
+    Done {
+        bytes: reads.iter().map(|read| read.bytes).sum(),
+        answers: reads.iter().map(|read| (read.id, Answer::Failed(failure.clone()))).collect(),
+    }
+}
+
+/// The packet of an answer, or of its failure when it is larger than a frame may be.
+pub(super) fn response_packet(
+    id: u64,
+    leader: Option<LeaderHint>,
+    answer: Answer,
+    max_body_bytes: usize,
+) -> Result<Packet, PacketError> {
+    let encode = |leader, answer| Message::Response(Response { id, leader, answer }).encode();
+    let packet = encode(leader.clone(), answer)?;
+    if packet.body.len() <= max_body_bytes {
+        return Ok(packet);
+    }
+    let reason = format!("the answer has {} bytes; a frame takes at most {max_body_bytes}", packet.body.len());
+    encode(leader, Answer::Failed(Failure::TooLarge(reason)))
+}

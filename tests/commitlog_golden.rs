@@ -1,0 +1,150 @@
+//! The bytes of every file, pinned: what one release wrote, every later one must read.
+//!
+//! `DLEDGER_WRITE_FIXTURES=1 cargo test --test commitlog_golden` writes the fixtures anew. That is right only before
+//! a format version is released; afterwards a change gets a version and fixtures of its own.
+
+#[cfg(test)]
+mod commitlog_support;
+
+#[cfg(test)]
+mod tests {
+    use super::commitlog_support::*;
+    use dledger::commitlog::inspect::inspect;
+    use dledger::commitlog::{HEADER_BYTES, Identity, WriteBatch, load_identity, lock_data_dir, store_identity};
+    use dledger::env::memory::MemoryDisk;
+    use dledger::types::{ClusterId, EntryId, Incarnation, Index, Kind, NodeId, Term, Vote};
+    use std::fmt::Write;
+    use std::path::{Path, PathBuf};
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format")
+    }
+
+    /// The lines of a hex dump, 16 bytes each; lines of zeros are left out.
+    fn dump(bytes: &[u8]) -> String {
+        let mut out = String::new();
+        for (line, chunk) in bytes.chunks(16).enumerate() {
+            if chunk.iter().any(|byte| *byte != 0) {
+                write!(out, "{:06x}", line * 16).unwrap();
+                chunk.iter().for_each(|byte| write!(out, " {byte:02x}").unwrap());
+                out.push('\n');
+            }
+        }
+        writeln!(out, "{:06x}", bytes.len()).unwrap();
+        out
+    }
+
+    /// The bytes of a dump.
+    fn undump(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let offset = usize::from_str_radix(words.next().unwrap(), 16).unwrap();
+            bytes.resize(offset, 0);
+            bytes.extend(words.map(|word| u8::from_str_radix(word, 16).unwrap()));
+        }
+        bytes
+    }
+
+    fn check(name: &str, bytes: &[u8]) {
+        let path = fixtures().join("v1").join(name);
+        if std::env::var_os("DLEDGER_WRITE_FIXTURES").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, dump(bytes)).unwrap();
+        }
+        let pinned = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(pinned == dump(bytes), "{name} is not as pinned; it is now\n{}", dump(bytes));
+        assert_eq!(undump(&pinned), bytes);
+    }
+
+    fn identity() -> Identity {
+        let members = "1=127.0.0.1:7101,2=127.0.0.1:7102".parse().unwrap();
+        Identity {
+            node: NodeId(2),
+            incarnation: Incarnation(0x1122_3344_5566_7788),
+            cluster: Some(ClusterId(0xc1)),
+            members,
+        }
+    }
+
+    /// A directory with everything in it: a membership, a cut, a sealed segment with its index, an active one.
+    fn example() -> MemoryDisk {
+        let memory = MemoryDisk::new();
+        let disk = memory.handle();
+        let lock = lock_data_dir(&*disk, Path::new(DATA_DIR)).unwrap();
+        store_identity(&*disk, Path::new(DATA_DIR), &identity()).unwrap();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        let vote = Some(Vote { term: Term(1), voted_for: NodeId(2) });
+        let genesis = maker.of_kind(1, Kind::Membership, b"the members");
+        opened.writer.write(&WriteBatch { vote, records: vec![genesis], ..WriteBatch::default() }).unwrap();
+        let no_op = maker.of_kind(1, Kind::NoOp, b"");
+        opened
+            .writer
+            .write(&WriteBatch { records: vec![no_op], committed: Index(1), ..WriteBatch::default() })
+            .unwrap();
+        let kept = maker;
+        opened.writer.write(&maker.batch(1, 2, 20)).unwrap();
+        opened.writer.idle(Index(2)).unwrap();
+        let mut cut = Maker::after(kept.last, kept.end).batch(3, 2, 30);
+        cut.truncate_after = Some(kept.last);
+        cut.vote = Some(Vote { term: Term(3), voted_for: NodeId(1) });
+        cut.committed = Index(2);
+        opened.writer.write(&cut).unwrap();
+        prepare_all(&mut opened.writer);
+        opened.writer.idle(Index(3)).unwrap();
+        drop((opened, lock));
+        memory
+    }
+
+    const FILES: [&str; 5] = [
+        "identity",
+        "groups/1/vote",
+        "groups/1/log/00000000000000000001-1.seg",
+        "groups/1/log/00000000000000000001-1.idx",
+        "groups/1/log/00000000000000000003-2.seg",
+    ];
+
+    #[test]
+    fn golden_files_are_written_as_pinned() {
+        let memory = example();
+        for file in FILES {
+            check(&format!("{file}.hex"), &read_file(&memory, &Path::new(DATA_DIR).join(file)));
+        }
+        let names = memory.handle().list(&group().join("log")).unwrap();
+        assert_eq!(names.iter().filter(|name| !name.ends_with(".tmp")).count(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn golden_records_are_framed_as_pinned() {
+        let mut maker = Maker::new();
+        let records = [
+            maker.of_kind(1, Kind::Membership, b"members"),
+            maker.of_kind(2, Kind::NoOp, b""),
+            maker.of_kind(2, Kind::Data, b"payload"),
+        ];
+        assert_eq!(records[1].len(), HEADER_BYTES);
+        check("records.hex", &records.concat());
+    }
+
+    #[test]
+    fn golden_directory_still_opens() {
+        let memory = MemoryDisk::new();
+        memory.handle().create_dir_all(&group().join("log")).unwrap();
+        for file in FILES {
+            let text = std::fs::read_to_string(fixtures().join("v1").join(format!("{file}.hex"))).unwrap();
+            write_file(&memory, &Path::new(DATA_DIR).join(file), &undump(&text));
+        }
+        assert_eq!(load_identity(&*memory.handle(), Path::new(DATA_DIR)).unwrap(), Some(identity()));
+        let verified = inspect(&*memory.handle(), &group()).unwrap().verify(Index(1), Index(u64::MAX));
+        assert_eq!((verified.first, verified.last, verified.records), (Index(1), Index(4), 4));
+        assert_eq!(verified.digest, "d2882a1c6bacc71b7a8e6372", "the digest of these records is part of the format");
+        assert!(verified.damage.is_empty());
+        let opened = open_log(&memory);
+        assert_eq!(opened.state.vote, Vote { term: Term(3), voted_for: NodeId(1) });
+        assert_eq!(opened.state.last, EntryId::new(Index(4), Term(3)));
+        assert_eq!(opened.state.committed_hint, Index(3));
+        assert_eq!(opened.state.memberships, [(Index(1), b"the members".as_slice().into())]);
+        assert_eq!(opened.reader.read(Index(4)).unwrap().payload(), payload(4, 30));
+    }
+}

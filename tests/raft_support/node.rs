@@ -1,0 +1,357 @@
+//! One node: the core, its records in memory, and a disk that completes writes when it is told to.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dledger::raft::message::{AppendOutcome, Body, Message};
+use dledger::raft::ready::{LogAppend, ReadState, Ready, Replicate};
+use dledger::raft::{AppendStep, Appended, Member, Membership, Raft, RaftConfig, Restored};
+use dledger::types::{
+    ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, RoleChange, Term, TermRun, Vote,
+};
+
+/// A record: its term and, in place of bytes, a number that no other record of the test has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub term: Term,
+    pub value: u64,
+}
+
+/// Every record is taken to have this size.
+pub const RECORD_BYTES: u64 = 100;
+/// The value of a leader's no-op.
+pub const NO_OP: u64 = 0;
+
+/// A message under way, with the records that travel beside an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub message: Message,
+    pub records: Vec<Record>,
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub vote: Vote,
+    pub log: Vec<Record>,
+    pub committed: Index,
+}
+
+/// One Ready's work for the disk.
+#[derive(Clone, Debug)]
+struct Write {
+    number: ReadyNumber,
+    vote: Option<Vote>,
+    append: Option<(Index, Vec<Record>)>,
+}
+
+/// Something a transcript shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Role(RoleChange),
+    Committed(Index),
+    Read(ReadState),
+    Write { number: ReadyNumber, vote: Option<Vote>, append: Option<LogAppend> },
+}
+
+pub struct Node {
+    pub raft: Raft,
+    /// The log as the node has it in memory; index 1 is the first.
+    pub log: Vec<Record>,
+    pub disk: Disk,
+    writes: VecDeque<Write>,
+    /// `after_durable` of Ready numbers that wait for the disk.
+    waiting: VecDeque<(ReadyNumber, Vec<Message>)>,
+    durable_number: ReadyNumber,
+    /// The disk completes nothing by itself.
+    pub disk_held: bool,
+    pub out: Vec<Packet>,
+    pub events: Vec<Event>,
+    pub reads: Vec<ReadState>,
+    /// Records that the input at hand brought, from which the next append is taken.
+    incoming: Vec<Record>,
+    /// Tell the core of a completion before, or after, sending what waited for it. Both must be safe.
+    pub persisted_first: bool,
+}
+
+pub fn members(count: u64) -> Membership {
+    let member = |id| Member { id: NodeId(id), incarnation: Incarnation(id), address: format!("h:{id}") };
+    Membership { cluster: ClusterId(1), voters: (1..=count).map(member).collect(), learners: Vec::new() }
+}
+
+pub fn config(id: u64, seed: u64) -> RaftConfig {
+    RaftConfig {
+        id: NodeId(id),
+        heartbeat: Duration::from_millis(50),
+        election_timeout: Duration::from_millis(150),
+        seed: seed.wrapping_mul(1000).wrapping_add(id),
+        max_inflight_bytes: 10 * RECORD_BYTES,
+        max_inflight_messages: 4,
+    }
+}
+
+pub fn runs_of(first: Index, records: &[Record]) -> Vec<TermRun> {
+    let mut runs: Vec<TermRun> = Vec::new();
+    for (place, record) in records.iter().enumerate() {
+        if runs.last().is_none_or(|run| run.term != record.term) {
+            runs.push(TermRun { first: first.plus(place as u64), term: record.term });
+        }
+    }
+    runs
+}
+
+impl Node {
+    pub fn start(config: RaftConfig, membership: Membership, disk: Disk, now: Monotonic) -> Self {
+        let last = disk.log.last().map_or(EntryId::ZERO, |last| EntryId::new(Index(disk.log.len() as u64), last.term));
+        let restored = Restored {
+            vote: disk.vote,
+            base: EntryId::ZERO,
+            runs: runs_of(Index(1), &disk.log),
+            last,
+            committed: disk.committed.min(last.index),
+            memberships: vec![(Index::ZERO, membership)],
+        };
+        let mut node = Self {
+            raft: Raft::new(config, restored, now),
+            log: disk.log.clone(),
+            disk,
+            writes: VecDeque::new(),
+            waiting: VecDeque::new(),
+            durable_number: ReadyNumber(0),
+            disk_held: false,
+            out: Vec::new(),
+            events: Vec::new(),
+            reads: Vec::new(),
+            incoming: Vec::new(),
+            persisted_first: true,
+        };
+        node.drain(now);
+        node
+    }
+
+    pub fn tick(&mut self, now: Monotonic) {
+        self.raft.tick(now);
+        self.drain(now);
+    }
+
+    pub fn propose(&mut self, now: Monotonic, values: &[u64]) -> bool {
+        let bytes = RECORD_BYTES * values.len() as u64;
+        let Ok(first) = self.raft.propose(now, values.len() as u64, bytes) else { return false };
+        self.incoming = values.iter().map(|value| Record { term: first.term, value: *value }).collect();
+        self.drain(now);
+        true
+    }
+
+    pub fn read_index(&mut self, now: Monotonic, token: u64) {
+        self.raft.read_index(now, token);
+        self.drain(now);
+    }
+
+    pub fn connected(&mut self, now: Monotonic, peer: NodeId) {
+        self.raft.peer_connected(now, peer);
+        self.drain(now);
+    }
+
+    pub fn disconnected(&mut self, now: Monotonic, peer: NodeId) {
+        self.raft.peer_disconnected(now, peer);
+        self.drain(now);
+    }
+
+    pub fn receive(&mut self, now: Monotonic, packet: &Packet) -> Option<AppendStep> {
+        let message = &packet.message;
+        let Body::Append { prev, commit } = message.body else {
+            self.raft.step(now, message.clone());
+            self.drain(now);
+            return None;
+        };
+        let first = prev.index.next();
+        let appended = Appended {
+            prev,
+            commit,
+            runs: runs_of(first, &packet.records),
+            last: prev.index.plus(packet.records.len() as u64),
+            memberships: Vec::new(),
+        };
+        let step = self.raft.step_append(now, message.from, message.term, appended);
+        if let AppendStep::Accepted { new_from: Some(from) } = step {
+            self.incoming = packet.records[(from.0 - first.0) as usize..].to_vec();
+        }
+        self.drain(now);
+        Some(step)
+    }
+
+    /// The oldest write of the disk completes; false when there is none.
+    pub fn complete_one(&mut self, now: Monotonic) -> bool {
+        let Some(write) = self.writes.pop_front() else { return false };
+        self.disk.vote = write.vote.unwrap_or(self.disk.vote);
+        if let Some((after, records)) = write.append {
+            self.disk.log.truncate(after.0 as usize);
+            assert_eq!(self.disk.log.len() as u64, after.0, "a hole in the log");
+            self.disk.log.extend(records);
+        }
+        self.durable_number = write.number;
+        if self.persisted_first {
+            self.raft.persisted(now, write.number);
+        }
+        self.release();
+        if !self.persisted_first {
+            self.raft.persisted(now, write.number);
+        }
+        // Never more than this disk holds: above `durable` it may still have entries that are to be cut.
+        self.disk.committed = self.raft.committed().min(self.raft.durable());
+        self.drain(now);
+        true
+    }
+
+    pub fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// What a crash leaves: all that completed, and of the write under way the vote or its first `records` records.
+    pub fn crash(self, with_vote: bool, records: usize) -> Disk {
+        let mut disk = self.disk;
+        if let Some(write) = self.writes.front() {
+            if with_vote {
+                disk.vote = write.vote.unwrap_or(disk.vote);
+            }
+            if let (Some((after, new)), true) = (&write.append, with_vote && records > 0) {
+                disk.log.truncate(after.0 as usize);
+                disk.log.extend(new.iter().take(records));
+            }
+        }
+        disk
+    }
+
+    fn release(&mut self) {
+        let busy = self.writes.front().map(|write| write.number);
+        while self.waiting.front().is_some_and(|(number, _)| busy.is_none_or(|busy| *number < busy)) {
+            let (_number, messages) = self.waiting.pop_front().unwrap();
+            self.out.extend(messages.into_iter().map(|message| Packet { message, records: Vec::new() }));
+        }
+    }
+
+    fn drain(&mut self, now: Monotonic) {
+        loop {
+            while let Some(ready) = self.raft.ready() {
+                self.handle(now, ready);
+            }
+            self.incoming.clear();
+            if self.disk_held || !self.complete_one_quietly(now) {
+                break;
+            }
+        }
+    }
+
+    fn complete_one_quietly(&mut self, now: Monotonic) -> bool {
+        if self.writes.is_empty() {
+            return false;
+        }
+        self.complete_one(now)
+    }
+
+    fn handle(&mut self, now: Monotonic, ready: Ready) {
+        if let Some(append) = ready.append {
+            self.log.truncate(append.after.index.0 as usize);
+            let count = (append.last.0 - append.after.index.0) as usize;
+            if append.no_op {
+                self.log.push(Record { term: self.raft.term(), value: NO_OP });
+            } else {
+                assert_eq!(self.incoming.len(), count, "the append is not what the input brought");
+                self.log.append(&mut self.incoming);
+            }
+            assert_eq!(self.log.len() as u64, append.last.0);
+        }
+        if ready.vote.is_some() || ready.append.is_some() {
+            let append =
+                ready.append.map(|append| (append.after.index, self.log[append.after.index.0 as usize..].to_vec()));
+            self.events.push(Event::Write { number: ready.number, vote: ready.vote, append: ready.append });
+            self.writes.push_back(Write { number: ready.number, vote: ready.vote, append });
+        }
+        self.events.extend(ready.role.map(Event::Role));
+        self.events.extend(ready.committed.map(Event::Committed));
+        self.events.extend(ready.reads.iter().copied().map(Event::Read));
+        self.reads.extend(ready.reads);
+        self.out.extend(ready.messages.into_iter().map(|message| Packet { message, records: Vec::new() }));
+        if !ready.after_durable.is_empty() {
+            self.waiting.push_back((ready.number, ready.after_durable));
+        }
+        for order in ready.replicate {
+            self.replicate(now, order);
+        }
+        if let Some(committed) = ready.committed {
+            self.raft.applied(committed);
+        }
+        self.release();
+    }
+
+    fn replicate(&mut self, now: Monotonic, order: Replicate) {
+        let after = order.after.index;
+        let room = (order.max_bytes / RECORD_BYTES).max(u64::from(order.at_least_one));
+        let count = room.min(order.last.0 - after.0);
+        let records = self.log[after.0 as usize..(after.0 + count) as usize].to_vec();
+        if count > 0 || order.last == after {
+            let body = Body::Append { prev: order.after, commit: order.commit };
+            let message = Message { from: self.raft.id(), to: order.to, term: self.raft.term(), body };
+            self.out.push(Packet { message, records });
+        }
+        self.raft.sent(now, order.to, after.plus(count), count * RECORD_BYTES);
+    }
+}
+
+/// A packet in one line.
+pub fn show(packet: &Packet) -> String {
+    let Message { from, to, term, body } = &packet.message;
+    let what = match body {
+        Body::PreVote { next, last } => format!("PreVote next={next} last={last}"),
+        Body::PreVoteAnswer { next, granted } => format!("PreVoteAnswer next={next} {}", yes(*granted)),
+        Body::Vote { last, handed_over: false } => format!("Vote last={last}"),
+        Body::Vote { last, handed_over: true } => format!("Vote last={last} handed over"),
+        Body::VoteAnswer { granted } => format!("VoteAnswer {}", yes(*granted)),
+        Body::Append { prev, commit } => {
+            let terms: Vec<String> = packet.records.iter().map(|record| record.term.to_string()).collect();
+            format!("Append prev={prev} terms=[{}] commit={commit}", terms.join(" "))
+        }
+        Body::AppendAnswer { outcome: AppendOutcome::Accepted { durable, verified } } => {
+            format!("Accepted durable={durable} verified={verified}")
+        }
+        Body::AppendAnswer { outcome: AppendOutcome::Rejected { prev, hint } } => {
+            format!("Rejected prev={prev} hint={hint}")
+        }
+        Body::Heartbeat { commit, round } => format!("Heartbeat round={round} commit={commit}"),
+        Body::HeartbeatAnswer { round, durable, verified } => {
+            format!("HeartbeatAnswer round={round} durable={durable} verified={verified}")
+        }
+        // The name of a question is random.
+        Body::ReadIndex { .. } => "ReadIndex".to_owned(),
+        Body::ReadIndexAnswer { index, .. } => format!("ReadIndexAnswer {}", shown(*index)),
+        Body::HandOver => "HandOver".to_owned(),
+    };
+    format!("{from} -> {to}  t{term} {what}")
+}
+
+pub fn show_event(id: u64, event: &Event) -> String {
+    match event {
+        Event::Role(RoleChange { term, role, leader }) => {
+            format!("{id} is {role} in term {term}, leader {}", leader.map_or("none".to_owned(), |id| id.to_string()))
+        }
+        Event::Committed(index) => format!("{id} commits {index}"),
+        Event::Read(ReadState { token, index }) => format!("{id} read {token}: {}", shown(*index)),
+        Event::Write { number, vote, append } => {
+            let vote = vote.map_or(String::new(), |vote| format!(" term {} vote {}", vote.term, vote.voted_for));
+            let append = append.map_or(String::new(), |append| {
+                let cut = if append.truncate { format!(" cut above {},", append.after) } else { String::new() };
+                let what = if append.no_op { "no-op" } else { "append" };
+                format!("{cut} {what} {}..={}", append.after.index.next(), append.last)
+            });
+            format!("{id} writes #{}:{vote}{append}", number.0)
+        }
+    }
+}
+
+fn yes(granted: bool) -> &'static str {
+    if granted { "granted" } else { "refused" }
+}
+
+fn shown(index: Option<Index>) -> String {
+    index.map_or("nobody knows".to_owned(), |index| format!("at {index}"))
+}
