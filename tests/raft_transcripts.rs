@@ -30,6 +30,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     reason = "a test's own support: it must fail loudly, and is shared between test binaries"
 )]
 

@@ -4,4 +4,5 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub mod cluster;
+pub mod inputs;
 pub mod node;
