@@ -182,7 +182,8 @@ impl Raft {
         });
     }
 
-    /// The control connection to `peer` stands.
+    /// The control connection to `peer` stands. Call it for a new bulk connection as well: what was under way on the
+    /// one before is lost, and a leader probes at once instead of finding out by its heartbeats.
     pub fn peer_connected(&mut self, now: Monotonic, peer: NodeId) {
         self.turn(now, |raft| raft.on_connected(peer));
     }
