@@ -2,7 +2,7 @@
 use dledger::{Config, KvStore};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = "1=127.0.0.1:7201,2=127.0.0.1:7202,3=127.0.0.1:7203";
     let directory = tempfile::tempdir()?;
     let open = |id: u64| KvStore::open(Config::member(id, cluster, directory.path().join(id.to_string())).unwrap());

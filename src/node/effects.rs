@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::commitlog::WriteBatch;
 use crate::error::{ReadError, WriteError};
 use crate::transport::{Channel, PeerFrame};
-use crate::types::{Index, NodeId, ReadyNumber, RoleChange};
+use crate::types::{EntryId, Index, NodeId, Position, ReadyNumber, RoleChange};
 
 use super::pending::Proposed;
 
@@ -54,6 +54,15 @@ pub(crate) enum Answer {
     Read(Result<Index, ReadError>),
 }
 
+/// Where proposed entries stand, before they are committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// Index and term of the first.
+    pub first: EntryId,
+    /// Where each record stands in the log.
+    pub positions: Vec<Position>,
+}
+
 /// Everything that a turn made a replica want. The order within each list is to be kept.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -61,6 +70,8 @@ pub(crate) struct Effects {
     pub disk: Vec<DiskTask>,
     /// For the network.
     pub send: Vec<Outbound>,
+    /// For callers who want to know where their entries stand as soon as that is known.
+    pub framed: Vec<(Ticket, Framed)>,
     /// For callers.
     pub answers: Vec<(Ticket, Answer)>,
     /// Role changes, oldest first.

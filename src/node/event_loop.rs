@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, WriteError};
@@ -20,7 +20,7 @@ use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, Role
 
 use super::data_dir::{self, DataDir};
 use super::disk_thread::{DiskOrder, DiskReport};
-use super::effects::{Answer, Effects, Proposal, Ticket};
+use super::effects::{Answer, Effects, Framed, Proposal, Ticket};
 use super::formation::{Formation, Genesis, Step};
 use super::handle::{Command, Reply, Shared};
 use super::pending::Proposed;
@@ -44,8 +44,8 @@ pub(crate) struct Inputs {
 
 /// A caller who waits.
 enum Caller {
-    /// For a write; the permit is its share of the pending budget.
-    Write(Reply<Proposed, WriteError>, OwnedSemaphorePermit),
+    /// For a write; the permit is its share of the pending budget. Some want to know early where it stands.
+    Write(Reply<Proposed, WriteError>, OwnedSemaphorePermit, Option<oneshot::Sender<Framed>>),
     /// For a read.
     Read(Reply<Index, ReadError>),
 }
@@ -324,8 +324,8 @@ impl<M: StateMachine> EventLoop<M> {
             Command::Propose { reply, .. } if self.stopping.is_some() => {
                 let _caller_gone = reply.send(Err(WriteError::Stopped("it is shutting down".to_owned())));
             }
-            Command::Propose { term, proposals, timeout, reply, permit } => {
-                let ticket = self.caller(Caller::Write(reply, permit));
+            Command::Propose { term, proposals, timeout, reply, permit, framed } => {
+                let ticket = self.caller(Caller::Write(reply, permit, framed));
                 match &mut self.phase {
                     Phase::Running { replica, .. } => replica.propose(ticket, term, proposals, now.after(timeout)),
                     Phase::Forming { early, .. } => {
@@ -398,6 +398,14 @@ impl<M: StateMachine> EventLoop<M> {
             tracing::info!(node = %self.config.id, term = %change.term, role = %change.role, "role changed");
             let _nobody_listens = self.roles.send(change);
         }
+        for (ticket, framed) in effects.framed {
+            let place = usize::try_from(ticket.0).unwrap_or(usize::MAX);
+            if let Some(Caller::Write(_, _, tell)) = self.callers.get_mut(place)
+                && let Some(tell) = tell.take()
+            {
+                let _caller_gone = tell.send(framed);
+            }
+        }
         for (ticket, answer) in effects.answers {
             self.answer(ticket, answer);
         }
@@ -407,7 +415,7 @@ impl<M: StateMachine> EventLoop<M> {
         let place = usize::try_from(ticket.0).unwrap_or(usize::MAX);
         // A caller that went away is not waited for; its reply has nowhere to go.
         match (self.callers.try_remove(place), answer) {
-            (Some(Caller::Write(reply, _permit)), Answer::Write(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Write(reply, _permit, _framed)), Answer::Write(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Read(reply)), Answer::Read(outcome)) => drop(reply.send(outcome)),
             (caller, answer) => {
                 debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());

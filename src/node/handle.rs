@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{ReadError, WriteError};
 use crate::types::{ClusterId, Index, NodeId, Role, RoleChange, Term};
 
-use super::effects::Proposal;
+use super::effects::{Framed, Proposal};
 use super::pending::Proposed;
 
 /// What an entry costs of the pending budget beside its payload.
@@ -68,6 +68,8 @@ pub(crate) enum Command {
         timeout: Duration,
         reply: Reply<Proposed, WriteError>,
         permit: OwnedSemaphorePermit,
+        /// Hears where the entries stand as soon as this node has framed them.
+        framed: Option<oneshot::Sender<Framed>>,
     },
     /// Make a read linearizable.
     Read { timeout: Duration, reply: Reply<Index, ReadError> },
@@ -75,6 +77,31 @@ pub(crate) enum Command {
     Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
     /// Stop.
     Shutdown,
+}
+
+/// What will become of entries that were proposed.
+#[derive(Debug)]
+pub struct Outcome {
+    answer: oneshot::Receiver<Result<Proposed, WriteError>>,
+    done: Option<Proposed>,
+}
+
+impl Outcome {
+    /// Resolves once the entries are durable on a quorum and applied on this node.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn wait(mut self) -> Result<Proposed, WriteError> {
+        match self.done.take() {
+            Some(done) => Ok(done),
+            None => self.wait_mut().await,
+        }
+    }
+
+    async fn wait_mut(&mut self) -> Result<Proposed, WriteError> {
+        let unknown = |_dropped| Err(WriteError::Unknown("the node stopped".to_owned()));
+        (&mut self.answer).await.unwrap_or_else(unknown)
+    }
 }
 
 /// What the event loop shows to handles.
@@ -152,10 +179,53 @@ impl NodeHandle {
     ) -> Result<Proposed, WriteError> {
         let (turn, permit) = self.admit(&proposals, timeout).await?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Propose { term, proposals, timeout, reply, permit })
+        self.send(Command::Propose { term, proposals, timeout, reply, permit, framed: None })
             .map_err(|()| WriteError::Stopped(self.why_stopped()))?;
         drop(turn);
         answer.await.unwrap_or_else(|_dropped| Err(WriteError::Unknown(self.why_stopped())))
+    }
+
+    /// As [`NodeHandle::propose`], but resolves as soon as it is known where the entries stand: on the leader when
+    /// it has framed them, on another node when they are committed. The outcome is awaited apart.
+    ///
+    /// # Errors
+    /// See [`NodeHandle::propose`].
+    pub async fn propose_early(
+        &self,
+        proposals: Vec<Proposal>,
+        timeout: Duration,
+    ) -> Result<(Framed, Outcome), WriteError> {
+        let (turn, permit) = self.admit(&proposals, timeout).await?;
+        let (reply, answer) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        self.send(Command::Propose { term: None, proposals, timeout, reply, permit, framed: Some(tell) })
+            .map_err(|()| WriteError::Stopped(self.why_stopped()))?;
+        drop(turn);
+        let mut outcome = Outcome { answer, done: None };
+        match told.await {
+            Ok(framed) => Ok((framed, outcome)),
+            Err(_not_framed_here) => {
+                let done = outcome.wait_mut().await?;
+                let framed = Framed { first: done.first, positions: done.positions.clone() };
+                outcome.done = Some(done);
+                Ok((framed, outcome))
+            }
+        }
+    }
+
+    /// Calls `handler` with the present role and with each change from then on, on the node's thread: it must not
+    /// block. Changes in quick succession may be seen as one.
+    pub fn on_role_change(&self, mut handler: impl FnMut(RoleChange) + Send + 'static) {
+        let mut roles = self.shared.roles.clone();
+        self.shared.runtime.spawn(async move {
+            loop {
+                let change = *roles.borrow_and_update();
+                handler(change);
+                if roles.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows. Calls that were

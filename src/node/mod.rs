@@ -40,8 +40,8 @@ use crate::env::{Clock, Disk, Entropy};
 use crate::raft::RaftConfig;
 use crate::types::GroupId;
 
-pub use effects::Proposal;
-pub use handle::{NodeHandle, NodeStatus};
+pub use effects::{Framed, Proposal};
+pub use handle::{NodeHandle, NodeStatus, Outcome};
 pub use pending::Proposed;
 pub use runtime::Hooks;
 

@@ -171,7 +171,8 @@ impl<M: StateMachine> Replica<M> {
     /// A connection to a peer is ready.
     pub(crate) fn peer_connected(&mut self, now: Monotonic, peer: NodeId, channel: Channel) {
         self.connected.insert((peer, channel));
-        if channel == Channel::Control {
+        // A new bulk connection is told to the core as well: what was on its way on the old one is lost.
+        if self.connected.contains(&(peer, Channel::Control)) {
             self.raft.peer_connected(now, peer);
             self.drain(now);
         }

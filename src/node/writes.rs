@@ -96,7 +96,11 @@ impl<M: StateMachine> Replica<M> {
         let stamp = self.clock.stamp(now);
         for request in admitted {
             let id = framed.next;
-            let positions = request.proposals.iter().map(|proposal| framed.add(stamp, proposal)).collect();
+            let positions: Vec<Position> =
+                request.proposals.iter().map(|proposal| framed.add(stamp, proposal)).collect();
+            if let Origin::Local(ticket) = request.origin {
+                self.effects.framed.push((ticket, super::effects::Framed { first: id, positions: positions.clone() }));
+            }
             self.pending.insert(request.origin, id, positions, request.deadline);
         }
         self.end = framed.end;

@@ -9,7 +9,7 @@ fn unformed(mut identity: LocalIdentity) -> LocalIdentity {
 }
 
 fn formed_news() -> PeerFrame {
-    let attached = vec![bytes::Bytes::from_static(b"record 1")];
+    let attached = vec![Bytes::from_static(b"record 1")];
     PeerFrame { attached, ..PeerFrame::new(GroupId::FIRST, PeerBody::Formation(FormationMessage::Form)) }
 }
 
