@@ -28,6 +28,8 @@ mod tidy {
     pub(crate) use source::{Finding, Project};
 }
 
+use std::sync::LazyLock;
+
 use tidy::{Finding, Project, banned, comments, docs, floors, machine, sizes};
 
 /// Fails with every finding on its own line.
@@ -36,38 +38,40 @@ fn none(findings: &[Finding]) {
     assert!(lines.is_empty(), "{} findings:\n{}\n", lines.len(), lines.join("\n"));
 }
 
-fn project() -> Project {
-    let project = Project::read(env!("CARGO_MANIFEST_DIR"));
-    assert!(project.sources.len() > 10, "the project's sources were not found");
-    project
+/// Read once: the tests look at the same files.
+static PROJECT: LazyLock<Project> = LazyLock::new(|| Project::read(env!("CARGO_MANIFEST_DIR")));
+
+fn project() -> &'static Project {
+    assert!(PROJECT.sources.len() > 10, "the project's sources were not found");
+    &PROJECT
 }
 
 #[test]
 fn imports_of_all_modules_run_downward() {
-    none(&floors::check(&project()));
+    none(&floors::check(project()));
 }
 
 #[test]
 fn machine_is_touched_only_behind_its_seams() {
-    none(&machine::check(&project()));
+    none(&machine::check(project()));
 }
 
 #[test]
 fn banned_items_are_absent_everywhere() {
-    none(&banned::check(&project()));
+    none(&banned::check(project()));
 }
 
 #[test]
 fn files_and_functions_fit_their_sizes() {
-    none(&sizes::check(&project()));
+    none(&sizes::check(project()));
 }
 
 #[test]
 fn comments_hold_reasons_not_code() {
-    none(&comments::check(&project()));
+    none(&comments::check(project()));
 }
 
 #[test]
 fn documents_name_only_what_exists() {
-    none(&docs::check(&project()));
+    none(&docs::check(project()));
 }

@@ -17,8 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::server::kinds::NodeStatus;
-use crate::server::limits::ANONYMOUS;
-use crate::server::protocol::{Answer, RequestBody};
+use crate::server::protocol::{ANONYMOUS, Answer, RequestBody};
 use crate::types::{ClusterId, NodeId, Role, Term};
 
 use super::error::ClientError;

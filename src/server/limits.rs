@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub(crate) use super::protocol::ANONYMOUS;
+
 /// Requests of one connection that may be under way at once.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 /// Bytes of requests of one connection that may be under way at once; a single larger one is taken alone.
@@ -34,9 +36,6 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long a connection that must close still waits for answers under way.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
-
-/// The client number that is never fenced and fences nobody.
-pub(crate) const ANONYMOUS: u128 = 0;
 
 /// The connections of one node.
 #[derive(Debug)]

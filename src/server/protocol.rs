@@ -31,6 +31,8 @@ pub(crate) use response::{Answer, Failure, Goodbye, LeaderHint, Message, Respons
 
 /// The version every message of this release has.
 pub(crate) const VERSION: u8 = 1;
+/// The client number that is never fenced and fences nobody.
+pub(crate) const ANONYMOUS: u128 = 0;
 
 /// A message as it stands in a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -59,6 +59,7 @@ const BANNED: &[Banned] = &[
         instead: "an error; a panic is for our own bugs, with `#[expect(clippy::panic, reason = \"…\")]`",
     },
     banned(&["Box", "<", "dyn", "Error"], Where::Library, "the operation's error enum in `error`"),
+    banned(&["#", "[", "path"], Where::Library, "the file where `mod` looks for it"),
     banned(&["process", "::", "exit"], Where::Library, "an error to the caller"),
 ];
 

@@ -1,6 +1,6 @@
 //! Comments: say why. Marks need a reason that a stranger can act on, and code in a comment is neither.
 
-use super::source::{Finding, Project, Source};
+use super::source::{Finding, Project, Source, Token};
 
 /// Marks that say nothing about when or why.
 const BARE_MARKS: &[&str] = &["FIXME", "XXX", "HACK"];
@@ -35,13 +35,13 @@ fn of(source: &Source) -> Vec<Finding> {
 /// Comments that are not docs, one a line, with their line numbers.
 fn comments(source: &Source) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
+    let literals: Vec<&Token> = source.tokens.iter().filter(|token| token.literal).collect();
     for (place, text) in source.text.lines().enumerate() {
         let line = place + 1;
         let in_literal = |column: usize| {
-            source.tokens.iter().any(|token| {
-                let after_start = (token.start.line, token.start.column) <= (line, column);
-                token.literal && after_start && (line, column) < (token.end.line, token.end.column)
-            })
+            let starts_before = |token: &&Token| (token.start.line, token.start.column) <= (line, column);
+            let last = literals.partition_point(starts_before).checked_sub(1).and_then(|last| literals.get(last));
+            last.is_some_and(|token| (line, column) < (token.end.line, token.end.column))
         };
         let start = text.match_indices("//").find(|(byte, _slashes)| {
             let column = text.get(..*byte).map_or(0, |before| before.chars().count());

@@ -1,22 +1,23 @@
-//! Documents: what they name exists. Links point to files, tests named in `docs/guarantees.md` are in the sources,
-//! and the tree in `ARCHITECTURE.md` is the tree on disk.
+//! Documents: what they name exists. Links point to files, the tests that a promise or a claim names are tests, and the
+//! tree in `ARCHITECTURE.md` is the tree on disk.
 
 use std::collections::BTreeSet;
 
 use super::source::{Finding, Project};
 
-/// Where each promise names the test that shows it: the last column of its tables.
-const GUARANTEES: &str = "docs/guarantees.md";
+/// Where tables name tests: in their last column, when its head is this.
+const TEST_COLUMN: &str = "test";
+/// Where the transcripts are: a test each, named after its file.
+const TRANSCRIPTS: &str = "tests/raft/";
 /// Where the tree stands, in the first fenced block.
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 pub(crate) fn check(project: &Project) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let tests = test_names(project);
     for (path, text) in &project.documents {
         findings.extend(links(project, path, text));
-        if path == GUARANTEES {
-            findings.extend(guarantees(project, text));
-        }
+        findings.extend(promises(path, text, &tests));
         if path == ARCHITECTURE {
             findings.extend(tree(project, text));
         }
@@ -62,24 +63,31 @@ fn normal(directory: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Names in backticks in the last column of a table, spelled like a test, must be functions of the project.
-fn guarantees(project: &Project, text: &str) -> Vec<Finding> {
-    let functions: BTreeSet<&str> = project
-        .sources
-        .iter()
-        .flat_map(|source| source.tokens.windows(2))
-        .filter_map(|pair| match pair {
-            [word, name] if word.text == "fn" => Some(name.text.as_str()),
-            _ => None,
-        })
-        .collect();
+/// Names of tests: functions under `#[test]` and transcripts.
+fn test_names(project: &Project) -> BTreeSet<&str> {
+    let functions = project.sources.iter().flat_map(|source| source.tokens.windows(2)).filter_map(|pair| match pair {
+        [word, name] if word.text == "fn" && word.around.test => Some(name.text.as_str()),
+        _ => None,
+    });
+    let transcripts = project.files.iter().filter_map(|path| path.strip_prefix(TRANSCRIPTS)?.strip_suffix(".txt"));
+    functions.chain(transcripts).collect()
+}
+
+/// Names in backticks in the column of tests must be tests.
+fn promises(path: &str, text: &str, tests: &BTreeSet<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (place, line) in text.lines().enumerate().filter(|(_place, line)| line.starts_with('|')) {
-        let column = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
-        for name in column.split('`').skip(1).step_by(2).filter(|name| !name.contains(['.', '/', ' '])) {
-            if !functions.contains(name) {
-                findings.push(finding(GUARANTEES, place + 1, format!("no test is named `{name}`")));
-            }
+    let mut head = "";
+    for (place, line) in text.lines().enumerate() {
+        if !line.starts_with('|') {
+            head = "";
+            continue;
+        }
+        let column = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+        if head.is_empty() {
+            head = column;
+        } else if head == TEST_COLUMN {
+            let missing = column.split('`').skip(1).step_by(2).filter(|name| !tests.contains(name));
+            findings.extend(missing.map(|name| finding(path, place + 1, format!("no test is named `{name}`"))));
         }
     }
     findings
@@ -128,9 +136,14 @@ fn docs_link_to_nothing_is_found() {
 
 #[test]
 fn docs_promise_without_its_test_is_found() {
-    let text = "| 1 | `not_looked_at` | `it_is_shown_here` |\n| 2 | x | `it_is_shown_nowhere` |\n";
-    let found = planted(&[(GUARANTEES, text), ("tests/a.rs", "fn it_is_shown_here() {}")]);
-    assert_eq!(found, ["no test is named `it_is_shown_nowhere`"]);
+    let text = "| fault | test |\n|---|---|\n| `not_looked_at` | `it_is_shown_here` `it_is_told_here` |\n\
+                | x | `it_is_shown_nowhere` |\n| y | `only_a_function` |\n\n| a | b |\n|---|---|\n| x | `not_a_test` |\n";
+    let files = [
+        ("docs/guarantees.md", text),
+        ("src/lib.rs", "fn only_a_function() {} #[test] fn it_is_shown_here() {}"),
+        ("tests/raft/it_is_told_here.txt", ""),
+    ];
+    assert_eq!(planted(&files), ["no test is named `it_is_shown_nowhere`", "no test is named `only_a_function`"]);
 }
 
 #[test]

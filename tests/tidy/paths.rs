@@ -5,7 +5,7 @@
 //! where there is only a variable of the same name followed by `::`, which does not happen.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::source::{Around, Project, Source, Token};
 
@@ -16,7 +16,7 @@ pub(crate) struct Found {
     pub(crate) line: usize,
     /// A `pub use`.
     pub(crate) reexport: bool,
-    pub(crate) around: Rc<Around>,
+    pub(crate) around: Arc<Around>,
 }
 
 impl Found {
@@ -36,7 +36,7 @@ struct Written {
     segments: Vec<String>,
     line: usize,
     import: Option<Import>,
-    around: Rc<Around>,
+    around: Arc<Around>,
 }
 
 struct Import {
@@ -162,7 +162,7 @@ fn tree<'a>(tokens: &'a [Token], prefix: &[String], import: Option<bool>, found:
         rest = after;
     }
     let import = import.map(|public| Import { name, public });
-    found.push(Written { segments, line: start.start.line, import, around: Rc::clone(&start.around) });
+    found.push(Written { segments, line: start.start.line, import, around: Arc::clone(&start.around) });
     rest
 }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use proc_macro2::{Delimiter, LineColumn, Span, TokenStream, TokenTree};
 
@@ -36,6 +36,8 @@ pub(crate) struct Around {
     pub(crate) excused: Vec<String>,
     /// Inline modules from the file's own module inward.
     pub(crate) inline: Vec<String>,
+    /// The file that a `#[path]` names.
+    path: Option<String>,
 }
 
 /// A token with its place. Delimiters are tokens too; `::` is one token.
@@ -45,7 +47,7 @@ pub(crate) struct Token {
     pub(crate) start: LineColumn,
     pub(crate) end: LineColumn,
     pub(crate) literal: bool,
-    pub(crate) around: Rc<Around>,
+    pub(crate) around: Arc<Around>,
 }
 
 impl Token {
@@ -86,6 +88,7 @@ pub(crate) struct Project {
     pub(crate) documents: Vec<(String, String)>,
     /// Every file below the root, build products and hidden directories left out.
     pub(crate) files: BTreeSet<String>,
+    modules: BTreeSet<Vec<String>>,
 }
 
 impl Project {
@@ -110,15 +113,18 @@ impl Project {
 
     fn of(texts: BTreeMap<String, String>) -> Self {
         let files: BTreeSet<String> = texts.keys().cloned().collect();
-        let (rust, documents): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(path, _text)| path.ends_with(".rs"));
-        let mut project = Self { sources: rust.into_iter().map(lex).collect(), documents, files };
+        let (rust, rest): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(path, _text)| path.ends_with(".rs"));
+        let documents = rest.into_iter().filter(|(path, _text)| path.ends_with(".md")).collect();
+        let sources = rust.into_iter().map(lex).collect();
+        let mut project = Self { sources, documents, files, modules: BTreeSet::new() };
         project.reach_modules();
+        project.modules = project.sources.iter().filter_map(|source| source.module.clone()).collect();
         project
     }
 
     /// The library module at this path exists as a file.
     pub(crate) fn has_module(&self, module: &[String]) -> bool {
-        self.sources.iter().any(|source| source.module.as_deref() == Some(module))
+        self.modules.contains(module)
     }
 
     fn reach_modules(&mut self) {
@@ -136,12 +142,13 @@ impl Project {
             source.reached = true;
             source.test = test;
             source.module = source.in_library().then(|| module.clone());
-            for (names, declared_in_test) in declared_modules(&source.tokens) {
-                let stem = child_directory(&path);
-                let below = format!("{stem}{}", names.join("/"));
+            for (names, around) in declared_modules(&source.tokens) {
+                let below = format!("{}{}", child_directory(&path), names.join("/"));
                 let child: Vec<String> = module.iter().cloned().chain(names).collect();
-                for candidate in [format!("{below}.rs"), format!("{below}/mod.rs")] {
-                    todo.push((candidate, child.clone(), test || declared_in_test));
+                let directory = path.rsplit_once('/').map_or("", |(directory, _file)| directory);
+                let named = around.path.as_ref().map(|named| format!("{directory}/{named}"));
+                for candidate in named.into_iter().chain([format!("{below}.rs"), format!("{below}/mod.rs")]) {
+                    todo.push((candidate, child.clone(), test || around.test));
                 }
             }
         }
@@ -190,14 +197,14 @@ fn child_directory(path: &str) -> String {
     }
 }
 
-/// The `mod name;` declarations of a file: names from the file's module inward, and whether in test code.
-fn declared_modules(tokens: &[Token]) -> Vec<(Vec<String>, bool)> {
+/// The `mod name;` declarations of a file: names from the file's module inward, and what surrounds them.
+fn declared_modules(tokens: &[Token]) -> Vec<(Vec<String>, &Around)> {
     tokens
         .windows(3)
         .filter_map(|window| match window {
             [word, name, end] if word.text == "mod" && name.is_word() && end.text == ";" => {
                 let names = word.around.inline.iter().cloned().chain([name.text.clone()]).collect();
-                Some((names, word.around.test))
+                Some((names, word.around.as_ref()))
             }
             _ => None,
         })
@@ -261,6 +268,7 @@ fn add_attribute(attribute: TokenStream, around: &mut Around) {
     match words.as_slice() {
         ["test"] | ["cfg", "(", "test", ")"] | ["cfg", "(", "all", "(", "test", ..] => around.test = true,
         [.., "::", "test"] | ["tokio", "::", "test", "(", ..] => around.test = true,
+        ["path", "=", file] => around.path = Some(file.trim_matches('"').to_owned()),
         ["expect", "(", lints @ ..] => around.excused.extend(lints.iter().map(|lint| (*lint).to_owned())),
         _ => {}
     }
@@ -283,13 +291,13 @@ fn item_length(trees: &[TokenTree]) -> usize {
 }
 
 fn emit(trees: &[TokenTree], around: &Around, out: &mut Vec<Token>) {
-    let shared = Rc::new(around.clone());
+    let shared = Arc::new(around.clone());
     for (place, tree) in trees.iter().enumerate() {
         match tree {
             TokenTree::Group(group) => {
                 let (open, close) = delimiters(group.delimiter());
                 push(open, group.span_open(), false, &shared, out);
-                let mut inner = around.clone();
+                let mut inner = Around { path: None, ..around.clone() };
                 inner.inline.extend(inline_module(trees.get(..place).unwrap_or_default()));
                 flatten(group.stream(), inner, out);
                 push(close, group.span_close(), false, &shared, out);
@@ -330,8 +338,8 @@ fn delimiters(delimiter: Delimiter) -> (&'static str, &'static str) {
     }
 }
 
-fn push(text: &str, span: Span, literal: bool, around: &Rc<Around>, out: &mut Vec<Token>) {
-    let around = Rc::clone(around);
+fn push(text: &str, span: Span, literal: bool, around: &Arc<Around>, out: &mut Vec<Token>) {
+    let around = Arc::clone(around);
     out.push(Token { text: text.to_owned(), start: span.start(), end: span.end(), literal, around });
 }
 
@@ -355,6 +363,8 @@ fn tokens_under_cfg_test_are_test_code() {
 fn modules_are_reached_through_their_declarations() {
     let project = Project::planted(&[
         ("src/lib.rs", "pub mod a; mod inline { mod deep; }"),
+        ("tests/t.rs", "#[path = \"shared/x.rs\"] mod x;"),
+        ("tests/shared/x.rs", ""),
         ("src/a/mod.rs", "mod b; #[cfg(test)] mod tests;"),
         ("src/a/b.rs", "mod c;"),
         ("src/a/b/c.rs", ""),
@@ -366,5 +376,5 @@ fn modules_are_reached_through_their_declarations() {
     assert_eq!(of("src/a/b/c.rs").module.as_ref().unwrap().join("::"), "a::b::c");
     assert_eq!(of("src/inline/deep.rs").module.as_ref().unwrap().join("::"), "inline::deep");
     assert!(of("src/a/tests.rs").test && !of("src/a/b.rs").test);
-    assert!(!of("src/a/dead.rs").reached);
+    assert!(of("tests/shared/x.rs").reached && !of("src/a/dead.rs").reached);
 }
