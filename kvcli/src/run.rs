@@ -132,11 +132,24 @@ async fn main_task(cli: Cli) -> Result<Outcome, Failure> {
     let session = Session::begin(&cli.globals)?;
     match cli.command {
         Some(command) => {
-            let outcome = execute(&session, command).await;
+            let outcome = execute_interruptibly(&session, command).await;
             let flushed = session.printer.flush();
             outcome.and_then(|outcome| flushed.map(|()| outcome))
         }
         None => interact(&session).await.map(Outcome::Ended),
+    }
+}
+
+/// Runs the command of the command line. An import says how far it came when a signal ends it; `serve` and `demo`
+/// listen for signals themselves; all others just end.
+async fn execute_interruptibly(session: &Session, command: Command) -> Result<Outcome, Failure> {
+    if !matches!(command, Command::Import { .. }) {
+        return execute(session, command).await;
+    }
+    let mut stop = signals::Stop::on(&signals::STOP).map_err(|error| no_signals(&error))?;
+    tokio::select! {
+        ended = execute(session, command) => ended,
+        () = stop.requested() => Err(Failure::new(Kind::Unknown, "stopped by a signal")),
     }
 }
 

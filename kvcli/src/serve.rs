@@ -42,7 +42,11 @@ pub(crate) async fn run(session: &Session, args: ServeArgs) -> Result<Outcome, F
         Source::Arguments | Source::Script => &signals::STOP,
     };
     let mut stop = signals::Stop::on(kinds).map_err(|error| no_signals(&error))?;
-    let node = Node::open(resolved.config).await?;
+    let node = tokio::select! {
+        opened = Node::open(resolved.config) => opened?,
+        // Recovery may take long, and is begun again by the next start.
+        () = stop.requested() => return Ok(Outcome::Done),
+    };
     session.printer.write(b"ready\n")?;
     session.printer.flush()?;
     tokio::select! {

@@ -14,8 +14,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Stdio;
+use std::time::Instant;
 
-use support::{Cluster, Running, finished, kvcli, run};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Cluster, Running, SOON, finished, kvcli, run};
 
 /// Lines like those of a package list, with keys that come twice.
 fn lines(count: usize) -> String {
@@ -153,6 +155,27 @@ fn same_logs(cluster: &mut Cluster) {
     let rows: Vec<Vec<String>> = directories.iter().map(|directory| verify(directory, &to)).collect();
     assert_eq!(rows[0].len(), 5);
     assert!(rows.iter().all(|row| *row == rows[0]), "{rows:?}");
+}
+
+#[test]
+fn interrupted_import_says_how_far_it_is_certain() {
+    let cluster = Cluster::start(1);
+    let mut command = kvcli();
+    command.args(["--endpoints", &cluster.endpoints(), "import", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    let text = lines(10_000);
+    std::io::Write::write_all(running.stdin(), text.as_bytes()).unwrap();
+    let deadline = Instant::now() + SOON;
+    while cluster.run(&["scan", "--count"]).ended(0).text() == "0\n" {
+        assert!(Instant::now() < deadline, "nothing is stored");
+    }
+    kill_process(Pid::from_child(&running.child), Signal::INT).unwrap();
+    assert_eq!(support::wait(&mut running.child).code(), Some(3));
+    let said = std::io::read_to_string(running.child.stderr.take().unwrap()).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].contains("lines are certainly stored"), "{said}");
 }
 
 #[test]

@@ -95,8 +95,9 @@ struct Prompt {
 
 /// Names the leader; the one known before when nobody answers in time.
 async fn prompt(session: &Session, leader: &mut Option<u64>) -> Prompt {
-    if let Ok(Ok(nodes)) = tokio::time::timeout(LEADER_WITHIN, session.store.nodes()).await {
-        *leader = nodes.leader();
+    // Whoever does not answer in time leaves the leader as it was known.
+    if let Ok(answer) = tokio::time::timeout(LEADER_WITHIN, session.store.nodes()).await {
+        *leader = answer.ok().and_then(|nodes| nodes.leader());
     }
     match leader {
         Some(id) => Prompt { plain: format!("leader {id}> "), styled: format!("\x1b[32mleader {id}\x1b[0m> ") },

@@ -1,0 +1,73 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn words(line: &str) -> Vec<OsString> {
+    std::iter::once("kvcli").chain(line.split_whitespace()).map(OsString::from).collect()
+}
+
+fn refused(line: &str) -> String {
+    match parse(words(line)) {
+        Err(Stop::Wrong(failure)) => failure.message,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn commands_and_flags_of_later_releases_are_unknown() {
+    for line in [
+        "watch a",
+        "cas a b c",
+        "incr a",
+        "txn -",
+        "lease list",
+        "lock a",
+        "members",
+        "transfer 1",
+        "snapshot",
+        "backup f",
+        "restore f",
+        "bench mixed",
+        "log repair --data-dir d",
+        "put a b --if-absent",
+        "put a b --lease 1",
+        "serve --join a:1",
+        "--consistency lease get a",
+    ] {
+        assert!(!refused(line).contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_one_line_that_says_what_to_do() {
+    assert!(refused("--timeout 5 get a").contains("5s"));
+    assert!(refused("del").contains("--prefix"));
+    assert!(refused("del a --prefix b").contains("cannot be used with"));
+    assert!(refused("log").contains("a subcommand is missing; usage: kvcli log"));
+    assert!(refused("bench put --clients 0").contains("1..=1024"));
+    assert!(refused("--endpoints nowhere get a").contains("HOST:PORT"));
+}
+
+#[test]
+fn values_may_be_any_bytes_and_start_with_a_hyphen() {
+    let mut line = words("put k");
+    line.push(OsString::from_vec(vec![0xff, b'-']));
+    let Ok(Cli { command: Some(Command::Put { value, .. }), .. }) = parse(line) else { panic!() };
+    assert_eq!(value.0.as_ref(), b"\xff-");
+    let Ok(Cli { command: Some(Command::Put { value, .. }), .. }) = parse(words("put k -5")) else { panic!() };
+    assert_eq!(value.0.as_ref(), b"-5");
+    let Ok(Cli { command: Some(Command::Get { key }), .. }) = parse(words("get -- --k")) else { panic!() };
+    assert_eq!(key.0.as_ref(), b"--k");
+}
+
+#[test]
+fn global_flags_stand_before_and_behind_the_command() {
+    for line in ["--output json get a", "get a --output json"] {
+        assert_eq!(parse(words(line)).unwrap().globals.output, Some(Format::Json), "{line}");
+    }
+}
