@@ -243,16 +243,23 @@ mod tests {
 
     #[test]
     fn r13_any_flipped_byte_below_the_slot_is_corrupt_and_never_cut() {
-        let (memory, maker, _) = written(3, true);
+        const RECORD: u64 = 48 + 20;
+        let memory = MemoryDisk::new();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        for _ in 0..2 {
+            opened.writer.write(&maker.batch(1, 2, 20)).unwrap();
+        }
+        opened.writer.idle(Index(4)).unwrap();
         let path = segments(&memory).remove(0);
         for offset in 0..maker.end.get() {
             let at = RECORDS + offset;
             memory.flip_byte(&path, at).unwrap();
             let refused = refusal(&memory);
-            let record = offset / 248;
+            let record = offset / RECORD;
             assert!(
                 matches!(&refused, OpenError::Corrupt { path: found, offset, index, .. }
-                    if *found == path && *offset == RECORDS + record * 248 && *index == Index(record + 1)),
+                    if *found == path && *offset == RECORDS + record * RECORD && *index == Index(record + 1)),
                 "{offset}: {refused}"
             );
             let verified = inspect(&*memory.handle(), &group()).unwrap().verify(Index(1), Index(100));

@@ -323,7 +323,8 @@ fn paper_5_4_1_a_candidate_claims_only_what_is_on_its_disk() {
     let mut node = alone(1, &[1], 0);
     node.disk_held = true;
     node.receive(at(1), &append(2, 1, id(1, 1), &[1, 1], 0));
-    node.tick(at(400));
+    node.disconnected(at(2), NodeId(2));
+    node.tick(at(30));
     let asked: Vec<EntryId> = sent(&mut node)
         .into_iter()
         .filter_map(|(_, _, body)| if let Body::PreVote { last, .. } = body { Some(last) } else { None })

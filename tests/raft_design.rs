@@ -239,6 +239,42 @@ fn design_hung_disk_forbids_candidacy_until_it_moves() {
 }
 
 #[test]
+fn design_candidate_whose_disk_hangs_raises_no_further_term() {
+    let mut cluster = Cluster::new(3);
+    cluster.cuts.extend([(2, 3), (3, 2), (2, 1), (3, 1)]);
+    cluster.hold_disk(1, true);
+    cluster.tick(1);
+    cluster.cuts.remove(&(2, 1));
+    cluster.run(MS * 5);
+    cluster.cuts.insert((2, 1));
+    assert_eq!(cluster.node(1).raft.role(), Role::Candidate);
+    cluster.cuts.clear();
+    cluster.run(MS * 140);
+    let term = cluster.node(1).raft.term();
+    cluster.cuts.extend([(2, 3), (3, 2), (2, 1), (3, 1)]);
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.node(1).raft.term(), term);
+}
+
+#[test]
+fn design_pre_vote_is_repeated_to_a_peer_that_connects_later() {
+    let mut cluster = Cluster::new(3);
+    cluster.tick(1);
+    cluster.network.clear();
+    cluster.connection(1, 2, true);
+    cluster.deliver_all();
+    assert_eq!(cluster.leader(), Some(1));
+}
+
+#[test]
+fn design_read_of_a_leader_whose_connection_closed_is_answered_at_once() {
+    let mut cluster = Cluster::led_by(1, 3);
+    cluster.connection(1, 2, false);
+    cluster.read(2, 1);
+    assert_eq!(cluster.node(2).reads.iter().map(|read| read.index).collect::<Vec<_>>(), [None]);
+}
+
+#[test]
 fn design_learners_receive_the_log_and_do_not_vote() {
     let mut membership = members(3);
     membership.learners = membership.voters.split_off(2);

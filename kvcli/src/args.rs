@@ -31,6 +31,7 @@ pub(crate) struct Cli {
 
 /// Flags that every command takes.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Globals {
     /// Nodes to ask, HOST:PORT,…  [default: $KVCLI_ENDPOINTS, else 127.0.0.1:7101]
     #[arg(long, global = true, value_name = "A,B,C", value_parser = endpoints)]
@@ -253,58 +254,58 @@ pub(crate) struct LogArgs {
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people and for `cut`
+    // For people and for `cut`
     #[default]
     Plain,
-    /// Columns with a header
+    // Columns with a header
     Table,
-    /// One object a line
+    // One object a line
     Json,
 }
 
 /// What rows of `import` and `export` look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RowFormat {
-    /// KEY<TAB>VALUE
+    // KEY<TAB>VALUE
     Tsv,
-    /// One object a line
+    // One object a line
     Json,
 }
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadLevel {
-    /// Sees every write acknowledged before it
+    // Sees every write acknowledged before it
     #[default]
     Linearizable,
-    /// What the asked node has
+    // What the asked node has
     Stale,
 }
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// Nothing
+    // Nothing
     Off,
-    /// What failed
+    // What failed
     Error,
-    /// What may become a problem
+    // What may become a problem
     Warn,
-    /// What happens
+    // What happens
     Info,
-    /// Why it happens
+    // Why it happens
     Debug,
-    /// Everything
+    // Everything
     Trace,
 }
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// A line for a person
+    // A line for a person
     #[default]
     Text,
-    /// An object a line
+    // An object a line
     Json,
 }
 

@@ -1,5 +1,14 @@
 //! Three `serve` processes on loopback: the same answers from every node, import and export, a lost leader.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -126,6 +135,24 @@ fn import_while_the_leader_is_killed_loses_no_acknowledged_line() {
         let done = run(&["--endpoints", &address, "--timeout", "20s", "export"]).ended(0);
         assert!(done.text() == expected(&text), "node {} exports something else", place + 1);
     }
+    same_logs(&mut cluster);
+}
+
+/// Stops the nodes and asserts that their logs are the same bytes where they overlap.
+fn same_logs(cluster: &mut Cluster) {
+    cluster.nodes.clear();
+    let directories: Vec<String> = (0..3).map(|place| cluster.data_dir(place).to_str().unwrap().to_owned()).collect();
+    let verify = |directory: &str, to: &str| {
+        let text = run(&["log", "verify", "--data-dir", directory, "--to", to]).ended(0).text();
+        text.split_whitespace().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let all: Vec<Vec<String>> = directories.iter().map(|directory| verify(directory, "1000000000")).collect();
+    let shortest = all.iter().map(|row| row[1].parse::<u64>().unwrap()).min().unwrap();
+    assert!(shortest > 20_000, "{all:?}");
+    let to = shortest.to_string();
+    let rows: Vec<Vec<String>> = directories.iter().map(|directory| verify(directory, &to)).collect();
+    assert_eq!(rows[0].len(), 5);
+    assert!(rows.iter().all(|row| *row == rows[0]), "{rows:?}");
 }
 
 #[test]

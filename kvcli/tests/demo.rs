@@ -1,5 +1,14 @@
 //! `demo`: three nodes in one process, commands from stdin.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,14 @@
 //! `serve`: one node as a process, its signals and what it refuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
+
 mod support;
 
 use std::net::TcpListener;

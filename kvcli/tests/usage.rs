@@ -1,5 +1,14 @@
 //! Wrong usage, configuration, scripts and streams: everything that needs no node.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
+
 mod support;
 
 use std::io::Write;

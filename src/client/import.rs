@@ -240,7 +240,9 @@ impl Importer {
         match response.answer {
             Answer::Written(_) => {}
             Answer::Failed(failure) => return Err(failed(LinkError::Rejected(failure))),
-            other => return Err(other.out_of_place()),
+            Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Status(_) => {
+                return Err(response.answer.out_of_place());
+            }
         }
         self.acknowledged += first.pairs.len() as u64;
         self.batches.pop_front();
@@ -268,20 +270,22 @@ impl Importer {
             Ok(link) => link,
             Err(error) => return Err(unusable(error.text().to_owned())),
         };
-        let status = match link.call(RequestBody::Status, deadline).await.map(|response| response.answer) {
-            Ok(Answer::Status(status)) => status,
-            Ok(other) => return Err(other.out_of_place()),
-            Err(error) => return Err(unusable(error.to_string())),
-        };
+        // A leader that hangs is given up here as it is in the middle of an attempt.
+        let deadline = deadline.min(Instant::now() + self.stall);
+        let answer = link.call(RequestBody::Status, deadline).await.map(|response| response.answer);
+        let answer = answer.map_err(|error| unusable(error.to_string()))?;
+        let Answer::Status(status) = answer else { return Err(answer.out_of_place()) };
         if status.role != Role::Leader || status.term < self.term {
             return Err(unusable(format!("it does not lead in term {} or later", self.term.get().max(1))));
         }
         let barrier = RequestBody::Get { consistency: Consistency::Linearizable, key: Bytes::new() };
-        match link.call(barrier, deadline).await.map(|response| response.answer) {
-            Ok(Answer::Value(_)) => {}
-            Ok(Answer::Failed(failure)) => return Err(unusable(describe(&failure))),
-            Ok(other) => return Err(other.out_of_place()),
-            Err(error) => return Err(unusable(error.to_string())),
+        let answer = link.call(barrier, deadline).await.map(|response| response.answer);
+        match answer.map_err(|error| unusable(error.to_string()))? {
+            Answer::Value(_) => {}
+            Answer::Failed(failure) => return Err(unusable(describe(&failure))),
+            other @ (Answer::Written(_) | Answer::Deleted(_) | Answer::Page(_) | Answer::Status(_)) => {
+                return Err(other.out_of_place());
+            }
         }
         self.term = status.term;
         Ok(Attempt { link, term: status.term })

@@ -118,10 +118,8 @@ impl Client {
     /// # Errors
     /// By the table above. Dropping the future leaves the outcome unknown.
     pub async fn put(&self, key: Bytes, value: Bytes) -> Result<Index, ClientError> {
-        match self.call(RequestBody::Put { key, value }).await? {
-            Answer::Written(revision) => Ok(revision),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::Put { key, value }).await?;
+        if let Answer::Written(revision) = answer { Ok(revision) } else { Err(answer.out_of_place()) }
     }
 
     /// Sets several keys, in this order, one behind the other in the log. Answers the revision of the last.
@@ -129,10 +127,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::put`]; when the outcome is unknown, none, some or all may have happened.
     pub async fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, ClientError> {
-        match self.call(RequestBody::PutBatch { term: None, pairs }).await? {
-            Answer::Written(revision) => Ok(revision),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::PutBatch { term: None, pairs }).await?;
+        if let Answer::Written(revision) = answer { Ok(revision) } else { Err(answer.out_of_place()) }
     }
 
     /// Deletes a key. Answers how many keys were deleted (0 or 1) and the revision of it.
@@ -140,10 +136,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::put`].
     pub async fn delete(&self, key: Bytes) -> Result<Deleted, ClientError> {
-        match self.call(RequestBody::Delete { key }).await? {
-            Answer::Deleted(deleted) => Ok(deleted),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::Delete { key }).await?;
+        if let Answer::Deleted(deleted) = answer { Ok(deleted) } else { Err(answer.out_of_place()) }
     }
 
     /// Deletes all keys that start with `prefix`.
@@ -151,10 +145,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::put`].
     pub async fn delete_prefix(&self, prefix: Bytes) -> Result<Deleted, ClientError> {
-        match self.call(RequestBody::DeletePrefix { prefix }).await? {
-            Answer::Deleted(deleted) => Ok(deleted),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::DeletePrefix { prefix }).await?;
+        if let Answer::Deleted(deleted) = answer { Ok(deleted) } else { Err(answer.out_of_place()) }
     }
 
     /// Reads a key; `None` when there is none.
@@ -162,10 +154,8 @@ impl Client {
     /// # Errors
     /// `Unavailable` when no node answered in time; reads are never `Unknown`.
     pub async fn get(&self, key: Bytes, consistency: Consistency) -> Result<Option<KeyValue>, ClientError> {
-        match self.call(RequestBody::Get { consistency, key }).await? {
-            Answer::Value(item) => Ok(item),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::Get { consistency, key }).await?;
+        if let Answer::Value(item) = answer { Ok(item) } else { Err(answer.out_of_place()) }
     }
 
     /// Reads one page of a range: as much as `max_bytes` and the node's own bound allow. A page whose `next` is some
@@ -174,10 +164,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ClientError> {
-        match self.call(RequestBody::Scan { consistency, scan }).await? {
-            Answer::Page(page) => Ok(page),
-            other => Err(other.out_of_place()),
-        }
+        let answer = self.call(RequestBody::Scan { consistency, scan }).await?;
+        if let Answer::Page(page) = answer { Ok(page) } else { Err(answer.out_of_place()) }
     }
 
     /// Asks every known member how it is, all at once, each within a short bound; one that does not answer is listed
@@ -231,9 +219,8 @@ impl Client {
             false => deadline,
         };
         if body.needs_no_leader() {
-            let link = routes.nearest(deadline).await.map_err(|error| match error {
-                ClientError::Unavailable(_) => Step::Again(error),
-                other => Step::Stop(other),
+            let link = routes.nearest(deadline).await.map_err(|error| {
+                if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
             })?;
             let verdict = judge(link.call(body.clone(), patience(Instant::now())).await);
             if matches!(verdict, Err(Step::Lost(_))) {

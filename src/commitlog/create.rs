@@ -1,7 +1,7 @@
 //! Making a segment, so that it appears whole or not at all.
 //!
 //! ```text
-//!   blank file (.tmp) ─► records, if any ─► sync ─► header, both slots ─► sync ─► rename to .seg ─► sync directory
+//!   blank file (.tmp) ─► records, if any ─► header, both slots ─► sync ─► rename to .seg ─► sync directory
 //! ```
 //! The successor is made like this before its predecessor is sealed: a sealed last segment means a lost file.
 
@@ -27,7 +27,8 @@ pub(super) fn bytes_needed(records_end: u64, footer_body: u64) -> u64 {
     block_aligned(block_aligned(records_end).saturating_add(footer_body)).saturating_add(BLOCK)
 }
 
-/// Turns an unfinished file, whose records are in it and synced, into a segment. Answers its slot.
+/// Turns an unfinished file, whose records are in it, into a segment, durable when this returns. Answers its slot,
+/// which may name the records: nobody reads it before the rename, and that comes after the sync.
 pub(super) fn finish(
     disk: &dyn Disk,
     log_dir: &Path,

@@ -109,7 +109,6 @@ fn copy_tail(
     let length = needed.max(FIRST_CHUNK_BYTES.min(options.segment_bytes));
     let file = prepare::make_blank(disk, &unfinished, length).blame_room(&unfinished, length)?;
     copy(last, &*file, from, to, header.records_offset()).blame_room(&unfinished, length)?;
-    file.sync().blame_room(&unfinished, length)?;
     report.copied_bytes = to - from;
     let slot = Slot {
         sequence: 0,

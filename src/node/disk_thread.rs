@@ -13,7 +13,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
-use crate::commitlog::{LogFault, LogWriter, PrepareDone, PrepareJob, WriteBatch};
+use crate::commitlog::{LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space, WriteBatch};
 use crate::config::Durability;
 use crate::types::{Index, ReadyNumber};
 
@@ -25,6 +25,9 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 /// How long a full disk is left alone before the write is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(50);
+
+/// How often an idle thread looks whether a disk that was full has room again.
+const ROOM_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the disk thread is told.
 pub(crate) enum DiskOrder {
@@ -48,6 +51,7 @@ pub(crate) enum DiskReport {
 /// The loop's state. Lives on the disk thread.
 pub(crate) struct DiskLoop<R> {
     pub(crate) writer: LogWriter,
+    pub(crate) reader: LogReader,
     pub(crate) durability: Durability,
     pub(crate) orders: Receiver<DiskOrder>,
     pub(crate) preparer: Sender<PrepareJob>,
@@ -78,7 +82,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        self.prepare()?;
+        self.prepare();
         let mut committed = Index::ZERO;
         let mut settled = true;
         let mut carried = None;
@@ -104,7 +108,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
             self.write(&gathered)?;
             settled = false;
             (self.report)(DiskReport::Done(gathered.number));
-            self.prepare()?;
+            self.prepare();
             match next {
                 Next::Go => {}
                 Next::Task(task) => carried = Some(task),
@@ -115,6 +119,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
 
     fn wait(&self, settled: bool) -> Result<DiskOrder, RecvTimeoutError> {
         let wait = match (settled, self.durability) {
+            (true, _) if self.reader.space() != Space::Open => ROOM_AGAIN,
             (true, _) => return self.orders.recv().map_err(|_gone| RecvTimeoutError::Disconnected),
             (false, Durability::Sync) => IDLE_AFTER,
             (false, Durability::Async { flush_every }) => flush_every,
@@ -163,20 +168,21 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
 
     /// Nothing is under way: sync what an asynchronous log still holds, and say in the progress slot how far it is.
     fn settle(&mut self, committed: Index) -> Result<(), String> {
+        self.prepare();
         self.writer.flush().and_then(|()| self.writer.idle(committed)).or_else(survive_full)
     }
 
-    fn prepare(&mut self) -> Result<(), String> {
+    fn prepare(&mut self) {
         if let Some(job) = self.writer.prepare_job() {
             // A preparer that is gone only means that the writer prepares by itself.
             let _gone = self.preparer.send(job);
         }
-        Ok(())
     }
 
     fn prepared(&mut self, done: PrepareDone) -> Result<(), String> {
         self.writer.prepared(done).or_else(survive_full)?;
-        self.prepare()
+        self.prepare();
+        Ok(())
     }
 }
 

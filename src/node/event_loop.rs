@@ -232,7 +232,6 @@ impl<M: StateMachine> EventLoop<M> {
                         formation.hello(from, incarnation, &members).map(|()| None)
                     }
                     FormationMessage::Form => formation.form(frame.attached.concat().into()).map(Some),
-                    FormationMessage::Formed { .. } => Ok(None),
                 };
                 self.formation_outcome(from, outcome);
             }
@@ -302,12 +301,12 @@ impl<M: StateMachine> EventLoop<M> {
                 .collect::<BTreeMap<NodeId, (String, Option<Incarnation>)>>(),
             max_frame_bytes: max_frame_bytes(&self.config),
         });
-        self.shared.log.store(Some(Arc::new(reader)));
+        self.shared.log.store(Some(Arc::new(reader.clone())));
         let reports = self.reports.clone();
         let report = move |report| {
             let _loop_ended = reports.send(report);
         };
-        let disk = DiskThreads::start(self.config.id, writer, self.config.durability, report)
+        let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
         self.phase = Phase::Running { replica, disk };
         Ok(())

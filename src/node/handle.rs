@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) budget: Arc<Semaphore>,
+    /// Held by the one caller that takes its share of the budget and sends its entries.
+    pub(crate) line: tokio::sync::Mutex<()>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) roles: watch::Receiver<RoleChange>,
     pub(crate) stopped: watch::Receiver<Option<String>>,
@@ -148,28 +150,40 @@ impl NodeHandle {
         proposals: Vec<Proposal>,
         timeout: Duration,
     ) -> Result<Proposed, WriteError> {
-        let permit = self.admit(&proposals, timeout).await?;
+        let (turn, permit) = self.admit(&proposals, timeout).await?;
         let (reply, answer) = oneshot::channel();
         self.send(Command::Propose { term, proposals, timeout, reply, permit })
             .map_err(|()| WriteError::Stopped(self.why_stopped()))?;
+        drop(turn);
         answer.await.unwrap_or_else(|_dropped| Err(WriteError::Unknown(self.why_stopped())))
     }
 
-    /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows.
-    async fn admit(&self, proposals: &[Proposal], timeout: Duration) -> Result<OwnedSemaphorePermit, WriteError> {
+    /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows. Calls that were
+    /// first polled one after the other get theirs in this order: the turn is to be held until the entries are sent,
+    /// since a waiter that was given its share has yet to run, and one that comes now would pass it.
+    async fn admit(
+        &self,
+        proposals: &[Proposal],
+        timeout: Duration,
+    ) -> Result<(MutexGuard<'_, ()>, OwnedSemaphorePermit), WriteError> {
         let limit = usize::try_from(self.shared.config.max_pending_bytes).unwrap_or(Semaphore::MAX_PERMITS);
         let cost: usize = proposals.iter().map(|proposal| proposal.payload.len() + ENTRY_OVERHEAD_BYTES).sum();
         let share = u32::try_from(cost.min(limit)).unwrap_or(u32::MAX);
         let budget = Arc::clone(&self.shared.budget);
-        if let Ok(permit) = Arc::clone(&budget).try_acquire_many_owned(share) {
-            return Ok(permit);
+        if let Ok(turn) = self.shared.line.try_lock()
+            && let Ok(permit) = Arc::clone(&budget).try_acquire_many_owned(share)
+        {
+            return Ok((turn, permit));
         }
         let waited = {
             let _context = self.shared.runtime.enter();
-            tokio::time::timeout(timeout, budget.acquire_many_owned(share))
+            tokio::time::timeout(timeout, async {
+                let turn = self.shared.line.lock().await;
+                budget.acquire_many_owned(share).await.map(|permit| (turn, permit))
+            })
         };
         match waited.await {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(admitted)) => Ok(admitted),
             Ok(Err(_closed)) => Err(WriteError::Stopped(self.why_stopped())),
             Err(_elapsed) => Err(WriteError::Overloaded(format!("{limit} bytes of writes wait for their commit"))),
         }

@@ -151,7 +151,7 @@ mod tests {
         assert!(verify_after((4, 2), records(&[(5, 1)])).unwrap_err().contains("follows term 2"));
         let mut gap = records(&[(5, 2)]);
         gap.extend(records(&[(6, 2)]));
-        assert!(verify_after((4, 2), gap).unwrap_err().contains("stands at 1000"));
+        assert!(verify_after((4, 2), gap).unwrap_err().contains("1000"));
         let good = records(&[(5, 2), (6, 2)]);
         for place in 0..good.len() {
             let mut bad = good.clone();

@@ -27,6 +27,8 @@ mod reads;
 mod replica;
 mod runtime;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod writes;
 

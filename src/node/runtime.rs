@@ -129,6 +129,7 @@ fn open<M: StateMachine>(
         address,
         commands: commands_in,
         budget: Arc::new(Semaphore::new(limit)),
+        line: tokio::sync::Mutex::default(),
         runtime: tokio::runtime::Handle::current(),
         roles,
         stopped,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
-use crate::commitlog::{LogWriter, PrepareJob};
+use crate::commitlog::{LogReader, LogWriter, PrepareJob};
 use crate::config::Durability;
 use crate::types::NodeId;
 
@@ -22,6 +22,7 @@ impl DiskThreads {
     pub(crate) fn start(
         id: NodeId,
         writer: LogWriter,
+        reader: LogReader,
         durability: Durability,
         report: impl FnMut(DiskReport) + Send + 'static,
     ) -> io::Result<Self> {
@@ -29,7 +30,7 @@ impl DiskThreads {
         let (jobs, preparing) = channel();
         let done = orders.clone();
         let preparer = Builder::new().name(format!("dledger-{id}-prep")).spawn(move || prepare(&preparing, &done))?;
-        let disk_loop = DiskLoop { writer, durability, orders: incoming, preparer: jobs, report };
+        let disk_loop = DiskLoop { writer, reader, durability, orders: incoming, preparer: jobs, report };
         let disk = Builder::new().name(format!("dledger-{id}-disk")).spawn(move || disk_loop.run())?;
         Ok(Self { orders, disk, preparer })
     }

@@ -162,7 +162,7 @@ impl Raft {
     /// What became of a `Replicate` order: records up to `last` are on their way.
     pub fn sent(&mut self, now: Monotonic, to: NodeId, last: Index, bytes: u64) {
         self.turn(now, |raft| {
-            let now = raft.now;
+            let (now, last) = (raft.now, last.min(raft.terms.last().index));
             if let State::Leader(office) = &mut raft.state
                 && let Some(peer) = office.peers.get_mut(&to)
             {

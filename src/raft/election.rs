@@ -56,8 +56,11 @@ impl Raft {
         self.role() == Role::Leader || (self.leader.is_some() && self.timer.heard_leader.is_some_and(fresh))
     }
 
+    /// A node whose disk hangs could neither keep its own vote nor serve: standing would only raise terms.
     fn may_campaign(&self) -> bool {
-        self.is_voter() && self.stall.allows_campaign(self.now)
+        let hangs = |since| self.now.since(since) >= self.config.election_timeout;
+        let moves = !self.writes.oldest().is_some_and(hangs);
+        self.is_voter() && moves && self.stall.allows_campaign(self.now) && self.vote.term.next() > self.vote.term
     }
 
     pub(super) fn tick_election(&mut self) {
@@ -247,8 +250,16 @@ impl Raft {
     }
 
     pub(super) fn on_connected(&mut self, peer: NodeId) {
-        let commit = self.committed;
-        let State::Leader(office) = &mut self.state else { return };
+        let (commit, last) = (self.committed, self.last_durable());
+        let office = match &mut self.state {
+            State::Leader(office) => office,
+            // The question could not reach it before.
+            State::PreCandidate(ballot) if self.memberships.quorum().is_voter(peer) => {
+                let ask = Body::PreVote { next: ballot.term, last };
+                return self.send(peer, ask);
+            }
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => return,
+        };
         let round = office.round;
         let Some(progress) = office.peers.get_mut(&peer) else { return };
         progress.probe();

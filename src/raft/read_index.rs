@@ -131,7 +131,8 @@ impl Raft {
     pub(super) fn read(&mut self, token: u64) {
         match (&self.state, self.leader) {
             (State::Leader(_), _) => self.lead_read(Reader::Local(token)),
-            (_, Some(leader)) if self.questions.open.len() < MAX_READS => {
+            // A leader whose connection has closed cannot be asked.
+            (_, Some(leader)) if self.timer.heard_leader.is_some() && self.questions.open.len() < MAX_READS => {
                 let name = self.questions.ask(token, self.now.after(self.patience()));
                 self.send(leader, Body::ReadIndex { token: name });
             }

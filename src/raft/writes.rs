@@ -73,6 +73,11 @@ impl Writes {
         done
     }
 
+    /// When the oldest write of any kind was given to the disk.
+    pub(super) fn oldest(&self) -> Option<Monotonic> {
+        self.queue.front().map(|write| write.since)
+    }
+
     /// The oldest append that still stands: its last index and when it was given to the disk.
     pub(super) fn oldest_append(&self) -> Option<(Index, Monotonic)> {
         self.queue.iter().find_map(|write| write.last.map(|last| (last, write.since)))

@@ -30,6 +30,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use crate::types::Term;
@@ -195,7 +196,11 @@ impl<S: Store> Connection<S> {
     }
 
     /// Polls a write for the first time, behind all that came before it and before all that comes after it.
-    async fn hand_over(&mut self, id: u64, bytes: usize, mut write: BoxFuture<'static, Answer>) -> Result<(), End> {
+    ///
+    /// The runtime's own scheduling budget is set aside for writes: it makes what they wait in line for answer "later"
+    /// without having taken a place, and those that come after would pass.
+    async fn hand_over(&mut self, id: u64, bytes: usize, write: BoxFuture<'static, Answer>) -> Result<(), End> {
+        let mut write = unconstrained(write).boxed();
         let fence = Arc::clone(&self.fence);
         let first = poll_fn(|context| Poll::Ready(fence.pass(|| write.poll_unpin(context)))).await;
         let first = first.ok_or(End::Fenced)?;

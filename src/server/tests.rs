@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::client::{Client, ClientError, ClientOptions, ImportOptions};
+use crate::config::Config;
 use crate::error::WriteError;
 use crate::transport::dial::dial_client;
 use crate::transport::frame::{FrameBatch, FrameDecoder, Head, MAX_FRAME_BYTES};
@@ -20,7 +21,7 @@ use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId};
 
 use super::fake::{FakeStore, Mode};
 use super::kinds::{Consistency, Scan};
-use super::protocol::{Goodbye, Message, Packet, RequestBody};
+use super::protocol::{Answer, Goodbye, Message, Packet, RequestBody};
 use super::wire::{PacketSink, PacketSource};
 use super::*;
 
@@ -276,4 +277,38 @@ async fn server_takes_an_import_of_many_lines() {
     assert_eq!(importer.finish().await.unwrap(), 5000);
     assert_eq!(node.store.state().map.len(), 3000);
     assert_eq!(node.store.state().map[&key("k10")].value, key("v3010"));
+}
+
+#[tokio::test]
+async fn server_proposes_the_writes_of_a_connection_in_order_when_they_must_wait_for_room() {
+    const WRITES: u64 = 5_000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::single(directory.path().join("1"));
+    config.max_pending_bytes = 256 << 10;
+    let node = KvStore::open(config).await.unwrap();
+    let hello = ClientHello { client: 7, cluster: None };
+    let connection = dial_client(&node.node().address().to_string(), hello).await.unwrap();
+    let (mut reader, mut writer) = connection.split();
+    let writing = async {
+        let write = |number: u64| {
+            let size = usize::try_from(1 + number * 7919 % 900).unwrap();
+            let body = RequestBody::Put { key: key("a"), value: Bytes::from(vec![b'v'; size]) };
+            body.encode(number + 1, 60_000).unwrap()
+        };
+        for first in (0..WRITES).step_by(200) {
+            writer.send((first..first + 200).map(write).collect()).await.unwrap();
+        }
+    };
+    let reading = async {
+        let mut revisions = BTreeMap::new();
+        while revisions.len() < usize::try_from(WRITES).unwrap() {
+            let message = Message::decode(&reader.next().await.unwrap().expect("an answer")).unwrap();
+            let Message::Response(response) = message else { panic!("{message:?}") };
+            let Answer::Written(revision) = response.answer else { panic!("{response:?}") };
+            revisions.insert(response.id, revision);
+        }
+        revisions
+    };
+    let ((), revisions) = tokio::join!(writing, reading);
+    assert!(revisions.values().is_sorted(), "by id, revisions rise");
 }

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //!   each ──Hello──► each      all empty, all naming the same members
-//!   lowest ──Form + genesis record──► each ──sync──► Formed ──► lowest
+//!   lowest ──Form + genesis record──► each ──► its disk, then its log
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{ClusterId, Incarnation};
+use crate::types::Incarnation;
 
 /// A message of formation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +24,4 @@ pub enum FormationMessage {
     },
     /// Take the attached genesis record (entry 1, the membership), sync it, and be of its cluster.
     Form,
-    /// The sender has synced the genesis record of this cluster.
-    Formed {
-        /// The cluster.
-        cluster: ClusterId,
-    },
 }

@@ -13,6 +13,7 @@ mod table;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(test)]
 pub(crate) use self::json::bytes_value;
 
 use crate::args::Format;

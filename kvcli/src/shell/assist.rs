@@ -102,10 +102,8 @@ impl Hinter for Assist {
         if pos < line.len() || line.is_empty() {
             return None;
         }
-        self.history.hint(line, pos, context).or_else(|| {
-            let (before, current) = before_cursor(line, pos);
-            self.grammar.usage(&before, &current)
-        })
+        let (before, current) = before_cursor(line, pos);
+        self.grammar.usage(&before, &current).or_else(|| self.history.hint(line, pos, context))
     }
 }
 

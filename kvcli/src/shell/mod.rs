@@ -64,7 +64,7 @@ pub(crate) async fn run(session: &Session) -> Result<u8, Failure> {
         while tokio::time::timeout(Duration::ZERO, interrupts.recv()).await.is_ok() {}
         let ended = tokio::select! {
             ended = execute_line(&session, line.as_bytes()) => ended,
-            _ = interrupts.recv() => Err(Failure::new(Kind::Unknown, "cancelled; what it was writing may or may not be done")),
+            _ = interrupts.recv() => Err(Failure::new(Kind::Unknown, "cancelled; a write that was under way may or may not be done")),
         };
         match ended.and_then(|outcome| session.printer.flush().map(|()| outcome)) {
             Ok(Outcome::Quit) => return Ok(0),

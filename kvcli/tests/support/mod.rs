@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything that should happen soon.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The binary, with an environment that nothing outside the test can change.
-pub fn kvcli() -> Command {
+pub(crate) fn kvcli() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvcli"));
     for (name, _value) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -29,12 +29,12 @@ pub fn kvcli() -> Command {
 }
 
 /// Runs `kvcli ARGUMENTS` to its end.
-pub fn run(arguments: &[&str]) -> Finished {
+pub(crate) fn run(arguments: &[&str]) -> Finished {
     finished(kvcli().args(arguments).output().unwrap())
 }
 
 /// Runs `kvcli ARGUMENTS` with `stdin`.
-pub fn run_with(arguments: &[&str], stdin: impl AsRef<[u8]>) -> Finished {
+pub(crate) fn run_with(arguments: &[&str], stdin: impl AsRef<[u8]>) -> Finished {
     let mut child =
         kvcli().args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
@@ -50,38 +50,38 @@ pub fn run_with(arguments: &[&str], stdin: impl AsRef<[u8]>) -> Finished {
 
 /// What a run left.
 #[derive(Debug)]
-pub struct Finished {
-    pub code: i32,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Finished {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
     /// Each line of stdout as JSON.
-    pub fn json(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Asserts the exit code.
     #[track_caller]
-    pub fn ended(self, code: i32) -> Self {
+    pub(crate) fn ended(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", String::from_utf8_lossy(&self.stdout), self.stderr);
         self
     }
 }
 
-pub fn finished(output: Output) -> Finished {
+pub(crate) fn finished(output: Output) -> Finished {
     let code = output.status.code().unwrap_or(-1);
     Finished { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
 /// `count` free ports in a row, below those that outgoing connections get. Each call starts elsewhere, so that tests
 /// of one binary do not race for the same ones.
-pub fn free_ports(count: u16) -> u16 {
+pub(crate) fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id() % 400).unwrap() * 25;
     for _attempt in 0..1_000 {
@@ -94,13 +94,13 @@ pub fn free_ports(count: u16) -> u16 {
 }
 
 /// A running `kvcli serve`.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
 }
 
 impl Server {
     /// Starts `kvcli serve ARGUMENTS` and waits for `ready`.
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child =
             kvcli().arg("serve").args(arguments).args(["--log-level", "warn"]).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
@@ -117,28 +117,28 @@ impl Server {
         server
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Kills it without warning.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Asks it to stop, and waits.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         wait(&mut self.child)
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> ExitStatus {
+    pub(crate) fn wait(mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 }
@@ -152,7 +152,7 @@ impl Drop for Server {
 }
 
 /// Waits for the end of a process, with a bound.
-pub fn wait(child: &mut Child) -> ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -164,16 +164,16 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// A process that is killed when dropped, for tests that talk to its stdin.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
 }
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self { child: command.spawn().unwrap() }
     }
 
-    pub fn stdin(&mut self) -> &mut ChildStdin {
+    pub(crate) fn stdin(&mut self) -> &mut ChildStdin {
         self.child.stdin.as_mut().unwrap()
     }
 }
@@ -186,15 +186,15 @@ impl Drop for Running {
 }
 
 /// Three servers on loopback.
-pub struct Cluster {
-    pub spec: String,
-    pub base: u16,
-    pub directory: tempfile::TempDir,
-    pub nodes: Vec<Option<Server>>,
+pub(crate) struct Cluster {
+    pub(crate) spec: String,
+    pub(crate) base: u16,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) nodes: Vec<Option<Server>>,
 }
 
 impl Cluster {
-    pub fn start(count: u16) -> Self {
+    pub(crate) fn start(count: u16) -> Self {
         let base = free_ports(count);
         let members: Vec<String> =
             (0..count).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
@@ -208,33 +208,33 @@ impl Cluster {
     }
 
     /// Starts node `place + 1`.
-    pub fn server(&self, place: u16) -> Server {
+    pub(crate) fn server(&self, place: u16) -> Server {
         let id = (place + 1).to_string();
         let directory = self.data_dir(place);
         Server::start(&["--id", &id, "--cluster", &self.spec, "--data-dir", directory.to_str().unwrap()])
     }
 
-    pub fn data_dir(&self, place: u16) -> std::path::PathBuf {
+    pub(crate) fn data_dir(&self, place: u16) -> std::path::PathBuf {
         self.directory.path().join((place + 1).to_string())
     }
 
-    pub fn address(&self, place: u16) -> String {
+    pub(crate) fn address(&self, place: u16) -> String {
         format!("127.0.0.1:{}", self.base + place)
     }
 
-    pub fn endpoints(&self) -> String {
+    pub(crate) fn endpoints(&self) -> String {
         let all: Vec<String> = (0..self.nodes.len()).map(|place| self.address(u16::try_from(place).unwrap())).collect();
         all.join(",")
     }
 
     /// Runs a command against all nodes.
-    pub fn run(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         let endpoints = self.endpoints();
         run(&[&["--endpoints", &endpoints, "--timeout", "20s"], arguments].concat())
     }
 
     /// The place of the leader, once there is one.
-    pub fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         let deadline = Instant::now() + SOON;
         loop {
             let status = self.run(&["status", "--output", "json"]);
@@ -251,7 +251,7 @@ impl Cluster {
 }
 
 /// The names in a directory, sorted.
-pub fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())

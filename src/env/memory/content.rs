@@ -4,7 +4,8 @@
 //! beyond the length of their side are absent, and so are bytes beyond it in the last sector (zero). After a failed
 //! sync live and durable differ where `dirty` says nothing: such bytes are lost at the next power cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,10 +72,13 @@ impl Content {
         while !bytes.is_empty() {
             let (sector, within) = place(offset);
             let (part, rest) = bytes.split_at(bytes.len().min(SECTOR_BYTES - within));
-            if !self.live.sectors.contains_key(&sector) {
-                *room = room.checked_sub(SECTOR_BYTES as u64).ok_or(ErrorKind::StorageFull)?;
-            }
-            let block = self.live.sectors.entry(sector).or_insert_with(|| Arc::clone(&zeros));
+            let block = match self.live.sectors.entry(sector) {
+                Entry::Occupied(block) => block.into_mut(),
+                Entry::Vacant(hole) => {
+                    *room = room.checked_sub(SECTOR_BYTES as u64).ok_or(ErrorKind::StorageFull)?;
+                    hole.insert(Arc::clone(&zeros))
+                }
+            };
             if part == zeros.as_slice() {
                 *block = Arc::clone(&zeros);
             } else if let Some(target) = Arc::make_mut(block).get_mut(within..within + part.len()) {

@@ -22,6 +22,8 @@ const ROOT: NodeKey = 0;
 pub(super) struct Tree {
     nodes: BTreeMap<NodeKey, Node>,
     next: NodeKey,
+    /// A file may have lost its last name: when it is closed, there is something to drop.
+    nameless: bool,
 }
 
 #[derive(Clone)]
@@ -47,7 +49,7 @@ enum NameChange {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { nodes: BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]), next: ROOT + 1 }
+        Self { nodes: BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]), next: ROOT + 1, nameless: false }
     }
 }
 
@@ -119,7 +121,7 @@ impl Tree {
     pub(super) fn sync_dir(&mut self, path: &Path, durably: bool) -> io::Result<()> {
         let key = self.find(&names(path)?)?;
         let directory = self.directory_mut(key)?;
-        if durably {
+        if durably && !directory.pending.is_empty() {
             for change in std::mem::take(&mut directory.pending) {
                 change.apply(&mut directory.durable);
             }
@@ -157,7 +159,7 @@ impl Tree {
     pub(super) fn closed(&mut self, key: NodeKey) {
         if let Some(Node::File { open, .. }) = self.nodes.get_mut(&key) {
             *open = open.saturating_sub(1);
-            if *open == 0 {
+            if *open == 0 && self.nameless {
                 self.sweep();
             }
         }
@@ -261,6 +263,7 @@ impl Tree {
             queue.extend(names.chain(pending).filter(|child| reached.insert(*child)));
         }
         self.nodes.retain(|key, node| reached.contains(key) || matches!(node, Node::File { open, .. } if *open > 0));
+        self.nameless = self.nodes.len() > reached.len();
     }
 }
 

@@ -9,7 +9,8 @@ fn unformed(mut identity: LocalIdentity) -> LocalIdentity {
 }
 
 fn formed_news() -> PeerFrame {
-    PeerFrame::new(GroupId::FIRST, PeerBody::Formation(FormationMessage::Formed { cluster: CLUSTER }))
+    let attached = vec![bytes::Bytes::from_static(b"record 1")];
+    PeerFrame { attached, ..PeerFrame::new(GroupId::FIRST, PeerBody::Formation(FormationMessage::Form)) }
 }
 
 async fn forming(node: &mut Node) {

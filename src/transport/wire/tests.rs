@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::raft::message::{AppendOutcome, Body};
 use crate::transport::WireWriteError;
 use crate::transport::frame::{FrameBatch, FrameDecoder, MAX_FRAME_BYTES};
-use crate::types::{ClusterId, EntryId, Incarnation, NodeId, Position, Term};
+use crate::types::{EntryId, Incarnation, NodeId, Position, Term};
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
     let entry = EntryId::new(Index(9), Term(2));
     let index = Some(Index(11));
     let append = raft(Body::Append { prev: entry, commit: Index(8) });
-    let accepted = AppendOutcome::Accepted { durable: Index(9) };
+    let accepted = AppendOutcome::Accepted { durable: Index(9), verified: Index(10) };
     let rejected = AppendOutcome::Rejected { prev: entry, hint: EntryId::new(Index(5), Term(1)) };
     vec![
         ("raft_pre_vote", raft(Body::PreVote { next: Term(4), last: entry })),
@@ -44,7 +44,7 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
         ("raft_append_accepted", raft(Body::AppendAnswer { outcome: accepted })),
         ("raft_append_rejected", raft(Body::AppendAnswer { outcome: rejected })),
         ("raft_heartbeat", raft(Body::Heartbeat { commit: Index(8), round: 6 })),
-        ("raft_heartbeat_answer", raft(Body::HeartbeatAnswer { round: 6 })),
+        ("raft_heartbeat_answer", raft(Body::HeartbeatAnswer { round: 6, durable: Index(9), verified: Index(10) })),
         ("raft_read_index", raft(Body::ReadIndex { token: 5 })),
         ("raft_read_index_answer", raft(Body::ReadIndexAnswer { token: 5, index })),
         ("raft_hand_over", raft(Body::HandOver)),
@@ -73,7 +73,6 @@ fn frames() -> Vec<(&'static str, PeerFrame)> {
             "formation_form",
             PeerFrame { attached: vec![Bytes::from_static(b"genesis")], ..formation(FormationMessage::Form) },
         ),
-        ("formation_formed", formation(FormationMessage::Formed { cluster: ClusterId(0xabcd) })),
         (
             "forward",
             PeerFrame { attached: vec![Bytes::from_static(b"abcde")], ..PeerFrame::new(GroupId::FIRST, forward) },

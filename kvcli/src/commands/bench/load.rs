@@ -16,6 +16,10 @@ use super::{Operation, key};
 
 /// Significant digits of a latency.
 const DIGITS: u8 = 3;
+/// Longer latencies are counted as this.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+/// Most workers of a run: each has a task and a histogram.
+const MAX_WORKERS: u32 = 16_384;
 /// Pause of a worker whose operation failed, so that a cluster that is away is not asked in a tight loop.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Keys of two workers are this far apart at the start.
@@ -76,6 +80,9 @@ pub(super) async fn run(
     value: &Bytes,
     args: &BenchArgs,
 ) -> Result<Measured, Failure> {
+    if args.clients.saturating_mul(args.pipeline) > MAX_WORKERS {
+        return Err(Failure::usage(format!("--clients times --pipeline must be at most {MAX_WORKERS}")));
+    }
     let start = Instant::now();
     let pace = args.rate.map(|rate| Pace::start(rate.get(), args.duration));
     let _stop = StopOnDrop(pace.clone());
@@ -113,10 +120,12 @@ impl Worker {
             let done = self.once(key(next_key)).await;
             next_key += 1;
             match done {
-                Ok(()) => {
-                    let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    seen.latencies.saturating_record(micros);
-                }
+                Ok(()) => match record(&mut seen.latencies, due.elapsed()) {
+                    Ok(()) => {}
+                    Err(failure) => {
+                        seen.first_failure.get_or_insert(failure);
+                    }
+                },
                 Err(failure) => {
                     seen.errors += 1;
                     seen.first_failure.get_or_insert(failure);
@@ -140,7 +149,30 @@ impl Worker {
     }
 }
 
-/// A histogram that grows with what it holds.
+/// A histogram that grows with what it holds, so that thousands of workers can have one each.
 fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new(DIGITS).map_err(|error| Failure::new(Kind::Bug, format!("no histogram: {error}")))
+}
+
+/// Adds a latency, in microseconds. `saturating_record` would not let the histogram grow.
+fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<(), Failure> {
+    let micros = u64::try_from(latency.min(LONGEST).as_micros()).unwrap_or(u64::MAX);
+    latencies.record(micros).map_err(|error| Failure::new(Kind::Bug, format!("a latency is lost: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_kept_to_three_digits_from_microseconds_to_minutes() {
+        let mut latencies = histogram().unwrap();
+        for micros in [3, 2_500, 7_000_000, 90_000_000] {
+            record(&mut latencies, Duration::from_micros(micros)).unwrap();
+        }
+        let at = |share: f64| latencies.value_at_quantile(share) as f64;
+        for (share, micros) in [(0.25, 3.0), (0.5, 2_500.0), (0.75, 7_000_000.0), (1.0, 90_000_000.0)] {
+            assert!((at(share) - micros).abs() <= micros / 1_000.0, "{} is not {micros}", at(share));
+        }
+    }
 }

@@ -1,0 +1,80 @@
+//! The log on the machine's own disk: maps are real here, so what readers hold must not change under them.
+
+#[cfg(test)]
+mod commitlog_support;
+
+#[cfg(test)]
+mod tests {
+    use super::commitlog_support::*;
+    use dledger::commitlog::inspect::inspect;
+    use dledger::commitlog::{LogReader, lock_data_dir, open};
+    use dledger::env::os::OsDisk;
+    use dledger::error::OpenError;
+    use dledger::types::Index;
+    use std::sync::Arc;
+
+    #[test]
+    fn log_on_real_files_is_written_read_cut_and_reopened() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        let lock = lock_data_dir(&OsDisk, &data).unwrap();
+        assert!(matches!(lock_data_dir(&OsDisk, &data), Err(OpenError::Locked { .. })));
+        let dir = data.join("groups/1");
+        let mut opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        let mut maker = Maker::new();
+        for _ in 0..60 {
+            opened.writer.write(&maker.batch(1, 5, 1000)).unwrap();
+            prepare_all(&mut opened.writer);
+        }
+        let held: Vec<_> = (1..=300).map(|number| opened.reader.read(Index(number)).unwrap()).collect();
+        let range = opened.reader.read_from(Index(1), u64::MAX).unwrap();
+        let kept = held[289].header();
+        let mut batch = Maker::after(kept.id, kept.end()).batch(2, 5, 500);
+        batch.truncate_after = Some(kept.id);
+        opened.writer.write(&batch).unwrap();
+        for (place, record) in held.iter().enumerate() {
+            assert_eq!(record.payload(), payload(place as u64 + 1, 1000), "what a reader holds stays as it was");
+        }
+        assert!(range.concat() == held.iter().flat_map(|record| record.bytes().to_vec()).collect::<Vec<_>>());
+        let expected = all_bytes(&opened.reader);
+        assert_eq!(opened.reader.last(), Index(295));
+        let digest = inspect(&OsDisk, &dir).unwrap().verify(Index(1), Index(295));
+        assert_eq!((digest.records, digest.bytes, digest.damage), (295, expected.len() as u64, Vec::new()));
+        drop(opened);
+        let again = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        assert!(all_bytes(&again.reader) == expected);
+        drop(lock);
+    }
+
+    #[test]
+    fn log_is_read_from_other_threads_while_it_is_written() {
+        let home = tempfile::tempdir().unwrap();
+        let mut opened = open(Arc::new(OsDisk), &home.path().join("groups/1"), options()).unwrap();
+        let follow = |reader: LogReader| {
+            let mut next = Index(1);
+            while next <= Index(600) {
+                if next > reader.last() {
+                    std::thread::yield_now();
+                    continue;
+                }
+                let record = reader.read(next).unwrap();
+                assert_eq!(record.payload(), payload(next.get(), 700));
+                let pieces = reader.read_from(next, 4000).unwrap();
+                assert!(pieces.concat().starts_with(record.bytes()));
+                assert_eq!(reader.read_at(record.header().position).unwrap(), record);
+                next = next.next();
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let reader = opened.reader.clone();
+                scope.spawn(move || follow(reader));
+            }
+            let mut maker = Maker::new();
+            for _ in 0..200 {
+                opened.writer.write(&maker.batch(1, 3, 700)).unwrap();
+                prepare_all(&mut opened.writer);
+            }
+        });
+    }
+}
