@@ -1,23 +1,28 @@
 //! Documents: what they name exists. Links point to files, the tests that a promise or a claim names are tests, and the
-//! tree in `ARCHITECTURE.md` is the tree on disk.
+//! tree in `ARCHITECTURE.md` is the tree on disk. Each dependency has its reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Finding, Project};
+use super::source::{Finding, Project, Source};
 
 /// Where tables name tests: in their last column, when its head is this.
 const TEST_COLUMN: &str = "test";
 /// Where the transcripts are: a test each, named after its file.
 const TRANSCRIPTS: &str = "tests/raft/";
+/// Where each dependency has a row: its name in the first column.
+const DEPENDENCIES: &str = "docs/decisions/0005-dependencies.md";
 /// Where the tree stands, in the first fenced block.
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 pub(crate) fn check(project: &Project) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = project.sources.iter().flat_map(|source| mentions(project, source)).collect();
     let tests = test_names(project);
     for (path, text) in &project.documents {
         findings.extend(links(project, path, text));
         findings.extend(promises(path, text, &tests));
+        if path == DEPENDENCIES {
+            findings.extend(dependencies(project, text));
+        }
         if path == ARCHITECTURE {
             findings.extend(tree(project, text));
         }
@@ -44,6 +49,25 @@ fn links(project: &Project, path: &str, text: &str) -> Vec<Finding> {
                 || project.files.iter().any(|file| file.starts_with(&format!("{}/", full.trim_end_matches('/'))));
             if !exists {
                 findings.push(finding(path, place + 1, format!("link to `{target}`, which does not exist")));
+            }
+        }
+    }
+    findings
+}
+
+/// What the sources call `docs/…` must be there; a decision may be named by its number.
+fn mentions(project: &Project, source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if source.path.starts_with("tests/tidy") {
+        return findings;
+    }
+    for (place, line) in source.text.lines().enumerate() {
+        for (start, _docs) in line.match_indices("docs/") {
+            let rest = line.get(start..).unwrap_or_default();
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || "/._-".contains(c))).unwrap_or(rest.len());
+            let name = rest.get(..end).unwrap_or_default().trim_end_matches('.');
+            if !project.files.iter().any(|file| file.starts_with(name)) {
+                findings.push(source.finding(place + 1, format!("`{name}` does not exist")));
             }
         }
     }
@@ -93,6 +117,39 @@ fn promises(path: &str, text: &str, tests: &BTreeSet<&str>) -> Vec<Finding> {
     findings
 }
 
+/// Every dependency has a row, and every row is about a dependency.
+fn dependencies(project: &Project, text: &str) -> Vec<Finding> {
+    let mut used = BTreeMap::new();
+    for (path, manifest) in &project.manifests {
+        let mut within = false;
+        for (place, line) in manifest.lines().enumerate() {
+            if line.starts_with('[') {
+                within = line.ends_with("dependencies]") && !line.contains("workspace");
+            }
+            let name = line.split_once('=').map(|(name, _version)| name.trim());
+            let own = line.contains("path = ");
+            used.extend(name.filter(|_name| within && !own).map(|name| (name, (path.as_str(), place + 1))));
+        }
+    }
+    let mut findings = Vec::new();
+    let mut reasons = BTreeSet::new();
+    for (place, line) in text.lines().enumerate().filter(|(_place, line)| line.starts_with("| `")) {
+        let column = line.trim_start_matches('|').split('|').next().unwrap_or_default();
+        for name in column.split('`').skip(1).step_by(2) {
+            reasons.insert(name);
+            if !used.contains_key(name) {
+                findings.push(finding(DEPENDENCIES, place + 1, format!("`{name}` is not a dependency")));
+            }
+        }
+    }
+    let unexplained = used.into_iter().filter(|(name, _place)| !reasons.contains(name));
+    findings.extend(
+        unexplained
+            .map(|(name, (path, line))| finding(path, line, format!("`{name}` has no reason in {DEPENDENCIES}"))),
+    );
+    findings
+}
+
 /// Each line of the tree starts with a path, indented below its directory (a path that ends in `/`).
 fn tree(project: &Project, text: &str) -> Vec<Finding> {
     let mut shown = BTreeSet::new();
@@ -135,6 +192,13 @@ fn docs_link_to_nothing_is_found() {
 }
 
 #[test]
+fn docs_named_in_a_source_but_absent_are_found() {
+    let text = "// See docs/decisions/0004, and docs/gone.md.";
+    let found = planted(&[("src/lib.rs", text), ("docs/decisions/0004-threads.md", "")]);
+    assert_eq!(found, ["`docs/gone.md` does not exist"]);
+}
+
+#[test]
 fn docs_promise_without_its_test_is_found() {
     let text = "| fault | test |\n|---|---|\n| `not_looked_at` | `it_is_shown_here` `it_is_told_here` |\n\
                 | x | `it_is_shown_nowhere` |\n| y | `only_a_function` |\n\n| a | b |\n|---|---|\n| x | `not_a_test` |\n";
@@ -144,6 +208,14 @@ fn docs_promise_without_its_test_is_found() {
         ("tests/raft/it_is_told_here.txt", ""),
     ];
     assert_eq!(planted(&files), ["no test is named `it_is_shown_nowhere`", "no test is named `only_a_function`"]);
+}
+
+#[test]
+fn docs_dependency_without_its_reason_is_found() {
+    let manifest = "[workspace.dependencies]\na = \"1\"\n[dependencies]\nb = \"1\"\nown = { path = \"..\" }\n\
+                    [dev-dependencies]\nc = { workspace = true }\n[lints]\nd = true\n";
+    let found = planted(&[("Cargo.toml", manifest), (DEPENDENCIES, "| x | y |\n|---|---|\n| `b`, `e` | z |\n")]);
+    assert_eq!(found, ["`e` is not a dependency", "`c` has no reason in docs/decisions/0005-dependencies.md"]);
 }
 
 #[test]

@@ -81,11 +81,13 @@ impl Source {
     }
 }
 
-/// All Rust files and Markdown documents.
+/// All Rust files, Markdown documents and manifests.
 pub(crate) struct Project {
     pub(crate) sources: Vec<Source>,
     /// Path and text.
     pub(crate) documents: Vec<(String, String)>,
+    /// Path and text of each `Cargo.toml`.
+    pub(crate) manifests: Vec<(String, String)>,
     /// Every file below the root, build products and hidden directories left out.
     pub(crate) files: BTreeSet<String>,
     modules: BTreeSet<Vec<String>>,
@@ -98,7 +100,7 @@ impl Project {
         walk(Path::new(root), "", &mut files);
         let texts = files
             .iter()
-            .filter(|path| path.ends_with(".rs") || path.ends_with(".md"))
+            .filter(|path| [".rs", ".md", "Cargo.toml"].iter().any(|end| path.ends_with(end)))
             .filter_map(|path| Some((path.clone(), fs::read_to_string(Path::new(root).join(path)).ok()?)))
             .collect();
         let mut project = Self::of(texts);
@@ -114,9 +116,10 @@ impl Project {
     fn of(texts: BTreeMap<String, String>) -> Self {
         let files: BTreeSet<String> = texts.keys().cloned().collect();
         let (rust, rest): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(path, _text)| path.ends_with(".rs"));
-        let documents = rest.into_iter().filter(|(path, _text)| path.ends_with(".md")).collect();
+        let (documents, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(path, _text)| path.ends_with(".md"));
+        let manifests = rest.into_iter().filter(|(path, _text)| path.ends_with("Cargo.toml")).collect();
         let sources = rust.into_iter().map(lex).collect();
-        let mut project = Self { sources, documents, files, modules: BTreeSet::new() };
+        let mut project = Self { sources, documents, manifests, files, modules: BTreeSet::new() };
         project.reach_modules();
         project.modules = project.sources.iter().filter_map(|source| source.module.clone()).collect();
         project
