@@ -1,13 +1,14 @@
 //! The bare log: three replicas, appends through any of them, reads in order, a handler for role changes.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 use bytes::Bytes;
 use dledger::ledger::{Ledger, is_appended};
 use dledger::{Config, types::Index};
 
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = "1=127.0.0.1:7211,2=127.0.0.1:7212,3=127.0.0.1:7213";
     let directory = tempfile::tempdir()?;
-    let open = |id: u64| Ledger::open(Config::member(id, cluster, directory.path().join(id.to_string())).unwrap());
+    let open = async |id: u64| Ledger::open(Config::member(id, cluster, directory.path().join(id.to_string()))?).await;
     let (one, two, three) = tokio::try_join!(open(1), open(2), open(3))?;
     one.on_role_change(|change| println!("node 1 is {} in term {}", change.role, change.term));
 

@@ -1,7 +1,7 @@
 //! The map in memory: ordered, with snapshots that cost nothing to take.
 //!
 //! `imbl::OrdMap` shares its nodes between copies; a copy is one pointer, and writing after a copy copies only the
-//! nodes on the way to the key (docs/decisions/0006).
+//! nodes on the way to the key (docs/decisions/0006-memory-backend.md).
 
 use std::ops::Bound;
 use std::sync::Arc;

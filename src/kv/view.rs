@@ -58,8 +58,7 @@ impl KvView {
         };
         let max_bytes = if scan.max_bytes == 0 { DEFAULT_PAGE_BYTES } else { scan.max_bytes };
         let mut bytes = page.items.iter().map(size).sum::<u64>();
-        let mut looked = 0;
-        for (key, stored) in self.items(scan) {
+        for (looked, (key, stored)) in (0..).zip(self.items(scan)) {
             if scan.limit.is_some_and(|limit| looked >= limit) {
                 return false;
             }
@@ -70,7 +69,6 @@ impl KvView {
                 }
                 return !full;
             }
-            looked += 1;
             page.count += 1;
             if scan.reverse {
                 page.next = Some(Bytes::copy_from_slice(key));

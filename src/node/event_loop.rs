@@ -64,7 +64,7 @@ enum Phase<M> {
         early: Vec<Early>,
     },
     Running {
-        replica: Replica<M>,
+        replica: Box<Replica<M>>,
         disk: DiskThreads,
     },
     /// In between, and after the end.
@@ -308,7 +308,7 @@ impl<M: StateMachine> EventLoop<M> {
         };
         let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
-        self.phase = Phase::Running { replica, disk };
+        self.phase = Phase::Running { replica: Box::new(replica), disk };
         Ok(())
     }
 

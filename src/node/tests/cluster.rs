@@ -176,8 +176,8 @@ impl Cluster {
         }
         let genesis = genesis.unwrap_or_else(|| {
             let mut first = formation(0);
-            for node in 1..self.nodes.len() {
-                let incarnation = directories[node].identity.incarnation;
+            for (node, directory) in directories.iter().enumerate().skip(1) {
+                let incarnation = directory.identity.incarnation;
                 first.hello(Self::id(node), incarnation, &members.to_string()).unwrap();
             }
             first.mint(u128::from(self.hand.next_u64()), LogTime(self.hand.wall_ms())).unwrap()
