@@ -23,8 +23,9 @@ use crate::types::{ClusterId, NodeId, Role, Term};
 use super::error::ClientError;
 use super::link::{Link, describe};
 
-/// How long one node may take to be reached and to say how it is.
-const PROBE_WAIT: Duration = Duration::from_millis(1_500);
+/// How long one node may take to be reached and to say how it is: a hung one, which still accepts connections, must
+/// not hold up the search for much longer than an election takes.
+const PROBE_WAIT: Duration = Duration::from_millis(500);
 /// The first pause between two rounds; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause between two rounds: a small part of an election.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   propose ──► sent (number, leader) ──answer──► applying (index) ──applied here──► done
-//!                     │ connection closed, deadline
+//!                     │ connection closed, another leader, deadline
 //!                     └──► unknown: a forwarded write is never sent twice
 //! ```
 //! A caller is told "done" only when this node has applied its entry too, so that it reads its own write here.
@@ -77,6 +77,12 @@ impl Forwards {
     pub(crate) fn closed(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
         let reason = format!("the connection to the leader, node {leader}, closed before it answered");
         self.give_up(|sent| sent.leader == leader, &reason, answers);
+    }
+
+    /// `leader` leads now: one that it replaced may hang and never answer.
+    pub(crate) fn replaced_by(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
+        let reason = format!("node {leader} leads now, and the leader before it had not answered");
+        self.give_up(|sent| sent.leader != leader, &reason, answers);
     }
 
     /// Gives up on writes whose deadline has come.
@@ -166,5 +172,14 @@ mod tests {
         assert_eq!(done(&answers), [(1, false)]);
         forwards.expire(LATER, &mut answers);
         assert_eq!(done(&answers), [(1, false), (2, false)]);
+    }
+
+    #[test]
+    fn forward_to_a_leader_that_was_replaced_is_unknown_at_once() {
+        let (mut forwards, mut answers) = (Forwards::default(), Vec::new());
+        forwards.insert(Ticket(1), LEADER, LATER);
+        forwards.insert(Ticket(2), NodeId(3), LATER);
+        forwards.replaced_by(NodeId(3), &mut answers);
+        assert_eq!(done(&answers), [(1, false)]);
     }
 }

@@ -94,8 +94,9 @@ impl<M: StateMachine> Replica<M> {
             if change.role == Role::Leader {
                 self.clock.take_office(now);
             }
-            if change.leader.is_some() {
+            if let Some(leader) = change.leader {
                 self.reads.leader_changed();
+                self.forwards.replaced_by(leader, &mut self.effects.answers);
             }
             self.effects.roles.push(change);
         }

@@ -250,8 +250,8 @@ impl<M: StateMachine> Replica<M> {
         self.applier.failure()
     }
 
-    /// Committed records from `from` on, verified, as pieces of whole records; from memory where they are newer
-    /// than what the disk has published.
+    /// Committed records from `from` on, verified, as pieces of whole records: at least one, and as many as reach
+    /// `max_bytes`; from memory where they are newer than what the disk has published.
     ///
     /// # Errors
     /// Those of the log's reader; `OutOfRange` above the committed index.
@@ -261,7 +261,15 @@ impl<M: StateMachine> Replica<M> {
             let first = self.log.first();
             return Err(crate::error::ReadError::OutOfRange { asked: from, first, last: committed });
         }
-        Ok(self.records(from, committed, max_bytes)?.pieces)
+        let mut pieces = Vec::new();
+        let (mut next, mut room) = (from, max_bytes);
+        while next <= committed && (room > 0 || pieces.is_empty()) {
+            let run = self.records(next, committed, room)?;
+            next = next.plus(run.count.max(1));
+            room = room.saturating_sub(run.bytes);
+            pieces.extend(run.pieces);
+        }
+        Ok(pieces)
     }
 
     fn expire(&mut self, now: Monotonic) {
