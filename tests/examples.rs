@@ -1,4 +1,7 @@
-//! The examples do what they say: each is run as a user would run it, and checks itself.
+//! The examples do what they say: each is run as a user would run it, and checks itself. `cargo test` builds the
+//! examples before it runs this; with `--test examples` alone, build them first.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::PathBuf;
 use std::process::Command;
