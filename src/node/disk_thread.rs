@@ -10,12 +10,14 @@
 //!
 //! A full disk is waited out: nothing was written, so the same batch is tried again. Any other fault is final.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
 use crate::commitlog::{LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space, WriteBatch};
 use crate::config::Durability;
-use crate::types::{Index, ReadyNumber};
+use crate::env::Clock;
+use crate::types::{Index, Monotonic, ReadyNumber};
 
 use super::effects::DiskTask;
 
@@ -53,6 +55,7 @@ pub(crate) struct DiskLoop<R> {
     pub(crate) writer: LogWriter,
     pub(crate) reader: LogReader,
     pub(crate) durability: Durability,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) orders: Receiver<DiskOrder>,
     pub(crate) preparer: Sender<PrepareJob>,
     pub(crate) report: R,
@@ -85,11 +88,12 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         self.prepare();
         let mut committed = Index::ZERO;
         let mut settled = true;
+        let mut flushed = self.clock.monotonic();
         let mut carried = None;
         loop {
             let task = match carried.take() {
                 Some(task) => task,
-                None => match self.wait(settled) {
+                None => match self.wait(settled, flushed) {
                     Ok(DiskOrder::Task(task)) => task,
                     Ok(DiskOrder::Prepared(done)) => {
                         self.prepared(done)?;
@@ -98,6 +102,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
                     Err(RecvTimeoutError::Timeout) => {
                         self.settle(committed)?;
                         settled = true;
+                        flushed = self.clock.monotonic();
                         continue;
                     }
                     Ok(DiskOrder::Stop) | Err(RecvTimeoutError::Disconnected) => return self.settle(committed),
@@ -109,6 +114,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
             settled = false;
             (self.report)(DiskReport::Done(gathered.number));
             self.prepare();
+            flushed = self.flush_when_due(flushed)?;
             match next {
                 Next::Go => {}
                 Next::Task(task) => carried = Some(task),
@@ -117,14 +123,29 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         }
     }
 
-    fn wait(&self, settled: bool) -> Result<DiskOrder, RecvTimeoutError> {
+    fn wait(&self, settled: bool, flushed: Monotonic) -> Result<DiskOrder, RecvTimeoutError> {
         let wait = match (settled, self.durability) {
             (true, _) if self.reader.space() != Space::Open => ROOM_AGAIN,
             (true, _) => return self.orders.recv().map_err(|_gone| RecvTimeoutError::Disconnected),
             (false, Durability::Sync) => IDLE_AFTER,
-            (false, Durability::Async { flush_every }) => flush_every,
+            (false, Durability::Async { flush_every }) => {
+                flush_every.saturating_sub(self.clock.monotonic().since(flushed))
+            }
         };
         self.orders.recv_timeout(wait)
+    }
+
+    /// Under load an asynchronous log is synced as often as it promises, not only when it comes to rest. The answer
+    /// is when it was last synced.
+    fn flush_when_due(&mut self, flushed: Monotonic) -> Result<Monotonic, String> {
+        let now = self.clock.monotonic();
+        match self.durability {
+            Durability::Async { flush_every } if now.since(flushed) >= flush_every => {
+                self.writer.flush().or_else(survive_full)?;
+                Ok(now)
+            }
+            Durability::Async { .. } | Durability::Sync => Ok(flushed),
+        }
     }
 
     /// Takes all tasks that wait, up to a truncation, which starts a batch of its own, or to the size limit.

@@ -306,7 +306,8 @@ impl<M: StateMachine> EventLoop<M> {
         let report = move |report| {
             let _loop_ended = reports.send(report);
         };
-        let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, report)
+        let clock = Arc::clone(&self.environment.clock);
+        let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, clock, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
         self.phase = Phase::Running { replica: Box::new(replica), disk };
         Ok(())

@@ -1,11 +1,13 @@
 //! Starts and joins the disk thread and the preparer.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use crate::commitlog::{LogReader, LogWriter, PrepareJob};
 use crate::config::Durability;
+use crate::env::Clock;
 use crate::types::NodeId;
 
 use super::disk_thread::{DiskLoop, DiskOrder, DiskReport};
@@ -24,13 +26,14 @@ impl DiskThreads {
         writer: LogWriter,
         reader: LogReader,
         durability: Durability,
+        clock: Arc<dyn Clock>,
         report: impl FnMut(DiskReport) + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, incoming) = channel();
         let (jobs, preparing) = channel();
         let done = orders.clone();
         let preparer = Builder::new().name(format!("dledger-{id}-prep")).spawn(move || prepare(&preparing, &done))?;
-        let disk_loop = DiskLoop { writer, reader, durability, orders: incoming, preparer: jobs, report };
+        let disk_loop = DiskLoop { writer, reader, durability, clock, orders: incoming, preparer: jobs, report };
         let disk = Builder::new().name(format!("dledger-{id}-disk")).spawn(move || disk_loop.run())?;
         Ok(Self { orders, disk, preparer })
     }

@@ -1,4 +1,5 @@
 //! Tests of whole replicas, in one thread, over disks in memory.
 
 mod cluster;
+mod disk_loop;
 mod power_cut;

@@ -1,0 +1,88 @@
+//! The disk thread's loop, run on this thread to its end.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::commitlog::{self, LogOptions, Opened, WriteBatch, frame};
+use crate::config::Durability;
+use crate::env::Clock;
+use crate::env::memory::MemoryDisk;
+use crate::node::disk_thread::{DiskLoop, DiskOrder, DiskReport};
+use crate::node::effects::DiskTask;
+use crate::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Monotonic, Position, ReadyNumber, Term};
+
+/// A clock that goes on a millisecond each time somebody looks.
+#[derive(Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_micros(self.0.fetch_add(1_000, Ordering::Relaxed))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        1
+    }
+}
+
+fn task(index: u64, position: &mut Position) -> DiskTask {
+    let mut record = Vec::new();
+    let id = EntryId::new(Index(index), Term(1));
+    frame(&mut record, id, *position, LogTime(1), Kind::Data, 0, b"payload");
+    *position = position.plus(record.len() as u64);
+    let batch = WriteBatch { vote: None, truncate_after: None, records: vec![record.into()], committed: Index(0) };
+    DiskTask { number: ReadyNumber(index), batch }
+}
+
+/// Runs the loop over `tasks` that come one by one; the answer is how often the disk synced, and what was reported.
+fn run(durability: Durability, tasks: u64) -> (u64, Vec<ReadyNumber>) {
+    let disk = MemoryDisk::new();
+    let options = LogOptions {
+        cluster: ClusterId(1),
+        group: GroupId::FIRST,
+        segment_bytes: 1 << 20,
+        max_record_bytes: 1 << 16,
+        durability,
+        wall_ms: 1,
+    };
+    let Opened { writer, reader, .. } = commitlog::open(disk.handle(), Path::new("/log"), options).unwrap();
+    let (orders, incoming) = channel();
+    let (preparer, _jobs) = channel();
+    let mut position = Position::ZERO;
+    let mut more = (1..=tasks).map(move |index| task(index, &mut position));
+    orders.send(DiskOrder::Task(more.next().unwrap())).unwrap();
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&done);
+    let mut next = Some(orders);
+    let report = move |report| {
+        let DiskReport::Done(number) = report else { panic!("the disk works") };
+        noted.lock().unwrap().push(number);
+        match (&next, more.next()) {
+            (Some(orders), Some(task)) => orders.send(DiskOrder::Task(task)).unwrap(),
+            _ => next = None,
+        }
+    };
+    let before = disk.counts().syncs;
+    let clock = Arc::new(Ticking::default());
+    DiskLoop { writer, reader, durability, clock, orders: incoming, preparer, report }.run();
+    let done = done.lock().unwrap().clone();
+    (disk.counts().syncs - before, done)
+}
+
+#[test]
+fn disk_loop_under_load_syncs_an_asynchronous_log_as_often_as_it_promises() {
+    let (syncs, done) = run(Durability::Async { flush_every: Duration::from_millis(10) }, 100);
+    assert_eq!(done.len(), 100);
+    // The loop looks at the clock two or three times a write: about every fourth write is synced.
+    assert!((8..=40).contains(&syncs), "{syncs} syncs");
+}
+
+#[test]
+fn disk_loop_of_a_synchronous_log_syncs_before_each_report() {
+    let (syncs, done) = run(Durability::Sync, 100);
+    assert_eq!(done.last(), Some(&ReadyNumber(100)));
+    assert!(syncs >= 100, "{syncs} syncs");
+}
