@@ -1,7 +1,14 @@
 //! Processes that die or stand still under load: acknowledged writes are found again, a lost leader is replaced soon,
 //! and one that was paused shows nobody an old state.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what goes wrong here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "what goes wrong here fails the test"
+)]
 
 mod support;
 

@@ -8,8 +8,6 @@ use crate::error::{ReadError, WriteError};
 use crate::transport::{Channel, PeerFrame};
 use crate::types::{EntryId, Index, NodeId, Position, ReadyNumber, RoleChange};
 
-use super::pending::Proposed;
-
 /// The caller's name for a question to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub u64);
@@ -52,6 +50,25 @@ pub(crate) enum Answer {
     Write(Result<Proposed, WriteError>),
     /// To a read: the index that is applied here and makes the read linearizable.
     Read(Result<Index, ReadError>),
+}
+
+/// What became of entries that were proposed together: they stand in the log one behind the other, in one term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// Index and term of the first entry.
+    pub first: EntryId,
+    /// Where each entry's record stands in the log.
+    pub positions: Vec<Position>,
+    /// What the state machine answered to each.
+    pub answers: Vec<Bytes>,
+}
+
+impl Proposed {
+    /// The index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        self.first.index.plus(self.positions.len().saturating_sub(1) as u64)
+    }
 }
 
 /// Where proposed entries stand, before they are committed.

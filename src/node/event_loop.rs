@@ -20,13 +20,12 @@ use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, Role
 
 use super::data_dir::{self, DataDir};
 use super::disk_thread::{DiskOrder, DiskReport};
-use super::effects::{Answer, Effects, Framed, Proposal, Ticket};
+use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
 use super::formation::{Formation, Genesis, Step};
 use super::handle::{Command, Reply, Shared};
-use super::pending::Proposed;
 use super::replica::Replica;
 use super::threads::DiskThreads;
-use super::{Environment, replica_options, runtime::max_frame_bytes};
+use super::{Environment, max_frame_bytes, replica_options};
 
 /// Inputs of each kind taken into one turn.
 const TURN: usize = 4096;

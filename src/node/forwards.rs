@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use crate::error::WriteError;
 use crate::types::{Index, Monotonic, NodeId};
 
-use super::effects::{Answer, Ticket};
-use super::pending::Proposed;
+use super::effects::{Answer, Proposed, Ticket};
 
 #[derive(Debug)]
 struct Sent {

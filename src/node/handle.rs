@@ -14,8 +14,7 @@ use crate::config::Config;
 use crate::error::{ReadError, WriteError};
 use crate::types::{ClusterId, Index, NodeId, Role, RoleChange, Term};
 
-use super::effects::{Framed, Proposal};
-use super::pending::Proposed;
+use super::effects::{Framed, Proposal, Proposed};
 
 /// What an entry costs of the pending budget beside its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 128;

@@ -40,9 +40,8 @@ use crate::env::{Clock, Disk, Entropy};
 use crate::raft::RaftConfig;
 use crate::types::GroupId;
 
-pub use effects::{Framed, Proposal};
+pub use effects::{Framed, Proposal, Proposed};
 pub use handle::{NodeHandle, NodeStatus, Outcome};
-pub use pending::Proposed;
 pub use runtime::Hooks;
 
 use replica::ReplicaOptions;
@@ -86,3 +85,12 @@ fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
         max_record_bytes: config.max_record_bytes,
     }
 }
+
+/// Largest frame that this node takes: a window of appends, or one record of the largest size.
+fn max_frame_bytes(config: &Config) -> u32 {
+    let window = u32::try_from(MAX_INFLIGHT_BYTES).unwrap_or(u32::MAX);
+    config.max_record_bytes.max(window).saturating_add(FRAME_OVERHEAD_BYTES)
+}
+
+/// Room in a frame beside its records.
+const FRAME_OVERHEAD_BYTES: u32 = 1 << 20;

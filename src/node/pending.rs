@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::error::WriteError;
 use crate::types::{EntryId, Index, Monotonic, NodeId, Position};
 
-use super::effects::Ticket;
+use super::effects::{Proposed, Ticket};
 
 /// Who waits for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,25 +27,6 @@ pub(crate) enum Origin {
         /// Its name for the write.
         number: u64,
     },
-}
-
-/// What became of entries that were proposed together: they stand in the log one behind the other, in one term.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// Index and term of the first entry.
-    pub first: EntryId,
-    /// Where each entry's record stands in the log.
-    pub positions: Vec<Position>,
-    /// What the state machine answered to each.
-    pub answers: Vec<Bytes>,
-}
-
-impl Proposed {
-    /// The index of the last entry.
-    #[must_use]
-    pub fn last(&self) -> Index {
-        self.first.index.plus(self.positions.len().saturating_sub(1) as u64)
-    }
 }
 
 /// A write whose outcome is known, or is now known to be unknowable.

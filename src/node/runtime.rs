@@ -23,10 +23,10 @@ use crate::state_machine::StateMachine;
 use crate::transport::{ClientConnection, LocalIdentity, tcp::TcpTransport};
 use crate::types::{Index, Role, RoleChange, Term};
 
-use super::Environment;
 use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
 use super::handle::{NodeHandle, NodeStatus, Shared};
+use super::{Environment, max_frame_bytes};
 
 /// What a node calls back.
 pub struct Hooks {
@@ -185,15 +185,6 @@ fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> Loc
         max_frame_bytes: max_frame_bytes(config),
     }
 }
-
-/// Largest frame that this node takes: a window of appends, or one record of the largest size.
-pub(crate) fn max_frame_bytes(config: &Config) -> u32 {
-    let window = u32::try_from(super::MAX_INFLIGHT_BYTES).unwrap_or(u32::MAX);
-    config.max_record_bytes.max(window).saturating_add(FRAME_OVERHEAD_BYTES)
-}
-
-/// Room in a frame beside its records.
-const FRAME_OVERHEAD_BYTES: u32 = 1 << 20;
 
 fn first_status(config: &Config, members: &Members) -> NodeStatus {
     NodeStatus {

@@ -16,8 +16,8 @@ use crate::state_machine::StateMachine;
 use crate::transport::{Channel, FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
 use crate::types::{EntryId, Index, Kind, LogTime, Monotonic, NodeId, Position, Role};
 
-use super::effects::{Answer, Outbound, Proposal};
-use super::pending::{Origin, Proposed, Settled};
+use super::effects::{Answer, Framed, Outbound, Proposal, Proposed};
+use super::pending::{Origin, Settled};
 use super::replica::{Replica, Staged, WriteRequest};
 
 impl<M: StateMachine> Replica<M> {
@@ -92,14 +92,14 @@ impl<M: StateMachine> Replica<M> {
         let Ok(first) = self.raft.propose(now, count, size as u64) else {
             return self.waiting.extend(admitted);
         };
-        let mut framed = Framed { bytes: Vec::with_capacity(size), starts: Vec::new(), next: first, end: self.end };
+        let mut framed = Framing { bytes: Vec::with_capacity(size), starts: Vec::new(), next: first, end: self.end };
         let stamp = self.clock.stamp(now);
         for request in admitted {
             let id = framed.next;
             let positions: Vec<Position> =
                 request.proposals.iter().map(|proposal| framed.add(stamp, proposal)).collect();
             if let Origin::Local(ticket) = request.origin {
-                self.effects.framed.push((ticket, super::effects::Framed { first: id, positions: positions.clone() }));
+                self.effects.framed.push((ticket, Framed { first: id, positions: positions.clone() }));
             }
             self.pending.insert(request.origin, id, positions, request.deadline);
         }
@@ -241,14 +241,14 @@ impl<M: StateMachine> Replica<M> {
 }
 
 /// Records being framed, one behind the other.
-struct Framed {
+struct Framing {
     bytes: Vec<u8>,
     starts: Vec<u32>,
     next: EntryId,
     end: Position,
 }
 
-impl Framed {
+impl Framing {
     /// Frames one more record; the answer is where it stands in the log.
     fn add(&mut self, stamp: LogTime, proposal: &Proposal) -> Position {
         let (position, start) = (self.end, self.bytes.len());
