@@ -9,6 +9,8 @@
 //! Answers go to stdout and everything else to stderr; the exit codes are in `exit.rs`. It uses the public API of
 //! the library only. Deliberately absent: commands of later releases, which are unknown rather than stubs.
 
+#![expect(rustdoc::invalid_html_tags, reason = "doc comments of arguments are help texts, read on a terminal")]
+
 mod args;
 mod commands;
 mod demo;
