@@ -5,8 +5,8 @@
 //! width, so golden fixtures read well in a hex dump and sizes can be reasoned about. Decoding is bounded: it
 //! allocates no more than the input is long, and trailing bytes are an error.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The most bytes one decoded value may claim. Larger frames carry their bulk as raw bytes beside the body.
@@ -64,7 +64,15 @@ pub fn encode_into<T: Serialize>(what: &'static str, value: &T, out: &mut Vec<u8
 /// # Errors
 /// `Malformed` when the bytes are not such a value, `Trailing` when bytes remain.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, library_config())
+    decode_borrowed(what, bytes)
+}
+
+/// As [`decode`], for a value that points into `bytes` instead of copying out of them.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_borrowed<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, library_config())
         .map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })?;
     match bytes.len() - used {
         0 => Ok(value),

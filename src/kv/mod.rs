@@ -1,9 +1,9 @@
 //! The key-value store: a state machine on the replicated log, and the handle to embed it.
 //!
 //! ```text
-//!   put, delete ──► command.rs ──► one log entry ──► machine.rs ──► memory.rs (a map)
+//!   put, delete ──► command.rs ──► one log entry ──► machine.rs ──► backend/ (a map)
 //!                                                        │ publish
-//!   get, scan ◄── view.rs (a snapshot, read on any thread) ◄┘
+//!   get, scan ◄── view.rs, pages.rs (a snapshot, read on any thread) ◄┘
 //! ```
 //! A key's revision is the index of the log entry that wrote it: `mod_revision` of its newest write,
 //! `create_revision` of the first write of its present life; `version` counts the writes of that life. Deleting a
@@ -11,9 +11,11 @@
 //!
 //! Deliberately absent for now: transactions, watches, leases, sessions, and backends beside memory.
 
+pub mod backend;
 pub mod command;
 pub mod machine;
-mod memory;
+pub mod pages;
+pub mod range;
 pub mod scan;
 pub mod store;
 pub mod view;

@@ -1,17 +1,18 @@
 //! Reading a range of keys, page by page.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::Index;
 
 use super::KeyValue;
-use super::command::after_prefix;
+use super::range::KeyRange;
 
 /// Bytes of keys and values in a page when the caller names no bound.
 pub const DEFAULT_PAGE_BYTES: u64 = 4 << 20;
+
+/// What each key of a page counts beside its bytes and its value's: revisions and lengths.
+pub const ITEM_OVERHEAD_BYTES: u64 = 40;
 
 /// Which keys to read, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,8 @@ pub struct Scan {
     pub prefix: Bytes,
     /// At most this many keys in all; all when `None`.
     pub limit: Option<u64>,
-    /// About this many bytes of keys and values a page, one key at least; 0 stands for [`DEFAULT_PAGE_BYTES`].
+    /// About this many bytes a page, one key at least; 0 stands for [`DEFAULT_PAGE_BYTES`]. A key counts its bytes,
+    /// those of its value and [`ITEM_OVERHEAD_BYTES`]. A scan that only counts has no page's bound.
     pub max_bytes: u64,
     /// From the last key to the first.
     pub reverse: bool,
@@ -55,19 +57,10 @@ impl Scan {
         Some(scan)
     }
 
-    /// The ends of the range; `None` when it holds no key.
-    pub(super) fn bounds(&self) -> Option<(Bound<Bytes>, Bound<Bytes>)> {
-        let from = self.from.clone().unwrap_or_default().max(self.prefix.clone());
-        let behind = if self.prefix.is_empty() { None } else { after_prefix(&self.prefix).map(Bytes::from) };
-        let to = match (self.to.clone(), behind) {
-            (Some(to), Some(behind)) => Some(to.min(behind)),
-            (to, behind) => to.or(behind),
-        };
-        match to {
-            Some(to) if to <= from => None,
-            Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),
-            None => Some((Bound::Included(from), Bound::Unbounded)),
-        }
+    /// The keys that are asked for.
+    pub(super) fn range(&self) -> KeyRange {
+        let asked = KeyRange { from: self.from.clone().unwrap_or_default(), to: self.to.clone() };
+        asked.and(&KeyRange::of_prefix(self.prefix.clone()))
     }
 }
 
@@ -78,8 +71,8 @@ pub struct ScanPage {
     pub items: Vec<KeyValue>,
     /// How many keys this page stands for.
     pub count: u64,
-    /// Where the next page goes on (see [`Scan::after`]); `None` on the last. Forward: the first key not read.
-    /// In reverse: the last key read.
+    /// Where the next page goes on (see [`Scan::after`]); `None` on the last, also when the limit made it the last.
+    /// Forward, the first key not read; in reverse, the last key read.
     pub next: Option<Bytes>,
     /// The index up to which the view of this page was applied.
     pub revision: Index,

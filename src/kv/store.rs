@@ -1,20 +1,27 @@
 //! The handle that a service embeds: a replica of the KV inside its own process.
+//!
+//! Limits of keys, values and batches are checked here, before anything is proposed: what is refused was certainly not
+//! written.
 
-use std::future::Future;
+mod blocking;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Proposal, Proposed};
+use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Proposal};
 use crate::server::Server;
 use crate::types::{Index, Term};
 
 use super::command::Command;
 use super::machine::{KvMachine, deleted_count};
+use super::range::KeyRange;
 use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+
+pub use blocking::BlockingKvStore;
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,15 +75,16 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`]; dropping the future leaves the outcome unknown.
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Index, WriteError> {
-        let command = self.put_command(key.into(), value.into())?;
-        Ok(self.propose(None, vec![command]).await?.last())
+        let proposal = self.put_proposal(&key.into(), &value.into())?;
+        Ok(self.node.propose(vec![proposal], self.timeout).await?.last())
     }
 
     /// Sets several keys, one behind the other in the log; the answer is the revision of the last. They are not one
     /// atomic change: readers may see a first part of them.
     ///
     /// # Errors
-    /// See [`WriteError`]; nothing is written when one of them is over a limit.
+    /// See [`WriteError`]; `TooLarge`, and nothing is written, when there are none, when one of them is over a limit,
+    /// or when all of them together are over that of a record.
     pub async fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, WriteError> {
         self.put_batch_in(None, pairs).await
     }
@@ -87,8 +95,9 @@ impl KvStore {
         term: Option<Term>,
         pairs: Vec<(Bytes, Bytes)>,
     ) -> Result<Index, WriteError> {
-        let commands = pairs.into_iter().map(|(key, value)| self.put_command(key, value)).collect::<Result<_, _>>()?;
-        Ok(self.propose(term, commands).await?.last())
+        let proposals =
+            pairs.iter().map(|(key, value)| self.put_proposal(key, value)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.node.propose_in(term, proposals, self.timeout).await?.last())
     }
 
     /// Deletes a key; the count is 0 when there was none.
@@ -98,7 +107,7 @@ impl KvStore {
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, WriteError> {
         let key = key.into();
         self.check_key(&key)?;
-        self.deleting(Command::Delete { key }).await
+        self.deleting(Command::Delete { key: &key }).await
     }
 
     /// Deletes every key that starts with `prefix`, as one change; the empty prefix deletes all.
@@ -106,7 +115,10 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`].
     pub async fn delete_prefix(&self, prefix: impl Into<Bytes>) -> Result<Deleted, WriteError> {
-        self.deleting(Command::delete_prefix(prefix.into())).await
+        let prefix = prefix.into();
+        self.check_length("prefix", &prefix)?;
+        let KeyRange { from, to } = KeyRange::of_prefix(prefix);
+        self.deleting(Command::DeleteRange { from: &from, to: to.as_deref() }).await
     }
 
     /// Reads a key; linearizable.
@@ -127,7 +139,7 @@ impl KvStore {
         consistency: Consistency,
     ) -> Result<Option<KeyValue>, ReadError> {
         self.catch_up(consistency).await?;
-        Ok(self.reader.view().get(key.as_ref()))
+        Ok(self.reader.get(key.as_ref()))
     }
 
     /// Reads one page of a range as one consistent view; [`Scan::after`] gives the scan of the next page, which may
@@ -137,12 +149,11 @@ impl KvStore {
     /// See [`ReadError`]; a stale read has none.
     pub async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ReadError> {
         self.catch_up(consistency).await?;
-        let view = self.reader.view();
-        let mut page = ScanPage::default();
-        while view.scan_step(&scan, &mut page) {
+        let mut pager = self.reader.pager(scan);
+        while pager.step() {
             yield_now().await;
         }
-        Ok(page)
+        Ok(pager.page())
     }
 
     /// What the replica was a moment ago. Does not wait.
@@ -180,8 +191,9 @@ impl KvStore {
         }
     }
 
-    async fn deleting(&self, command: Command) -> Result<Deleted, WriteError> {
-        let done = self.propose(None, vec![command]).await?;
+    async fn deleting(&self, command: Command<'_>) -> Result<Deleted, WriteError> {
+        let proposal = Proposal { channel: 0, payload: command.encode(), reserve: true };
+        let done = self.node.propose(vec![proposal], self.timeout).await?;
         let count = done.answers.first().and_then(|answer| deleted_count(answer));
         match count {
             Some(count) => Ok(Deleted { count, revision: done.last() }),
@@ -189,34 +201,26 @@ impl KvStore {
         }
     }
 
-    async fn propose(&self, term: Option<Term>, commands: Vec<Command>) -> Result<Proposed, WriteError> {
-        let proposals = commands
-            .iter()
-            .map(|command| Proposal {
-                channel: 0,
-                payload: command.encode(),
-                reserve: !matches!(command, Command::Put { .. }),
-            })
-            .collect();
-        self.node.propose_in(term, proposals, self.timeout).await
-    }
-
-    fn put_command(&self, key: Bytes, value: Bytes) -> Result<Command, WriteError> {
-        self.check_key(&key)?;
+    fn put_proposal(&self, key: &[u8], value: &[u8]) -> Result<Proposal, WriteError> {
+        self.check_key(key)?;
         let limit = self.node.config().max_value_bytes as usize;
         if value.len() > limit {
             return Err(WriteError::TooLarge(format!("a value of {} bytes is over the limit of {limit}", value.len())));
         }
-        Ok(Command::Put { key, value })
+        Ok(Proposal { channel: 0, payload: Command::Put { key, value }.encode(), reserve: false })
     }
 
-    fn check_key(&self, key: &Bytes) -> Result<(), WriteError> {
-        let limit = self.node.config().max_key_bytes as usize;
+    fn check_key(&self, key: &[u8]) -> Result<(), WriteError> {
         if key.is_empty() {
             return Err(WriteError::TooLarge("a key needs at least one byte".to_owned()));
         }
+        self.check_length("key", key)
+    }
+
+    fn check_length(&self, what: &str, key: &[u8]) -> Result<(), WriteError> {
+        let limit = self.node.config().max_key_bytes as usize;
         if key.len() > limit {
-            return Err(WriteError::TooLarge(format!("a key of {} bytes is over the limit of {limit}", key.len())));
+            return Err(WriteError::TooLarge(format!("a {what} of {} bytes is over the limit of {limit}", key.len())));
         }
         Ok(())
     }
@@ -233,99 +237,4 @@ async fn yield_now() {
         std::task::Poll::Pending
     })
     .await;
-}
-
-/// A [`KvStore`] for code without an async runtime: each call blocks its thread until the answer is there. Not to
-/// be called on a thread that runs async tasks, which it would hold up.
-#[derive(Clone, Debug)]
-pub struct BlockingKvStore {
-    store: KvStore,
-}
-
-impl BlockingKvStore {
-    /// Opens the replica; see [`KvStore::open`].
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub fn open(config: Config) -> Result<Self, OpenError> {
-        block_on(KvStore::open(config)).map(|store| Self { store })
-    }
-
-    /// See [`KvStore::put`].
-    ///
-    /// # Errors
-    /// See [`WriteError`].
-    pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Index, WriteError> {
-        block_on(self.store.put(key, value))
-    }
-
-    /// See [`KvStore::put_batch`].
-    ///
-    /// # Errors
-    /// See [`WriteError`].
-    pub fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, WriteError> {
-        block_on(self.store.put_batch(pairs))
-    }
-
-    /// See [`KvStore::delete`].
-    ///
-    /// # Errors
-    /// See [`WriteError`].
-    pub fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, WriteError> {
-        block_on(self.store.delete(key))
-    }
-
-    /// See [`KvStore::delete_prefix`].
-    ///
-    /// # Errors
-    /// See [`WriteError`].
-    pub fn delete_prefix(&self, prefix: impl Into<Bytes>) -> Result<Deleted, WriteError> {
-        block_on(self.store.delete_prefix(prefix))
-    }
-
-    /// See [`KvStore::get_with`].
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub fn get(&self, key: impl AsRef<[u8]>, consistency: Consistency) -> Result<Option<KeyValue>, ReadError> {
-        block_on(self.store.get_with(key, consistency))
-    }
-
-    /// See [`KvStore::scan`].
-    ///
-    /// # Errors
-    /// See [`ReadError`].
-    pub fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ReadError> {
-        block_on(self.store.scan(scan, consistency))
-    }
-
-    /// See [`KvStore::status`].
-    #[must_use]
-    pub fn status(&self) -> NodeStatus {
-        self.store.status()
-    }
-
-    /// See [`KvStore::shutdown`].
-    pub fn shutdown(&self) {
-        block_on(self.store.shutdown());
-    }
-}
-
-/// Polls a future on this thread, which parks in between. The futures above bring their own timers.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(value) => return value,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
 }

@@ -1,5 +1,6 @@
-//! What readers see: the map as of one applied index, on any thread, without waiting for the machine.
+//! What readers see: the map as of one applied entry, on any thread, without waiting for the machine.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -7,23 +8,24 @@ use bytes::Bytes;
 
 use crate::types::Index;
 
-use super::memory::{Key, MemoryMap, Stored};
-use super::scan::DEFAULT_PAGE_BYTES;
+use super::backend::memory::MemoryMap;
+use super::backend::{Snapshot, Stored};
+use super::pages::Pager;
+use super::range::KeyRange;
 use super::{KeyValue, Scan, ScanPage};
 
-/// Most keys looked at in one step of a scan; a step takes well under a millisecond.
-const STEP_KEYS: u64 = 1024;
-
-/// The map as of one applied index. Immutable: it stays the same however long it is held.
+/// The map as of one applied entry. Immutable: it stays the same however long it is held.
 #[derive(Debug, Default)]
-pub struct KvView {
-    map: MemoryMap,
+pub struct KvView<S = MemoryMap> {
+    snapshot: S,
+    /// Keys that the last applied entry deleted and that are still on their way out of the map: not to be seen.
+    leaving: Option<KeyRange>,
     applied: Index,
 }
 
-impl KvView {
-    pub(super) fn new(map: MemoryMap, applied: Index) -> Self {
-        Self { map, applied }
+impl<S: Snapshot> KvView<S> {
+    pub(super) fn new(snapshot: S, leaving: Option<KeyRange>, applied: Index) -> Self {
+        Self { snapshot, leaving, applied }
     }
 
     /// The last applied entry that this view shows.
@@ -35,85 +37,79 @@ impl KvView {
     /// Reads a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.map.get(key).map(|stored| item(Bytes::copy_from_slice(key), stored, false))
-    }
-
-    /// Reads one page: until the limit, or the page's bytes, are reached. Looks at every key of the page at once;
-    /// an event loop uses [`KvView::scan_step`].
-    #[must_use]
-    pub fn scan(&self, scan: &Scan) -> ScanPage {
-        let mut page = ScanPage { revision: self.applied, ..ScanPage::default() };
-        while self.scan_step(scan, &mut page) {}
-        page
-    }
-
-    /// Adds up to a bounded number of keys to `page`; true when the page is not full yet and there is more.
-    pub fn scan_step(&self, scan: &Scan, page: &mut ScanPage) -> bool {
-        page.revision = self.applied;
-        let going_on = scan.after(page);
-        page.next = None;
-        let scan = match &going_on {
-            Some(rest) => rest,
-            None => scan,
-        };
-        let max_bytes = if scan.max_bytes == 0 { DEFAULT_PAGE_BYTES } else { scan.max_bytes };
-        let mut bytes = page.items.iter().map(size).sum::<u64>();
-        for (looked, (key, stored)) in (0..).zip(self.items(scan)) {
-            if scan.limit.is_some_and(|limit| looked >= limit) {
-                return false;
-            }
-            let full = bytes >= max_bytes && page.count > 0;
-            if full || looked >= STEP_KEYS {
-                if !scan.reverse {
-                    page.next = Some(Bytes::copy_from_slice(key));
-                }
-                return !full;
-            }
-            page.count += 1;
-            if scan.reverse {
-                page.next = Some(Bytes::copy_from_slice(key));
-            }
-            if !scan.count_only {
-                let item = item(Bytes::copy_from_slice(key), stored, scan.keys_only);
-                bytes += size(&item);
-                page.items.push(item);
-            }
+        if self.leaving.as_ref().is_some_and(|range| range.contains(key)) {
+            return None;
         }
-        page.next = None;
-        false
+        self.snapshot.get(key).map(|stored| item(key, &stored, false))
     }
 
-    fn items<'a>(&'a self, scan: &Scan) -> Box<dyn Iterator<Item = (&'a Key, &'a Stored)> + 'a> {
-        let Some((from, to)) = scan.bounds() else { return Box::new(std::iter::empty()) };
-        let range = self.map.range(from.as_ref().map(AsRef::as_ref), to.as_ref().map(AsRef::as_ref));
-        if scan.reverse { Box::new(range.rev()) } else { Box::new(range) }
+    /// Reads one page, all of it at once. An event loop takes [`KvReader::pager`], which works in steps.
+    #[must_use]
+    pub fn scan(self: &Arc<Self>, scan: &Scan) -> ScanPage {
+        let mut pager = Pager::new(Arc::clone(self), scan.clone());
+        while pager.step() {}
+        pager.page()
+    }
+
+    /// Shows the keys of a range in order, or in reverse order, until `each` breaks off.
+    pub(super) fn visit(
+        &self,
+        range: &KeyRange,
+        reverse: bool,
+        each: &mut dyn FnMut(&[u8], &Stored) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Some(leaving) = &self.leaving else { return self.snapshot.visit(range, reverse, each) };
+        let mut parts = range.around(leaving);
+        if reverse {
+            parts.reverse();
+        }
+        parts.iter().try_for_each(|part| self.snapshot.visit(part, reverse, each))
     }
 }
 
-fn item(key: Bytes, stored: &Stored, keys_only: bool) -> KeyValue {
+/// What a reader is given of a key. The value is shared with the map, not copied.
+pub(super) fn item(key: &[u8], stored: &Stored, keys_only: bool) -> KeyValue {
     let value = if keys_only { Bytes::new() } else { Bytes::from_owner(Arc::clone(&stored.value)) };
     let Stored { create_revision, mod_revision, version, .. } = *stored;
-    KeyValue { key, value, create_revision, mod_revision, version }
-}
-
-fn size(item: &KeyValue) -> u64 {
-    (item.key.len() + item.value.len()) as u64
+    KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version }
 }
 
 /// The newest view: written by the machine, read by everybody.
-#[derive(Clone, Debug, Default)]
-pub struct KvReader {
-    newest: Arc<ArcSwap<KvView>>,
+#[derive(Debug, Default)]
+pub struct KvReader<S = MemoryMap> {
+    newest: Arc<ArcSwap<KvView<S>>>,
 }
 
-impl KvReader {
+impl<S> Clone for KvReader<S> {
+    fn clone(&self) -> Self {
+        Self { newest: Arc::clone(&self.newest) }
+    }
+}
+
+impl<S: Snapshot> KvReader<S> {
+    pub(super) fn new(first: KvView<S>) -> Self {
+        Self { newest: Arc::new(ArcSwap::from_pointee(first)) }
+    }
+
     /// The newest published view. Does not wait.
     #[must_use]
-    pub fn view(&self) -> Arc<KvView> {
+    pub fn view(&self) -> Arc<KvView<S>> {
         self.newest.load_full()
     }
 
-    pub(super) fn publish(&self, view: KvView) {
+    /// Reads a key in the newest published view. Does not wait.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
+        self.newest.load().get(key)
+    }
+
+    /// Reads a page of the newest published view, step by step.
+    #[must_use]
+    pub fn pager(&self, scan: Scan) -> Pager<S> {
+        Pager::new(self.view(), scan)
+    }
+
+    pub(super) fn publish(&self, view: KvView<S>) {
         self.newest.store(Arc::new(view));
     }
 }

@@ -66,15 +66,21 @@ impl<M: StateMachine> Replica<M> {
         self.settle(refused.into_iter().map(refuse).collect());
     }
 
+    /// Each entry must fit a record, and all together must fit what one frame to the leader may hold.
     fn check(&self, proposals: &[Proposal]) -> Result<(), WriteError> {
-        let limit = self.max_record_bytes as usize - HEADER_BYTES;
+        let refused = |what, bytes, limit| {
+            Err(WriteError::TooLarge(format!("{what} of {bytes} bytes is over the limit of {limit} bytes")))
+        };
+        let whole = self.max_record_bytes as usize;
+        let limit = whole - HEADER_BYTES;
         if proposals.is_empty() {
             return Err(WriteError::TooLarge("a write needs at least one entry".to_owned()));
         }
-        match proposals.iter().map(|proposal| proposal.payload.len()).find(|bytes| *bytes > limit) {
-            Some(bytes) => Err(WriteError::TooLarge(format!("an entry of {bytes} bytes is over the limit of {limit}"))),
-            None => Ok(()),
+        if let Some(bytes) = proposals.iter().map(|proposal| proposal.payload.len()).find(|bytes| *bytes > limit) {
+            return refused("an entry", bytes, limit);
         }
+        let bytes: usize = proposals.iter().map(|proposal| HEADER_BYTES + proposal.payload.len()).sum();
+        if bytes > whole { refused("a batch", bytes, whole) } else { Ok(()) }
     }
 
     /// Frames all writes of a turn as one piece: one Ready, one disk write, one message a follower.

@@ -46,17 +46,16 @@ impl Store for KvStore {
     }
 
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>> {
-        std::future::ready(Ok(self.reader().view().get(&key))).boxed()
+        std::future::ready(Ok(self.reader().get(&key))).boxed()
     }
 
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
-        let view = self.reader().view();
+        let mut pager = self.reader().pager(scan);
         async move {
-            let mut page = ScanPage::default();
-            while view.scan_step(&scan, &mut page) && page.items.len() < MAX_PAGE_ITEMS {
+            while pager.step() && pager.items() < MAX_PAGE_ITEMS {
                 tokio::task::yield_now().await;
             }
-            Ok(page)
+            Ok(pager.page())
         }
         .boxed()
     }

@@ -1,0 +1,116 @@
+//! The handle for code without an async runtime: the same calls, each of which blocks its thread.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::error::{OpenError, ReadError, WriteError};
+use crate::node::NodeStatus;
+use crate::types::Index;
+
+use super::super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+use super::KvStore;
+
+/// A [`KvStore`] for code without an async runtime: each call blocks its thread until the answer is there. A call from
+/// within an async task works too, for the replica runs on threads of its own, but it holds up whatever else that
+/// thread would run meanwhile.
+#[derive(Clone, Debug)]
+pub struct BlockingKvStore {
+    pub(super) store: KvStore,
+}
+
+impl BlockingKvStore {
+    /// Opens the replica; see [`KvStore::open`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        block_on(KvStore::open(config)).map(|store| Self { store })
+    }
+
+    /// See [`KvStore::put`].
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Index, WriteError> {
+        block_on(self.store.put(key, value))
+    }
+
+    /// See [`KvStore::put_batch`].
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, WriteError> {
+        block_on(self.store.put_batch(pairs))
+    }
+
+    /// See [`KvStore::delete`].
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, WriteError> {
+        block_on(self.store.delete(key))
+    }
+
+    /// See [`KvStore::delete_prefix`].
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn delete_prefix(&self, prefix: impl Into<Bytes>) -> Result<Deleted, WriteError> {
+        block_on(self.store.delete_prefix(prefix))
+    }
+
+    /// See [`KvStore::get_with`].
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn get(&self, key: impl AsRef<[u8]>, consistency: Consistency) -> Result<Option<KeyValue>, ReadError> {
+        block_on(self.store.get_with(key, consistency))
+    }
+
+    /// See [`KvStore::scan`].
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ReadError> {
+        block_on(self.store.scan(scan, consistency))
+    }
+
+    /// See [`KvStore::status`].
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        self.store.status()
+    }
+
+    /// See [`KvStore::shutdown`].
+    pub fn shutdown(&self) {
+        block_on(self.store.shutdown());
+    }
+}
+
+/// Polls a future on this thread, which parks in between. The futures above bring their own timers.
+///
+/// Within a task of tokio, its budget does not count: used up, it would answer "later" for ever, since the task that
+/// would get a new one is the very one that waits here.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(tokio::task::coop::unconstrained(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
