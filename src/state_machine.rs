@@ -70,7 +70,8 @@ pub trait StateMachine: Send + 'static {
     fn resume(&mut self) -> Result<Applied, ApplyError>;
 
     /// Makes what was applied so far visible to readers on other threads. Called once after each quantum of
-    /// entries and never while one is half applied, before any caller is told "done".
+    /// entries and never while one is half applied, before any caller is told "done". An entry that could not be
+    /// applied is no part of it, but those before it are.
     fn publish(&mut self);
 }
 

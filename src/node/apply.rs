@@ -60,20 +60,21 @@ impl<M: StateMachine> Applier<M> {
             if let Err(reason) = self.advance(&mut fetch) {
                 tracing::error!(reason, "applying stopped");
                 self.failed = Some(reason);
-                return false;
+                break;
             }
         }
         if self.half {
-            return true;
+            return self.failed.is_none();
         }
-        if !self.unpublished.is_empty() {
+        // What was applied ahead of a failure counts.
+        if let Some((last, _answer)) = self.unpublished.last() {
             self.machine.publish();
-            self.applied = self.taken;
+            self.applied = *last;
             for (id, answer) in self.unpublished.drain(..) {
                 done(id, &answer);
             }
         }
-        self.taken.index < committed
+        self.failed.is_none() && self.taken.index < committed
     }
 
     fn advance(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<(), String> {
@@ -178,7 +179,8 @@ mod tests {
     #[test]
     fn apply_of_an_unknown_entry_stops_for_good_and_says_why() {
         let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
-        assert_eq!(run(&mut applier, 3, b"!"), (false, vec![]));
+        assert_eq!(run(&mut applier, 3, b"!"), (false, vec![1]), "what stood before it is applied");
+        assert_eq!((applier.applied().index, &applier.machine.log[..]), (Index(1), "a1 a2 p "));
         assert!(applier.failure().unwrap().contains("cannot apply entry 2@1: no"));
         assert_eq!(run(&mut applier, 3, b""), (false, vec![]));
     }
