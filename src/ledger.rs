@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Outcome, Proposal};
 use crate::state_machine::{Entry, NoMachine};
-use crate::types::{EntryId, Index, Kind, Position, RoleChange};
+use crate::types::{EntryId, Index, Kind, Position, RoleChange, Term};
 
 use std::time::Duration;
 
@@ -94,6 +94,20 @@ impl Ledger {
         let entry = batch.entries.first().copied();
         batch.committed().await?;
         entry.ok_or_else(|| WriteError::Unknown("the leader did not say where the entry stands".to_owned()))
+    }
+
+    /// As [`Ledger::append`], but only if this replica itself leads in `term` when it takes the entry; it is never
+    /// handed on. What a leader of one term decided to append can thereby not slip into a later one.
+    ///
+    /// # Errors
+    /// `Unavailable`, and nothing was appended, when this replica does not lead in `term`; see [`WriteError`].
+    pub async fn append_in(&self, term: Term, payload: impl Into<Bytes>) -> Result<Appended, WriteError> {
+        let proposal = Proposal { channel: 0, payload: payload.into(), reserve: false };
+        let done = self.node.propose_in(Some(term), vec![proposal], self.timeout).await?;
+        match done.positions.first() {
+            Some(position) => Ok(Appended { id: done.first, position: *position }),
+            None => Err(WriteError::Unknown("the leader did not say where the entry stands".to_owned())),
+        }
     }
 
     /// Appends entries one behind the other. On the leader it resolves as soon as their places are known, which is

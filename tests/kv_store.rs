@@ -1,6 +1,6 @@
 //! The embedded store as a service uses it: real disks, real sockets, replicas in one process.
 
-mod replicas;
+mod replica_support;
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ async fn values(store: &KvStore, scan: Scan) -> Vec<(Bytes, Bytes)> {
 #[tokio::test]
 async fn kv_store_write_on_any_replica_is_read_on_every_other_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let stores = open_all(&replicas::members(directory.path(), 3)).await;
+    let stores = open_all(&replica_support::members(directory.path(), 3)).await;
     for (at, writer) in stores.iter().enumerate() {
         for round in 0..5 {
             let value = format!("{at}-{round}");
@@ -75,7 +75,7 @@ async fn kv_store_write_on_any_replica_is_read_on_every_other_at_once() {
 #[tokio::test]
 async fn kv_store_prefix_delete_larger_than_a_turn_is_whole_on_every_replica() {
     let directory = tempfile::tempdir().unwrap();
-    let stores = open_all(&replicas::members(directory.path(), 3)).await;
+    let stores = open_all(&replica_support::members(directory.path(), 3)).await;
     let pair = |number| (Bytes::from(format!("p/{number:04}")), Bytes::from("v"));
     stores[0].put_batch((0..1500).map(pair).collect()).await.unwrap();
     stores[1]
@@ -124,7 +124,7 @@ async fn kv_store_over_a_limit_is_refused_and_nothing_is_proposed() {
 #[tokio::test]
 async fn kv_store_batch_too_large_to_forward_leaves_the_connection_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let configs: Vec<Config> = replicas::members(directory.path(), 3).into_iter().map(small).collect();
+    let configs: Vec<Config> = replica_support::members(directory.path(), 3).into_iter().map(small).collect();
     let stores = open_all(&configs).await;
     for store in &stores {
         store.put("k", "v").await.unwrap();
@@ -139,7 +139,7 @@ async fn kv_store_batch_too_large_to_forward_leaves_the_connection_alone() {
 #[tokio::test]
 async fn kv_store_without_a_quorum_reads_stale_and_refuses_the_rest_in_time() {
     let directory = tempfile::tempdir().unwrap();
-    let mut stores = open_all(&replicas::members(directory.path(), 3)).await;
+    let mut stores = open_all(&replica_support::members(directory.path(), 3)).await;
     stores[2].put("k", "v").await.unwrap();
     let left = stores.remove(2);
     for store in stores {
