@@ -5,6 +5,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+/// How often an example is tried while its ports are in use.
+const ATTEMPTS: u32 = 60;
 
 /// The example that cargo built for this test run.
 fn run(name: &str) -> String {
@@ -13,9 +17,17 @@ fn run(name: &str) -> String {
     path.pop();
     path.push("examples");
     path.push(name);
-    let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    for _attempt in 0..ATTEMPTS {
+        let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap();
+        }
+        // An example names its ports, and another run of these tests may hold them.
+        assert!(complaint.contains("AddrInUse"), "{name}: {complaint}");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    panic!("{name}: its ports stay in use");
 }
 
 #[test]

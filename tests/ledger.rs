@@ -1,5 +1,7 @@
 //! The bare log as a service uses it: real disks, real sockets, replicas in one process.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
 mod replica_support;
 
 use std::sync::mpsc::channel;

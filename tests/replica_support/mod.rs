@@ -1,6 +1,6 @@
 //! Configurations of replicas on loopback, for tests that open them in this process.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::TcpListener;
 use std::path::Path;
