@@ -1,6 +1,7 @@
 //! Starts the built binary. Whoever starts a server stops it: a `Server` kills its process when dropped.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -247,6 +248,88 @@ impl Cluster {
             assert!(Instant::now() < deadline, "no leader: {status:?}");
             thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// Looks until there is something, for as long as [`SOON`].
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {SOON:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a store holds after all lines: sorted by key, the last of a key wins.
+pub(crate) fn last_wins(lines: &str) -> BTreeMap<&str, &str> {
+    lines.lines().filter_map(|line| line.split_once('\t')).collect()
+}
+
+impl Cluster {
+    /// Starts node `place + 1` again on its directory.
+    pub(crate) fn restart(&mut self, place: usize) {
+        let server = self.server(u16::try_from(place).unwrap());
+        self.nodes[place] = Some(server);
+    }
+
+    /// Asks every node to stop, and asserts that each ends with code 0 within five seconds.
+    pub(crate) fn stop_all(&mut self) {
+        let asked = Instant::now();
+        let nodes: Vec<Server> = self.nodes.iter_mut().filter_map(Option::take).collect();
+        nodes.iter().for_each(|node| node.signal(Signal::TERM));
+        for node in nodes {
+            assert_eq!(node.wait().code(), Some(0));
+        }
+        assert!(asked.elapsed() < Duration::from_secs(5), "stopping took {:?}", asked.elapsed());
+    }
+
+    /// Kills every node; none is waited for before the last is hit.
+    pub(crate) fn kill_all(&mut self) {
+        self.nodes.iter().flatten().for_each(|node| node.signal(Signal::KILL));
+        self.nodes.iter_mut().for_each(|node| drop(node.take()));
+    }
+
+    /// One number of every node's status; `None` for a node that does not answer.
+    pub(crate) fn numbers(&self, name: &str) -> Vec<Option<u64>> {
+        let status = self.run(&["status", "--output", "json"]).ended(0).json();
+        status[0]["nodes"].as_array().unwrap().iter().map(|node| node[name].as_u64()).collect()
+    }
+
+    /// A linearizable export through this node.
+    pub(crate) fn export(&self, place: usize) -> String {
+        let address = self.address(u16::try_from(place).unwrap());
+        let arguments = ["--endpoints", &address, "--timeout", "20s", "--consistency", "linearizable", "export"];
+        run(&arguments).ended(0).text()
+    }
+
+    /// Asserts that the logs of the stopped nodes hold the same bytes where they overlap, by digest and record for
+    /// record. Answers the last index of the overlap.
+    pub(crate) fn assert_same_logs(&self) -> u64 {
+        let look = |action: &str, place: usize, range: &[&str]| {
+            let directory = self.data_dir(u16::try_from(place).unwrap());
+            let arguments = ["log", action, "--data-dir", directory.to_str().unwrap(), "--output", "json"];
+            run(&[&arguments, range].concat()).ended(0)
+        };
+        let places = 0..self.nodes.len();
+        let whole: Vec<serde_json::Value> =
+            places.clone().map(|place| look("verify", place, &[]).json().remove(0)).collect();
+        let first = whole.iter().map(|row| row["first"].as_u64().unwrap()).max().unwrap();
+        let last = whole.iter().map(|row| row["last"].as_u64().unwrap()).min().unwrap();
+        assert!(first <= last, "nothing overlaps: {whole:?}");
+        let (from, to) = (first.to_string(), last.to_string());
+        let range = ["--from", &from, "--to", &to];
+        let digests: Vec<String> = places.clone().map(|place| look("verify", place, &range).text()).collect();
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:#?}");
+        let records = look("cat", 0, &range).stdout;
+        assert_eq!(records.iter().filter(|byte| **byte == b'\n').count() as u64, last - first + 1);
+        for place in places.skip(1) {
+            assert!(look("cat", place, &range).stdout == records, "node {} holds other records", place + 1);
+        }
+        last
     }
 }
 
