@@ -53,7 +53,8 @@ impl DirLock {
 }
 
 /// Takes a data directory for this process, making it when it is absent. Blocks on the disk, never on another
-/// holder. A directory that holds other things and no identity is refused before anything is written to it.
+/// holder. A directory that holds other things and no identity, or an identity file of something else, is refused
+/// before anything is written to it.
 ///
 /// # Errors
 /// `Locked` when someone has it, `Foreign` when it is not a data directory, `Identity` when it has a log but no
@@ -76,7 +77,11 @@ pub fn lock_data_dir(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenEr
 fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
     let names = disk.list(data_dir).blame(data_dir)?;
     if names.iter().any(|name| name == IDENTITY_FILE) {
-        return Ok(());
+        // Anybody's file may have that name. What else is wrong with it is told under the lock.
+        return match load_identity(disk, data_dir) {
+            Err(foreign @ OpenError::Foreign { .. }) => Err(foreign),
+            Ok(_) | Err(_) => Ok(()),
+        };
     }
     let path = data_dir.to_owned();
     let ours = [LOCK_FILE, NEW_IDENTITY_FILE, GROUPS_DIR, LOST_AND_FOUND];
