@@ -6,8 +6,9 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
-    reason = "what goes wrong here fails the test"
+    reason = "what goes wrong here fails the test, and what is measured is said"
 )]
 
 mod support;
