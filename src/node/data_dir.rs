@@ -109,9 +109,12 @@ pub(crate) fn adopt(
         .writer
         .write(&batch)
         .and_then(|()| opened.writer.flush())
+        .and_then(|()| opened.writer.idle(GENESIS.index))
         .map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
     drop(opened);
-    let identity = Identity { cluster: Some(cluster), ..data_dir.identity.clone() };
+    // The members that formed, which an earlier attempt may have named otherwise.
+    let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
+    let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };
     store_identity(environment.disk.as_ref(), &config.data_dir, &identity)?;
     data_dir.identity = identity;
     commitlog::open(Arc::clone(&environment.disk), &directory, options)

@@ -47,7 +47,7 @@ impl StateMachine for Recorder {
 
 /// The test's clock and luck.
 #[derive(Debug, Default)]
-struct Hand {
+pub(super) struct Hand {
     micros: AtomicU64,
     draws: AtomicU64,
 }
@@ -65,6 +65,15 @@ impl Clock for Hand {
 impl Entropy for Hand {
     fn next_u64(&self) -> u64 {
         self.draws.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed)
+    }
+}
+
+/// A machine with this disk, whose clock and luck are in the test's hand.
+pub(super) fn machine(disk: &MemoryDisk, hand: &Arc<Hand>) -> Environment {
+    Environment {
+        disk: disk.handle(),
+        clock: Arc::clone(hand) as Arc<dyn Clock>,
+        entropy: Arc::clone(hand) as Arc<dyn Entropy>,
     }
 }
 
@@ -137,11 +146,7 @@ impl Cluster {
     }
 
     fn environment(&self, node: usize) -> Environment {
-        Environment {
-            disk: self.nodes[node].disk.handle(),
-            clock: Arc::clone(&self.hand) as Arc<dyn Clock>,
-            entropy: Arc::clone(&self.hand) as Arc<dyn Entropy>,
-        }
+        machine(&self.nodes[node].disk, &self.hand)
     }
 
     fn now(&self) -> Monotonic {

@@ -1,5 +1,6 @@
 //! Tests of whole replicas, in one thread, over disks in memory.
 
 mod cluster;
+mod data_dir;
 mod disk_loop;
 mod power_cut;
