@@ -51,6 +51,12 @@ pub fn log_dir(group_dir: &Path) -> PathBuf {
     group_dir.join(LOG_DIR)
 }
 
+/// True for a file that this release makes in a group's directory or in its log directory.
+#[must_use]
+pub fn is_own_file(name: &str) -> bool {
+    name == VOTE_FILE || LogFile::of(name) != LogFile::Foreign
+}
+
 /// What names a segment: its first index and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SegmentName {

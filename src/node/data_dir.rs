@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commitlog::layout::group_dir;
+use crate::commitlog::layout::{group_dir, is_own_file, log_dir};
 use crate::commitlog::{
     self, DirLock, Identity, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, store_identity,
 };
@@ -123,13 +123,14 @@ pub(crate) fn adopt(
 /// Removes what an interrupted formation left. The identity says that this node never belonged to a cluster, so
 /// nothing in there was ever promised to anybody.
 fn clear(disk: &dyn Disk, directory: &Path) -> std::io::Result<()> {
-    for (folder, names) in [(directory.join("log"), "seg idx tmp spare"), (directory.to_path_buf(), "vote")] {
-        let Ok(found) = disk.list(&folder) else { continue };
-        for name in found {
-            let ending = name.rsplit_once('.').map_or(name.as_str(), |(_stem, ending)| ending);
-            if names.split(' ').any(|known| known == ending) {
-                disk.remove(&folder.join(&name))?;
-            }
+    for folder in [log_dir(directory), directory.to_path_buf()] {
+        let found = match disk.list(&folder) {
+            Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for name in found.iter().filter(|name| is_own_file(name)) {
+            disk.remove(&folder.join(name))?;
         }
         disk.sync_dir(&folder)?;
     }

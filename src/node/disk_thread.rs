@@ -11,6 +11,7 @@
 //! A full disk is waited out: nothing was written, so the same batch is tried again. Any other fault is final.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(crate) struct DiskLoop<R> {
     pub(crate) reader: LogReader,
     pub(crate) durability: Durability,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Set before `DiskOrder::Stop` is sent: a thread that waits for room takes no orders.
+    pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) orders: Receiver<DiskOrder>,
     pub(crate) preparer: Sender<PrepareJob>,
     pub(crate) report: R,
@@ -110,7 +113,9 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
             };
             let (gathered, next) = self.gather(task)?;
             committed = committed.max(gathered.batch.committed);
-            self.write(&gathered)?;
+            if !self.write(&gathered)? {
+                return Ok(());
+            }
             settled = false;
             (self.report)(DiskReport::Done(gathered.number));
             self.prepare();
@@ -170,11 +175,13 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         }
     }
 
-    fn write(&mut self, gathered: &Gathered) -> Result<(), String> {
+    /// Writes and syncs; false when the node stops while the disk is full: nobody was told that this is written.
+    fn write(&mut self, gathered: &Gathered) -> Result<bool, String> {
         let mut warned = false;
         loop {
             match self.writer.write(&gathered.batch) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
+                Err(LogFault::Full { .. }) if self.stopping.load(Ordering::Acquire) => return Ok(false),
                 Err(fault @ LogFault::Full { .. }) => {
                     if !warned {
                         tracing::warn!(reason = %fault, "waiting for room on the disk");

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -15,6 +16,7 @@ use super::disk_thread::{DiskLoop, DiskOrder, DiskReport};
 /// The two threads that block on the disk.
 pub(crate) struct DiskThreads {
     orders: Sender<DiskOrder>,
+    stopping: Arc<AtomicBool>,
     disk: JoinHandle<()>,
     preparer: JoinHandle<()>,
 }
@@ -33,9 +35,12 @@ impl DiskThreads {
         let (jobs, preparing) = channel();
         let done = orders.clone();
         let preparer = Builder::new().name(format!("dledger-{id}-prep")).spawn(move || prepare(&preparing, &done))?;
-        let disk_loop = DiskLoop { writer, reader, durability, clock, orders: incoming, preparer: jobs, report };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let disk_loop =
+            DiskLoop { writer, reader, durability, clock, stopping: stop, orders: incoming, preparer: jobs, report };
         let disk = Builder::new().name(format!("dledger-{id}-disk")).spawn(move || disk_loop.run())?;
-        Ok(Self { orders, disk, preparer })
+        Ok(Self { orders, stopping, disk, preparer })
     }
 
     /// Hands an order to the disk thread. When that thread is gone it has reported why.
@@ -43,8 +48,10 @@ impl DiskThreads {
         let _reported = self.orders.send(order);
     }
 
-    /// Finishes what was ordered, syncs, and waits for both threads: blocks for a sync or two.
+    /// Finishes what was ordered, as far as the disk has room, syncs, and waits for both threads: blocks for a sync
+    /// or two.
     pub(crate) fn stop(self) {
+        self.stopping.store(true, Ordering::Release);
         self.order(DiskOrder::Stop);
         for thread in [self.disk, self.preparer] {
             if thread.join().is_err() {

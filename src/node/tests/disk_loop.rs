@@ -1,7 +1,7 @@
 //! The disk thread's loop, run on this thread to its end.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,9 +37,7 @@ fn task(index: u64, position: &mut Position) -> DiskTask {
     DiskTask { number: ReadyNumber(index), batch }
 }
 
-/// Runs the loop over `tasks` that come one by one; the answer is how often the disk synced, and what was reported.
-fn run(durability: Durability, tasks: u64) -> (u64, Vec<ReadyNumber>) {
-    let disk = MemoryDisk::new();
+fn open(disk: &MemoryDisk, durability: Durability) -> Opened {
     let options = LogOptions {
         cluster: ClusterId(1),
         group: GroupId::FIRST,
@@ -48,7 +46,13 @@ fn run(durability: Durability, tasks: u64) -> (u64, Vec<ReadyNumber>) {
         durability,
         wall_ms: 1,
     };
-    let Opened { writer, reader, .. } = commitlog::open(disk.handle(), Path::new("/log"), options).unwrap();
+    commitlog::open(disk.handle(), Path::new("/log"), options).unwrap()
+}
+
+/// Runs the loop over `tasks` that come one by one; the answer is how often the disk synced, and what was reported.
+fn run(durability: Durability, tasks: u64) -> (u64, Vec<ReadyNumber>) {
+    let disk = MemoryDisk::new();
+    let Opened { writer, reader, .. } = open(&disk, durability);
     let (orders, incoming) = channel();
     let (preparer, _jobs) = channel();
     let mut position = Position::ZERO;
@@ -67,7 +71,8 @@ fn run(durability: Durability, tasks: u64) -> (u64, Vec<ReadyNumber>) {
     };
     let before = disk.counts().syncs;
     let clock = Arc::new(Ticking::default());
-    DiskLoop { writer, reader, durability, clock, orders: incoming, preparer, report }.run();
+    let stopping = Arc::default();
+    DiskLoop { writer, reader, durability, clock, stopping, orders: incoming, preparer, report }.run();
     let done = done.lock().unwrap().clone();
     (disk.counts().syncs - before, done)
 }
@@ -85,4 +90,29 @@ fn disk_loop_of_a_synchronous_log_syncs_before_each_report() {
     let (syncs, done) = run(Durability::Sync, 100);
     assert_eq!(done.last(), Some(&ReadyNumber(100)));
     assert!(syncs >= 100, "{syncs} syncs");
+}
+
+/// Post-mortem: a thread that waited for room took no orders, so a node on a full disk could not be stopped.
+#[test]
+fn disk_loop_that_waits_for_room_ends_when_the_node_stops() {
+    let disk = MemoryDisk::new();
+    let Opened { writer, reader, .. } = open(&disk, Durability::Sync);
+    disk.set_capacity(Some(0));
+    let (orders, incoming) = channel();
+    let (preparer, _jobs) = channel();
+    let mut position = Position::ZERO;
+    let mut records = Vec::new();
+    for index in 1..=40_000 {
+        records.extend(task(index, &mut position).batch.records);
+    }
+    let batch = WriteBatch { vote: None, truncate_after: None, records, committed: Index(0) };
+    orders.send(DiskOrder::Task(DiskTask { number: ReadyNumber(1), batch })).unwrap();
+    let stopping = Arc::new(AtomicBool::new(true));
+    let reported = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&reported);
+    let report = move |_report| noted.store(true, Ordering::Relaxed);
+    let clock = Arc::new(Ticking::default());
+    let durability = Durability::Sync;
+    DiskLoop { writer, reader, durability, clock, stopping, orders: incoming, preparer, report }.run();
+    assert!(!reported.load(Ordering::Relaxed), "what found no room was not written");
 }
