@@ -22,7 +22,8 @@ pub struct Config {
     pub id: NodeId,
     /// `HOST:PORT` to listen on for peers and clients. Port 0 takes a free one (single nodes and tests).
     pub listen: String,
-    /// `HOST:PORT` that others reach this node under, where it differs from `listen`.
+    /// `HOST:PORT` that others reach this node under, where it differs from `listen`. In a cluster of several it is
+    /// this node's address in `cluster`, and another one is refused.
     #[serde(default)]
     pub advertise: Option<String>,
     /// The members that form the cluster, this node among them. Read once, at formation: from then on the
@@ -115,6 +116,15 @@ impl Config {
         }
         if !self.cluster.0.is_empty() && !self.cluster.0.contains_key(&self.id) {
             return refuse(format!("cluster `{}` does not name node {}", self.cluster, self.id));
+        }
+        if let (Some(advertised), Some(member)) = (&self.advertise, self.cluster.0.get(&self.id))
+            && advertised != member
+        {
+            return refuse(format!(
+                "advertise `{advertised}` and the address `{member}` that the cluster gives node {} differ; members reach \
+                 each other under the cluster's addresses",
+                self.id
+            ));
         }
         if self.heartbeat < Duration::from_millis(1) {
             return refuse("heartbeat must be at least 1ms".to_owned());
@@ -316,6 +326,15 @@ mod tests {
         }
         "async:10".parse::<Durability>().unwrap_err();
         "async:0ms".parse::<Durability>().unwrap_err();
+    }
+
+    #[test]
+    fn validate_refuses_an_advertised_address_that_no_member_would_use() {
+        let mut config = Config::member(1, "1=a:1,2=b:2", "x").unwrap();
+        config.advertise = Some("a:1".to_owned());
+        config.validate().unwrap();
+        config.advertise = Some("elsewhere:1".to_owned());
+        assert!(config.validate().unwrap_err().to_string().contains("advertise `elsewhere:1`"));
     }
 
     #[test]

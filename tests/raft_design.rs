@@ -303,8 +303,8 @@ fn design_a_caller_that_does_not_drain_gets_its_readies_one_append_each() {
     let mut raft_node = alone(0, &[], 0);
     lead(&mut raft_node);
     let raft = &mut raft_node.raft;
-    let first = raft.propose(at(401), 2, 0).unwrap();
-    let second = raft.propose(at(401), 1, 0).unwrap();
+    let first = raft.propose(at(401), 2).unwrap();
+    let second = raft.propose(at(401), 1).unwrap();
     assert_eq!((first, second), (id(2, 1), id(4, 1)));
     let readies: Vec<_> = std::iter::from_fn(|| raft.ready()).collect();
     let ranges: Vec<_> = readies.iter().filter_map(|ready| ready.append.map(|a| (a.after.index.0, a.last.0))).collect();

@@ -289,6 +289,13 @@ impl NodeHandle {
         status
     }
 
+    /// Where a member is reached; `None` for a node that is no member. Asked for every answer to a client, so it
+    /// copies nothing else of the status.
+    pub(crate) fn address_of(&self, id: NodeId) -> Option<String> {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.members.iter().find(|(member, _)| *member == id).map(|(_, address)| address.clone())
+    }
+
     /// The configuration the node was started with.
     #[must_use]
     pub fn config(&self) -> &Config {

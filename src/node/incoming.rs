@@ -38,7 +38,8 @@ impl Incoming {
     }
 }
 
-/// Verifies the records behind `prev`: both checksums, contiguous indexes and positions, terms that never fall.
+/// Verifies the records behind `prev`: [`split`] both checksums and that each follows the one before, and this that the
+/// first follows `prev`.
 ///
 /// # Errors
 /// What is wrong, as a sentence; nothing of the append is to be used.
@@ -68,9 +69,6 @@ pub(crate) fn verify(
         }
         if header.id.term < term {
             return Err(format!("record {} follows term {term}", header.id));
-        }
-        if incoming.position.is_some() && header.position != incoming.end {
-            return Err(format!("record {} stands at {} and not at {}", header.id, header.position, incoming.end));
         }
         if header.id.term > term || appended.runs.is_empty() {
             term = header.id.term;

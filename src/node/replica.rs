@@ -265,7 +265,10 @@ impl<M: StateMachine> Replica<M> {
         let (mut next, mut room) = (from, max_bytes);
         while next <= committed && (room > 0 || pieces.is_empty()) {
             let run = self.records(next, committed, room)?;
-            next = next.plus(run.count.max(1));
+            if run.count == 0 {
+                break;
+            }
+            next = next.plus(run.count);
             room = room.saturating_sub(run.bytes);
             pieces.extend(run.pieces);
         }

@@ -13,6 +13,7 @@ use crate::commitlog::{HEADER_BYTES, frame};
 use crate::error::WriteError;
 use crate::raft::Member;
 use crate::state_machine::StateMachine;
+use crate::transport::wire::split_attached;
 use crate::transport::{Channel, FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
 use crate::types::{EntryId, Index, Kind, LogTime, Monotonic, NodeId, Position, Role};
 
@@ -95,7 +96,7 @@ impl<M: StateMachine> Replica<M> {
         if count == 0 {
             return;
         }
-        let Ok(first) = self.raft.propose(now, count, size as u64) else {
+        let Ok(first) = self.raft.propose(now, count) else {
             return self.waiting.extend(admitted);
         };
         let mut framed = Framing { bytes: Vec::with_capacity(size), starts: Vec::new(), next: first, end: self.end };
@@ -151,8 +152,7 @@ impl<M: StateMachine> Replica<M> {
         proposals: &[ForwardedProposal],
         attached: &[Bytes],
     ) {
-        let lengths = proposals.iter().map(|proposal| proposal.bytes as usize);
-        let Some(payloads) = cut(attached, lengths) else {
+        let Some(payloads) = split_attached(attached, proposals.iter().map(|proposal| proposal.bytes)) else {
             let reason = "a forwarded write whose lengths and bytes do not agree".to_owned();
             return self.effects.disconnect.push((from, reason));
         };
@@ -175,7 +175,7 @@ impl<M: StateMachine> Replica<M> {
         attached: &[Bytes],
     ) {
         let outcome = match result {
-            Ok(done) => match cut(attached, done.answer_lengths.iter().map(|bytes| *bytes as usize)) {
+            Ok(done) => match split_attached(attached, done.answer_lengths.iter().copied()) {
                 Some(answers) => Ok(Proposed { first: done.first, positions: done.positions, answers }),
                 None => Err(WriteError::Unknown("the leader's answer does not decode".to_owned())),
             },
@@ -275,20 +275,4 @@ fn to_peer(outcome: Result<Proposed, WriteError>) -> (Result<Forwarded, ForwardE
         }
         Err(error) => (Err(error.into()), Vec::new()),
     }
-}
-
-/// Cuts bytes that may come in any pieces into values of the given lengths; `None` when they do not fit exactly.
-fn cut(pieces: &[Bytes], lengths: impl Iterator<Item = usize>) -> Option<Vec<Bytes>> {
-    let mut whole = match pieces {
-        [piece] => piece.clone(),
-        pieces => Bytes::from(pieces.concat()),
-    };
-    let mut values = Vec::new();
-    for length in lengths {
-        if length > whole.len() {
-            return None;
-        }
-        values.push(whole.split_to(length));
-    }
-    whole.is_empty().then_some(values)
 }

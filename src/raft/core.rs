@@ -144,7 +144,7 @@ impl Raft {
     ///
     /// # Errors
     /// [`NotLeader`] when this node does not lead; nothing has happened then.
-    pub fn propose(&mut self, now: Monotonic, count: u64, _bytes: u64) -> Result<EntryId, NotLeader> {
+    pub fn propose(&mut self, now: Monotonic, count: u64) -> Result<EntryId, NotLeader> {
         self.turn(now, |raft| raft.on_propose(count))
     }
 

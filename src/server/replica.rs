@@ -66,8 +66,7 @@ impl Store for KvStore {
             return Leadership { leads_in: Some(change.term), elsewhere: None };
         }
         let elsewhere = change.leader.and_then(|id| {
-            let members = self.node().status().members;
-            let address = members.into_iter().find(|(member, _)| *member == id).map(|(_, address)| address)?;
+            let address = self.node().address_of(id)?;
             Some(LeaderHint { id, address })
         });
         Leadership { leads_in: None, elsewhere }

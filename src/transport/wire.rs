@@ -124,14 +124,14 @@ pub(super) fn receive(frame: Frame) -> Result<Received, DecodeError> {
     decode(frame).map(Received::Frame)
 }
 
-/// Cuts what travelled attached into its parts, without copying. `None` when the lengths do not add up to exactly
-/// what there is; a decoded frame never gives that.
+/// Cuts what travelled attached into its parts; without copying from the one piece that a received frame has, while a
+/// frame that was handed over in memory may have several. `None` when the lengths do not add up to exactly what there
+/// is; a decoded frame never gives that.
 #[must_use]
 pub fn split_attached(attached: &[Bytes], lengths: impl IntoIterator<Item = u32>) -> Option<Vec<Bytes>> {
     let mut rest = match attached {
-        [] => Bytes::new(),
         [whole] => whole.clone(),
-        _ => return None,
+        pieces => Bytes::from(pieces.concat()),
     };
     let mut parts = Vec::new();
     for length in lengths {

@@ -135,8 +135,7 @@ impl Node {
     }
 
     pub fn propose(&mut self, now: Monotonic, values: &[u64]) -> bool {
-        let bytes = RECORD_BYTES * values.len() as u64;
-        let Ok(first) = self.raft.propose(now, values.len() as u64, bytes) else { return false };
+        let Ok(first) = self.raft.propose(now, values.len() as u64) else { return false };
         self.incoming = values.iter().map(|value| Record { term: first.term, value: *value }).collect();
         self.drain(now);
         true
