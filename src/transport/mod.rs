@@ -74,7 +74,7 @@ pub struct PeerFrame {
     /// What is said.
     pub body: PeerBody,
     /// Raw bytes that travel behind the body, neither encoded nor copied nor under the frame's checksum: records
-    /// carry their own. A received frame has none or one piece here.
+    /// carry their own, and a forward names theirs in its body. A received frame has none or one piece here.
     pub attached: Vec<Bytes>,
 }
 

@@ -40,6 +40,9 @@ pub(super) enum Received {
 struct ForwardBody {
     number: u64,
     wait_ms: u32,
+    /// CRC-32 of the attached bytes: unlike records, payloads and answers have none of their own, and a bit that
+    /// flips on the way would be framed, committed and applied as if a caller had meant it.
+    checksum: u32,
     proposals: Vec<ForwardedProposal>,
 }
 
@@ -47,6 +50,8 @@ struct ForwardBody {
 struct ForwardAnswerBody {
     number: u64,
     commit: Index,
+    /// As in [`ForwardBody`].
+    checksum: u32,
     result: Result<Forwarded, ForwardError>,
 }
 
@@ -67,13 +72,15 @@ pub fn encode(frame: &PeerFrame, out: &mut Vec<u8>) -> Result<Head, DecodeError>
         }
         PeerBody::Forward { number, wait_ms, proposals } => {
             check_sum("forwarded batch", proposals.iter().map(|proposal| proposal.bytes), attached)?;
-            let body = ForwardBody { number: *number, wait_ms: *wait_ms, proposals: proposals.clone() };
+            let checksum = checksum(&frame.attached);
+            let body = ForwardBody { number: *number, wait_ms: *wait_ms, checksum, proposals: proposals.clone() };
             codec::encode_into("forwarded batch", &body, out)?;
             TAG_FORWARD
         }
         PeerBody::ForwardAnswer { number, commit, result } => {
             check_answers(result, attached)?;
-            let body = ForwardAnswerBody { number: *number, commit: *commit, result: result.clone() };
+            let checksum = checksum(&frame.attached);
+            let body = ForwardAnswerBody { number: *number, commit: *commit, checksum, result: result.clone() };
             codec::encode_into("forward answer", &body, out)?;
             TAG_FORWARD_ANSWER
         }
@@ -101,12 +108,14 @@ pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
         TAG_RAFT => PeerBody::Raft(codec::decode::<Message>("raft message", &body)?),
         TAG_FORMATION => PeerBody::Formation(codec::decode::<FormationMessage>("formation message", &body)?),
         TAG_FORWARD => {
-            let ForwardBody { number, wait_ms, proposals } = codec::decode("forwarded batch", &body)?;
+            let ForwardBody { number, wait_ms, checksum, proposals } = codec::decode("forwarded batch", &body)?;
+            verify("forwarded batch", checksum, &attached)?;
             check_sum("forwarded batch", proposals.iter().map(|proposal| proposal.bytes), attached.len())?;
             PeerBody::Forward { number, wait_ms, proposals }
         }
         TAG_FORWARD_ANSWER => {
-            let ForwardAnswerBody { number, commit, result } = codec::decode("forward answer", &body)?;
+            let ForwardAnswerBody { number, commit, checksum, result } = codec::decode("forward answer", &body)?;
+            verify("forward answer", checksum, &attached)?;
             check_answers(&result, attached.len())?;
             PeerBody::ForwardAnswer { number, commit, result }
         }
@@ -139,6 +148,21 @@ pub fn split_attached(attached: &[Bytes], lengths: impl IntoIterator<Item = u32>
         parts.push(rest.split_to(length));
     }
     rest.is_empty().then_some(parts)
+}
+
+fn checksum(attached: &[Bytes]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for piece in attached {
+        hasher.update(piece);
+    }
+    hasher.finalize()
+}
+
+fn verify(what: &'static str, claimed: u32, attached: &[u8]) -> Result<(), DecodeError> {
+    if crc32fast::hash(attached) == claimed {
+        return Ok(());
+    }
+    Err(DecodeError::Malformed { what, reason: "the attached bytes do not match their checksum".to_owned() })
 }
 
 fn check_answers(result: &Result<Forwarded, ForwardError>, attached: usize) -> Result<(), DecodeError> {
