@@ -3,7 +3,7 @@
 # The command that runs the tests; `.ci/run` has just run it when it comes here, and passes `:`.
 TEST_COMMAND ?= cargo test --workspace
 
-.PHONY: verify format lint tidy docs test fix
+.PHONY: verify format lint tidy docs test fix sim
 
 verify: format lint tidy docs test
 
@@ -26,3 +26,7 @@ test:
 fix:
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
+
+# One run of the simulator, event by event; without SEED a sweep.
+sim:
+	cargo run --release -p simulator -- $(if $(SEED),--seed $(SEED) --trace,--seeds 300)

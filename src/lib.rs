@@ -11,6 +11,8 @@ pub mod ledger;
 pub mod node;
 pub mod raft;
 pub mod server;
+#[doc(hidden)]
+pub mod simulation;
 pub mod state_machine;
 pub mod transport;
 pub mod types;

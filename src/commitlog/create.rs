@@ -16,6 +16,7 @@ use super::segment::header::SegmentHeader;
 use super::segment::slots::Slot;
 use super::segment::{BLOCK, block_aligned};
 use crate::env::{Disk, File};
+use crate::simulation::plants::{Plant, Plants};
 
 /// Where the files of a segment are.
 pub(super) fn paths(log_dir: &Path, name: SegmentName) -> Paths {
@@ -36,6 +37,7 @@ pub(super) fn finish(
     file: &Arc<dyn File>,
     header: &SegmentHeader,
     slot: Slot,
+    plants: Plants,
 ) -> io::Result<Slot> {
     let newer = Slot { sequence: slot.sequence + 1, ..slot };
     file.write_all_at(&[IoSlice::new(&header.encode())], 0)?;
@@ -43,7 +45,9 @@ pub(super) fn finish(
     write_slot(&**file, header, &newer)?;
     file.sync()?;
     disk.rename(unfinished, &paths(log_dir, header.name()).segment)?;
-    disk.sync_dir(log_dir)?;
+    if !plants.has(Plant::NoDirectorySync) {
+        disk.sync_dir(log_dir)?;
+    }
     Ok(newer)
 }
 

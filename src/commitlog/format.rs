@@ -302,7 +302,7 @@ impl Iterator for Split {
 
 /// Reads index, term, position, length and kind of the records in `bytes` without verifying anything: for bytes
 /// that were framed or verified a moment ago.
-pub(super) fn walk_trusted(bytes: &[u8]) -> impl Iterator<Item = (RecordHeader, &[u8])> {
+pub(crate) fn walk_trusted(bytes: &[u8]) -> impl Iterator<Item = (RecordHeader, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let header = RecordHeader::read_fields(rest.get(4..HEADER_BYTES)?, u32::MAX)?.ok()?;

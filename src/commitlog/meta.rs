@@ -21,6 +21,7 @@ use super::layout::{NEW_VOTE_FILE, VOTE_FILE};
 use super::segment::{BLOCK, BLOCK_BYTES};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{ClusterId, GroupId, NodeId, Term, Vote};
 
 const MAGIC: &[u8; 8] = b"DLEDGVOT";
@@ -93,6 +94,7 @@ impl VoteFile {
     /// no such file.
     pub(super) fn open(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> Result<Option<Self>, OpenError> {
         let Some(newest) = read(disk, group_dir)? else { return Ok(None) };
+        reach(Mark::R21);
         if newest.owner != owner {
             let reason = format!(
                 "its vote file is of cluster {}, group {}, not of cluster {}, group {}",
@@ -123,11 +125,14 @@ impl VoteFile {
         self.newest.vote
     }
 
-    /// Writes a vote, durable when this returns. After an error nobody knows which vote the disk holds.
-    pub(super) fn write(&mut self, vote: Vote) -> io::Result<()> {
+    /// Writes a vote, durable when this returns (unless `sync` is false, for a simulation). After an error nobody
+    /// knows which vote the disk holds.
+    pub(super) fn write(&mut self, vote: Vote, sync: bool) -> io::Result<()> {
         let next = VoteSlot { generation: self.newest.generation.saturating_add(1), vote, ..self.newest };
         next.write_to(&*self.file)?;
-        self.file.sync()?;
+        if sync {
+            self.file.sync()?;
+        }
         self.newest = next;
         Ok(())
     }

@@ -46,8 +46,10 @@ mod survey;
 mod tail;
 mod writer;
 
+pub(crate) use format::walk_trusted;
 pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
 pub use identity::{DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, store_identity};
+pub(crate) use open::open_planted;
 pub use open::{LogOptions, LogState, Opened, open};
 pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};

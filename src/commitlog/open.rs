@@ -31,6 +31,7 @@ use super::writer::{Active, LogWriter};
 use crate::config::Durability;
 use crate::env::Disk;
 use crate::error::OpenError;
+use crate::simulation::plants::Plants;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
 
 /// How a log is opened.
@@ -91,6 +92,16 @@ pub struct Opened {
 /// # Errors
 /// As the table in [`super::recovery`] says; `DiskFull` and `Io`.
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
+    open_planted(disk, dir, options, Plants::NONE)
+}
+
+/// The same with a rule broken.
+pub(crate) fn open_planted(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogOptions,
+    plants: Plants,
+) -> Result<Opened, OpenError> {
     let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
     let log_dir = layout::log_dir(dir);
@@ -104,7 +115,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Open
         survey::check_owner(dir, &segment.header, owner)?;
     }
     let vote = super::meta::read_vote(&*disk, dir)?;
-    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner };
+    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants };
     if survey.segments.is_empty() {
         if vote.is_some() {
             // R20
@@ -140,6 +151,7 @@ struct Opening {
     log_dir: PathBuf,
     options: LogOptions,
     owner: Owner,
+    plants: Plants,
 }
 
 impl Opening {
@@ -163,7 +175,7 @@ impl Opening {
             FIRST_CHUNK_BYTES.min(self.options.segment_bytes).max(create::bytes_needed(header.records_offset(), 0));
         let file = prepare::make_blank(&*self.disk, &unfinished, length).blame_room(&unfinished, length)?;
         let slot = Slot::empty(&header, 0, Index::ZERO);
-        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, slot)
+        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, slot, self.plants)
             .blame_room(&unfinished, length)?;
         let vote = VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default())?;
         let paths = create::paths(&self.log_dir, header.name());
@@ -216,6 +228,7 @@ impl Opening {
             disk: self.disk,
             log_dir: self.log_dir,
             options: self.options,
+            plants: self.plants,
             shared: shared.clone(),
             vote,
             active,

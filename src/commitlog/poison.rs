@@ -8,6 +8,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::simulation::marks::{Mark, reach};
+
 /// Why a write did not happen.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -44,6 +46,9 @@ impl Poison {
     /// Passes a result on, and remembers its failure.
     pub(super) fn note<T>(&mut self, result: Result<T, LogFault>) -> Result<T, LogFault> {
         if let Err(LogFault::Poisoned { reason }) = &result {
+            if self.0.is_none() {
+                reach(Mark::Poisoned);
+            }
             self.0.get_or_insert_with(|| reason.clone());
         }
         result

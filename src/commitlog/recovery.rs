@@ -35,6 +35,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::simulation::marks::{Mark, reach};
 use crate::types::Index;
 
 /// A row of the table above.
@@ -60,6 +61,19 @@ pub enum Rule {
 }
 
 impl Rule {
+    fn mark(self) -> Mark {
+        match self {
+            Self::NewLog => Mark::R1,
+            Self::Leftovers => Mark::R2,
+            Self::Superseded => Mark::R7,
+            Self::Sealed => Mark::R9,
+            Self::Unsealed => Mark::R10,
+            Self::CleanEnd => Mark::R14,
+            Self::Copied => Mark::R15,
+            Self::TornTail => Mark::R16,
+        }
+    }
+
     /// The row's label.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -113,6 +127,7 @@ impl RecoveryReport {
     pub(super) fn note(&mut self, rule: Rule) {
         if let Err(place) = self.rules.binary_search(&rule) {
             self.rules.insert(place, rule);
+            reach(rule.mark());
         }
     }
 }

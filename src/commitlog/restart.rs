@@ -21,6 +21,7 @@ use super::tail::{Behind, Tail, blank_again};
 use super::writer::Active;
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::simulation::plants::Plants;
 use crate::types::TermRun;
 
 /// How much is copied at once.
@@ -116,7 +117,8 @@ fn copy_tail(
         last: summary.last,
         committed: tail.slot.committed.min(summary.last.index),
     };
-    let slot = create::finish(disk, log_dir, &unfinished, &file, &header, slot).blame_room(&unfinished, length)?;
+    let slot = create::finish(disk, log_dir, &unfinished, &file, &header, slot, Plants::NONE)
+        .blame_room(&unfinished, length)?;
     let shift = |end: &u32| u32::try_from(u64::from(*end) - from + header.records_offset()).unwrap_or(u32::MAX);
     let ends = tail.ends.iter().skip(tail.durable_count).map(shift).collect();
     let paths = create::paths(log_dir, header.name());

@@ -20,6 +20,7 @@ use super::segment::slots::Slot;
 use super::space::Space;
 use super::writer::{Active, LogWriter, rule_broken};
 use crate::env::{File, OpenMode};
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{EntryId, LogTime, Position};
 
 /// Offsets in a segment are 32 bits wide in its index.
@@ -44,8 +45,9 @@ impl LogWriter {
         let failed = |error: &std::io::Error| broken("making a segment", error);
         let empty = Slot::empty(&header, 0, self.committed.min(previous.0.index));
         let unfinished = self.log_dir.join(unfinished);
-        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, empty)
+        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, empty, self.plants)
             .map_err(|error| failed(&error))?;
+        reach(Mark::Rolled);
         self.generation = header.generation;
         self.close_active(previous)?;
         let paths = create::paths(&self.log_dir, header.name());

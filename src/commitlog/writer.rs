@@ -28,6 +28,8 @@ use super::segment::footer::Summary;
 use super::segment::slots::Slot;
 use crate::config::Durability;
 use crate::env::Disk;
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Kind, LogTime, Position, TermRun, Vote};
 
 /// A slot is written with every so many batches: about 10 ms of them when the disk is busy all the time. The owner
@@ -78,6 +80,7 @@ pub struct LogWriter {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) log_dir: PathBuf,
     pub(super) options: LogOptions,
+    pub(super) plants: Plants,
     pub(super) shared: Arc<Shared>,
     pub(super) vote: VoteFile,
     pub(super) active: Active,
@@ -121,6 +124,12 @@ impl LogWriter {
     pub fn write(&mut self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.poison.check()?;
         let written = self.write_batch(batch);
+        if matches!(written, Err(LogFault::Full { .. })) {
+            reach(Mark::DiskFull);
+            if self.plants.has(Plant::FullAcknowledged) {
+                return Ok(());
+            }
+        }
         self.poison.note(written)
     }
 
@@ -167,7 +176,8 @@ impl LogWriter {
     fn write_batch(&mut self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.committed = self.committed.max(batch.committed);
         if let Some(vote) = batch.vote.filter(|vote| *vote != self.vote.vote()) {
-            self.vote.write(vote).map_err(|error| broken("writing term and vote", &error))?;
+            let synced = !self.plants.has(Plant::VoteNotSynced);
+            self.vote.write(vote, synced).map_err(|error| broken("writing term and vote", &error))?;
         }
         let cut = batch.truncate_after.filter(|after| after.index < self.active.summary.last.index);
         let (after, time, end) = match cut {
@@ -226,6 +236,9 @@ impl LogWriter {
         summary.runs.extend(gathered.runs.into_iter().filter(|run| Some(run.term) != known));
         summary.memberships.extend(gathered.memberships.iter().cloned());
         self.memberships.extend(gathered.memberships);
+        if self.plants.has(Plant::SlotNamesUnsynced) {
+            self.write_slot()?;
+        }
         if self.options.durability == Durability::Sync {
             self.sync()?;
         }
@@ -237,11 +250,13 @@ impl LogWriter {
     /// Writes the next slot: it names what is synced now, and becomes durable with the next sync.
     pub(super) fn write_slot(&mut self) -> Result<(), LogFault> {
         let active = &mut self.active;
+        let early = self.plants.has(Plant::SlotNamesUnsynced);
+        let synced = if early { (active.summary.end, active.summary.last) } else { active.synced };
         let slot = Slot {
             sequence: active.slot.sequence + 1,
-            durable_end: active.synced.0,
-            last: active.synced.1,
-            committed: self.committed.min(active.synced.1.index),
+            durable_end: synced.0,
+            last: synced.1,
+            committed: self.committed.min(synced.1.index),
         };
         create::write_slot(&*active.segment.file, &active.segment.header, &slot)
             .map_err(|error| broken(&active.segment.path.display().to_string(), &error))?;
@@ -254,7 +269,14 @@ impl LogWriter {
     pub(super) fn sync(&mut self) -> Result<(), LogFault> {
         if self.dirty {
             let active = &mut self.active;
-            let synced = active.segment.file.sync();
+            let synced = match self.plants.has(Plant::AppendNotSynced) {
+                true => Ok(()),
+                false => active.segment.file.sync(),
+            };
+            let synced = synced.or_else(|error| match self.plants.has(Plant::FailedSyncRetried) {
+                true => active.segment.file.sync(),
+                false => Err(error),
+            });
             synced.map_err(|error| broken(&active.segment.path.display().to_string(), &error))?;
             active.synced = (active.summary.end, active.summary.last);
             self.dirty = false;

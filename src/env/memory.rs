@@ -217,6 +217,12 @@ impl MemoryDisk {
         self.shared.state().capacity = bytes;
     }
 
+    /// Leaves room for so many more bytes, in whole sectors: a limit as [`MemoryDisk::set_capacity`] sets it.
+    pub fn set_free(&self, bytes: u64) {
+        let mut state = self.shared.state();
+        state.capacity = Some(state.tree.allocated().saturating_add(bytes));
+    }
+
     /// Makes [`super::File::sync`] do nothing and answer success: a lying disk, to prove that a test would notice.
     pub fn drop_syncs(&self, drop: bool) {
         self.shared.state().drop_syncs = drop;

@@ -67,6 +67,15 @@ impl<B: Backend> KvMachine<B> {
         Self { map, last, deleting: None, reader, turn_keys: TURN_KEYS }
     }
 
+    /// Breaks a rule, for a simulation.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn plant(&mut self, plants: crate::simulation::plants::Plants) {
+        if plants.has(crate::simulation::plants::Plant::RangeInOneTurn) {
+            self.turn_keys = usize::MAX;
+        }
+    }
+
     /// What readers see of it: stays valid as the machine goes on.
     #[must_use]
     pub fn reader(&self) -> KvReader<B::Snapshot> {

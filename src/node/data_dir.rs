@@ -10,6 +10,7 @@ use crate::commitlog::{
 use crate::config::{Config, Members};
 use crate::env::Disk;
 use crate::error::OpenError;
+use crate::simulation::plants::Plants;
 use crate::types::{ClusterId, GroupId, Incarnation, NodeId, Vote};
 
 use super::Environment;
@@ -76,8 +77,19 @@ fn options(environment: &Environment, config: &Config, cluster: ClusterId) -> Lo
 
 /// Opens the log of a node that belongs to `cluster`.
 pub(crate) fn open_log(environment: &Environment, config: &Config, cluster: ClusterId) -> Result<Opened, OpenError> {
+    open_log_planted(environment, config, cluster, Plants::NONE)
+}
+
+/// The same with a rule broken.
+pub(crate) fn open_log_planted(
+    environment: &Environment,
+    config: &Config,
+    cluster: ClusterId,
+    plants: Plants,
+) -> Result<Opened, OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
-    let opened = commitlog::open(Arc::clone(&environment.disk), &directory, options(environment, config, cluster))?;
+    let options = options(environment, config, cluster);
+    let opened = commitlog::open_planted(Arc::clone(&environment.disk), &directory, options, plants)?;
     if opened.state.last.index < GENESIS.index {
         return Err(OpenError::LostSegment { path: directory, index: GENESIS.index });
     }

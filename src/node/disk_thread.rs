@@ -15,15 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
-use crate::commitlog::{LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space, WriteBatch};
+use crate::commitlog::{LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space};
 use crate::config::Durability;
 use crate::env::Clock;
 use crate::types::{Index, Monotonic, ReadyNumber};
 
+use super::disk_batch::Gathered;
 use super::effects::DiskTask;
 
-/// Most record bytes in one write; a sync of that much takes a few milliseconds.
-const MAX_BATCH_BYTES: usize = 8 << 20;
 /// How long the disk must be idle before the progress slot is written.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 /// How long a full disk is left alone before the write is tried again.
@@ -62,13 +61,6 @@ pub(crate) struct DiskLoop<R> {
     pub(crate) orders: Receiver<DiskOrder>,
     pub(crate) preparer: Sender<PrepareJob>,
     pub(crate) report: R,
-}
-
-/// Tasks merged for one write.
-struct Gathered {
-    batch: WriteBatch,
-    number: ReadyNumber,
-    bytes: usize,
 }
 
 /// What to do after a write.
@@ -155,18 +147,13 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
 
     /// Takes all tasks that wait, up to a truncation, which starts a batch of its own, or to the size limit.
     fn gather(&mut self, first: DiskTask) -> Result<(Gathered, Next), String> {
-        let mut gathered = Gathered { bytes: bytes_of(&first.batch), batch: first.batch, number: first.number };
+        let mut gathered = Gathered::new(first);
         loop {
             match self.orders.try_recv() {
                 Ok(DiskOrder::Task(task)) => {
-                    if task.batch.truncate_after.is_some() || gathered.bytes >= MAX_BATCH_BYTES {
+                    if let Err(task) = gathered.add(task) {
                         return Ok((gathered, Next::Task(task)));
                     }
-                    gathered.bytes += bytes_of(&task.batch);
-                    gathered.number = task.number;
-                    gathered.batch.vote = task.batch.vote.or(gathered.batch.vote);
-                    gathered.batch.committed = task.batch.committed.max(gathered.batch.committed);
-                    gathered.batch.records.extend(task.batch.records);
                 }
                 Ok(DiskOrder::Prepared(done)) => self.prepared(done)?,
                 Ok(DiskOrder::Stop) | Err(TryRecvError::Disconnected) => return Ok((gathered, Next::Stop)),
@@ -219,8 +206,4 @@ fn survive_full(fault: LogFault) -> Result<(), String> {
         LogFault::Full { .. } => Ok(()),
         LogFault::Poisoned { .. } => Err(fault.to_string()),
     }
-}
-
-fn bytes_of(batch: &WriteBatch) -> usize {
-    batch.records.iter().map(bytes::Bytes::len).sum()
 }

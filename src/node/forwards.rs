@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::WriteError;
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{Index, Monotonic, NodeId};
 
 use super::effects::{Answer, Proposed, Ticket};
@@ -37,9 +38,15 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
+    /// Names its writes from `first` on. It must differ between the starts of a node: a leader may still answer a
+    /// write of an earlier life, and that answer must fit none of this one.
+    pub(crate) fn named_from(first: u64) -> Self {
+        Self { last_number: first, ..Self::default() }
+    }
+
     /// A write is handed to `leader`; the answer is its number.
     pub(crate) fn insert(&mut self, ticket: Ticket, leader: NodeId, deadline: Monotonic) -> u64 {
-        self.last_number += 1;
+        self.last_number = self.last_number.wrapping_add(1);
         self.sent.insert(self.last_number, Sent { ticket, leader, deadline });
         self.last_number
     }
@@ -74,18 +81,27 @@ impl Forwards {
 
     /// The connection to `leader` closed: nobody will say what became of what was sent on it.
     pub(crate) fn closed(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
+        if self.sent.values().any(|sent| sent.leader == leader) {
+            reach(Mark::ForwardClosed);
+        }
         let reason = format!("the connection to the leader, node {leader}, closed before it answered");
         self.give_up(|sent| sent.leader == leader, &reason, answers);
     }
 
     /// `leader` leads now: one that it replaced may hang and never answer.
     pub(crate) fn replaced_by(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
+        if self.sent.values().any(|sent| sent.leader != leader) {
+            reach(Mark::ForwardReplaced);
+        }
         let reason = format!("node {leader} leads now, and the leader before it had not answered");
         self.give_up(|sent| sent.leader != leader, &reason, answers);
     }
 
     /// Gives up on writes whose deadline has come.
     pub(crate) fn expire(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
+        if self.sent.values().any(|sent| sent.deadline <= now) {
+            reach(Mark::ForwardExpired);
+        }
         self.give_up(|sent| sent.deadline <= now, "the deadline passed before the leader answered", answers);
         for waiting in self.applying.values_mut() {
             waiting.retain(|write| {
@@ -158,6 +174,20 @@ mod tests {
         let (mut forwards, mut answers) = (Forwards::default(), Vec::new());
         let number = forwards.insert(Ticket(1), LEADER, LATER);
         forwards.answered(NodeId(3), number, Ok(proposed(9)), &mut answers);
+        forwards.applied(Index(9), &mut answers);
+        assert_eq!(done(&answers), []);
+    }
+
+    /// A follower that restarted numbered its writes from 1 again, and took the leader's answer to a write of its earlier
+    /// life for the answer to another one: "done", for an entry that was not its own. Tests had restarted no follower
+    /// while its leader still worked on what it had forwarded.
+    #[test]
+    fn forward_of_an_earlier_life_is_no_answer_to_one_of_this() {
+        let (mut earlier, mut answers) = (Forwards::named_from(7), Vec::new());
+        let number = earlier.insert(Ticket(1), LEADER, LATER);
+        let mut forwards = Forwards::named_from(7_000);
+        forwards.insert(Ticket(1), LEADER, LATER);
+        forwards.answered(LEADER, number, Ok(proposed(9)), &mut answers);
         forwards.applied(Index(9), &mut answers);
         assert_eq!(done(&answers), []);
     }

@@ -13,6 +13,7 @@
 
 mod apply;
 mod data_dir;
+mod disk_batch;
 mod disk_thread;
 mod effects;
 mod event_loop;
@@ -26,6 +27,8 @@ mod perform;
 mod reads;
 mod replica;
 mod runtime;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ use crate::config::Config;
 use crate::env::os::{OsClock, OsDisk, OsEntropy};
 use crate::env::{Clock, Disk, Entropy};
 use crate::raft::RaftConfig;
+use crate::simulation::plants::Plants;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
@@ -83,6 +87,7 @@ fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
         },
         group: GroupId::FIRST,
         max_record_bytes: config.max_record_bytes,
+        plants: Plants::NONE,
     }
 }
 

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::error::WriteError;
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Monotonic, NodeId, Position};
 
 use super::effects::{Proposed, Ticket};
@@ -42,10 +44,16 @@ struct Waiting {
 /// The waiting writes.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
+    plants: Plants,
     waiting: VecDeque<Waiting>,
 }
 
 impl Pending {
+    /// Nobody waits; some rule may be broken.
+    pub(crate) fn with(plants: Plants) -> Self {
+        Self { plants, ..Self::default() }
+    }
+
     /// `origin` waits for entries from `first` on, whose records stand at `positions`.
     pub(crate) fn insert(&mut self, origin: Origin, first: EntryId, positions: Vec<Position>, deadline: Monotonic) {
         debug_assert!(self.waiting.back().is_none_or(|last| last.write.last() < first.index), "ordered by index");
@@ -59,7 +67,8 @@ impl Pending {
             if front.write.first.index > id.index {
                 return;
             }
-            if front.write.first.term == id.term && id.index <= front.write.last() {
+            let own = front.write.first.term == id.term || self.plants.has(Plant::DoneUnderIndex);
+            if own && id.index <= front.write.last() {
                 front.write.answers.push(answer.clone());
                 if id.index == front.write.last()
                     && let Some(done) = self.waiting.pop_front()
@@ -77,7 +86,11 @@ impl Pending {
 
     /// Everything above `index` was cut from this log.
     pub(crate) fn truncated(&mut self, index: Index, settled: &mut Vec<Settled>) {
+        if self.plants.has(Plant::DoneUnderIndex) {
+            return;
+        }
         while self.waiting.back().is_some_and(|last| last.write.last() > index) {
+            reach(Mark::WriteTruncated);
             if let Some(lost) = self.waiting.pop_back() {
                 let reason = "a new leader replaced the entry in this log".to_owned();
                 settled.push((lost.origin, Err(WriteError::Unknown(reason))));
@@ -90,8 +103,11 @@ impl Pending {
         self.waiting.retain(|waiting| {
             let keep = waiting.deadline > now;
             if !keep {
+                reach(Mark::WriteExpired);
                 let reason = "the deadline passed before the entry was committed and applied".to_owned();
-                settled.push((waiting.origin, Err(WriteError::Unknown(reason))));
+                let told = self.plants.has(Plant::UnknownToldFailed);
+                let error = if told { WriteError::Unavailable(reason) } else { WriteError::Unknown(reason) };
+                settled.push((waiting.origin, Err(error)));
             }
             keep
         });

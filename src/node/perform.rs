@@ -8,6 +8,8 @@ use crate::error::ReadError;
 use crate::raft::AppendStep;
 use crate::raft::message::{Body, Message};
 use crate::raft::ready::{LogAppend, Ready, Replicate};
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::state_machine::{Entry, StateMachine};
 use crate::transport::{Channel, PeerBody, PeerFrame};
 use crate::types::{EntryId, Index, Kind, Monotonic, NodeId, Role};
@@ -26,9 +28,16 @@ impl<M: StateMachine> Replica<M> {
                 self.effects.disconnect.push((from, reason));
             }
             PeerBody::Raft(Message { term, body: Body::Append { prev, commit }, .. }) => {
-                match incoming::verify(prev, commit, frame.attached, self.max_record_bytes) {
+                let attached = match self.plants.has(Plant::RecordsBelieved) {
+                    true => incoming::believed(frame.attached),
+                    false => frame.attached,
+                };
+                match incoming::verify(prev, commit, attached, self.max_record_bytes) {
                     Ok(records) => self.step_append(now, from, term, &records),
-                    Err(reason) => self.effects.disconnect.push((from, reason)),
+                    Err(reason) => {
+                        reach(Mark::IncomingBad);
+                        self.effects.disconnect.push((from, reason));
+                    }
                 }
             }
             PeerBody::Raft(message) => {
@@ -107,7 +116,8 @@ impl<M: StateMachine> Replica<M> {
         if ready.vote.is_some() || ready.append.is_some() {
             let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
             let records = if records.is_empty() { Vec::new() } else { vec![records] };
-            let batch = WriteBatch { vote: ready.vote, truncate_after, records, committed: self.vouched() };
+            let vote = ready.vote.filter(|_vote| !self.plants.has(Plant::VoteNotPersisted));
+            let batch = WriteBatch { vote, truncate_after, records, committed: self.vouched() };
             self.effects.disk.push(DiskTask { number: ready.number, batch });
             self.disk_asked = ready.number;
         }
@@ -124,7 +134,8 @@ impl<M: StateMachine> Replica<M> {
         }
         self.release_held();
         for read in ready.reads {
-            self.reads.answered(now, read.token, read.index);
+            let applied_by = |index| if self.plants.has(Plant::ReadBeforeApplied) { Index::ZERO } else { index };
+            self.reads.answered(now, read.token, read.index.map(applied_by));
         }
     }
 

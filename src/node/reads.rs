@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::ReadError;
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{Index, Monotonic};
 
 use super::effects::{Answer, Ticket};
@@ -86,6 +87,7 @@ impl Reads {
             reads.retain(|read| {
                 let keep = read.deadline > now;
                 if !keep {
+                    reach(Mark::ReadExpired);
                     answers.push((read.ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))));
                 }
                 keep

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::commitlog::{LogReader, LogState};
 use crate::raft::{Membership, Raft, RaftConfig, Restored};
+use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerFrame};
 use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, Position, ReadyNumber, Term};
@@ -44,6 +45,8 @@ pub(crate) struct ReplicaOptions {
     pub group: GroupId,
     /// Largest record in bytes, header included.
     pub max_record_bytes: u32,
+    /// Which rule a simulation breaks.
+    pub plants: Plants,
 }
 
 /// Proposals that want to stand in the log one behind the other.
@@ -69,6 +72,7 @@ pub(crate) struct Replica<M> {
     pub(crate) id: NodeId,
     pub(crate) group: GroupId,
     pub(crate) max_record_bytes: u32,
+    pub(crate) plants: Plants,
     pub(crate) raft: Raft,
     pub(crate) log: LogReader,
     pub(crate) tail: Tail,
@@ -118,11 +122,15 @@ impl<M: StateMachine> Replica<M> {
             committed: state.committed_hint.max(state.base.index),
             memberships,
         };
+        let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
+        let mut raft = Raft::new(options.raft, restored, now);
+        raft.plant(plants);
         let mut replica = Self {
-            id: options.raft.id,
+            id,
             group: options.group,
             max_record_bytes: options.max_record_bytes,
-            raft: Raft::new(options.raft, restored, now),
+            raft,
+            plants,
             log,
             tail: Tail::new(state.last.index.next()),
             clock: LogClock::new(state.last_time),
@@ -132,8 +140,8 @@ impl<M: StateMachine> Replica<M> {
             disk_done: ReadyNumber::default(),
             held: VecDeque::new(),
             applier: Applier::new(machine, state.base),
-            pending: Pending::default(),
-            forwards: Forwards::default(),
+            pending: Pending::with(plants),
+            forwards: Forwards::named_from(forwards_from),
             reads: Reads::default(),
             waiting: VecDeque::new(),
             connected: BTreeSet::new(),

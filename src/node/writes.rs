@@ -12,6 +12,7 @@ use crate::commitlog::Space;
 use crate::commitlog::{HEADER_BYTES, frame};
 use crate::error::WriteError;
 use crate::raft::Member;
+use crate::simulation::plants::Plant;
 use crate::state_machine::StateMachine;
 use crate::transport::wire::split_attached;
 use crate::transport::{Channel, FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
@@ -100,7 +101,10 @@ impl<M: StateMachine> Replica<M> {
             return self.waiting.extend(admitted);
         };
         let mut framed = Framing { bytes: Vec::with_capacity(size), starts: Vec::new(), next: first, end: self.end };
-        let stamp = self.clock.stamp(now);
+        let stamp = match self.plants.has(Plant::MachineTime) {
+            true => LogTime(now.as_micros() / 1000),
+            false => self.clock.stamp(now),
+        };
         for request in admitted {
             let id = framed.next;
             let positions: Vec<Position> =
@@ -139,6 +143,13 @@ impl<M: StateMachine> Replica<M> {
         let body = PeerBody::Forward { number, wait_ms, proposals };
         let attached = request.proposals.into_iter().map(|proposal| proposal.payload).collect();
         let frame = PeerFrame { group: self.group, body, attached };
+        if self.plants.has(Plant::ForwardTwice) {
+            let mut again = frame.clone();
+            if let PeerBody::Forward { number, .. } = &mut again.body {
+                *number |= 1 << 63;
+            }
+            self.effects.send.push(Outbound { to: leader, channel: Channel::Bulk, frame: again });
+        }
         self.effects.send.push(Outbound { to: leader, channel: Channel::Bulk, frame });
     }
 
@@ -186,6 +197,9 @@ impl<M: StateMachine> Replica<M> {
             Err(ForwardError::Refused(refusal)) => Err(refusal.into()),
         };
         self.forwards.answered(from, number, outcome, &mut self.effects.answers);
+        if self.plants.has(Plant::ForwardDoneEarly) {
+            self.forwards.applied(Index(u64::MAX), &mut self.effects.answers);
+        }
     }
 
     fn refuse_forward(&mut self, origin: Origin, leader: Option<NodeId>) {

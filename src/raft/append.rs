@@ -12,6 +12,8 @@
 //! A leader whose entries differ from a *committed* entry breaks the protocol (or this disk does). Then nothing is
 //! cut and nothing answered: losing service is better than losing what was acknowledged.
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, NodeId, Term, TermRun};
 
 use super::core::Raft;
@@ -92,12 +94,14 @@ impl Raft {
             return AppendStep::Ignored;
         }
         let prev = appended.prev;
-        if prev.index > self.committed && !self.terms.holds(prev) {
+        let blind = self.plants.has(Plant::PrevNotChecked) && prev.index <= self.terms.last().index;
+        if prev.index > self.committed && !self.terms.holds(prev) && !blind {
+            reach(Mark::AppendRejected);
             self.send_rejection(from, prev);
             return AppendStep::Rejected;
         }
         // Below the base the terms are forgotten; what is there is committed.
-        let differs = prev.index >= self.terms.base().index && !self.terms.holds(prev);
+        let differs = prev.index >= self.terms.base().index && !self.terms.holds(prev) && !blind;
         let new_from = self.terms.first_new(prev.index, &appended.runs, appended.last);
         let cuts = new_from.is_some_and(|first| first <= self.committed.max(self.verified));
         if differs || cuts {
@@ -115,6 +119,7 @@ impl Raft {
         if let Some(first) = new_from {
             let truncate = first <= self.terms.last().index;
             if truncate {
+                reach(Mark::AppendTruncated);
                 self.truncate(first.prev());
             }
             let append = LogAppend { after: self.terms.last(), last: appended.last, truncate, no_op: false };
@@ -123,15 +128,26 @@ impl Raft {
             self.outbox.append(append, &mut self.writes, self.now);
         }
         self.verified = self.verified.max(appended.last.min(self.terms.last().index));
-        self.set_committed(appended.commit.min(self.verified));
+        self.set_committed(appended.commit.min(self.may_be_committed()));
         // New records are answered once durable; an answer now would say nothing new.
-        if new_from.is_none() {
+        if new_from.is_none() || self.plants.has(Plant::AppendAnsweredEarly) {
             self.answer_append();
         }
     }
 
+    /// Nothing above it may be held for committed here, whatever the leader's commit: it may be another entry.
+    fn may_be_committed(&self) -> Index {
+        if self.plants.has(Plant::CommitBeyondVerified) { self.terms.last().index } else { self.verified }
+    }
+
     /// What is both on this disk and verified to match the leader's log.
     pub(super) fn durable_and_verified(&self) -> Index {
+        if self.plants.has(Plant::AppendAnsweredEarly) {
+            return self.verified;
+        }
+        if self.plants.has(Plant::DivergentTailCounted) {
+            return self.durable;
+        }
         self.durable.min(self.verified)
     }
 
@@ -154,7 +170,7 @@ impl Raft {
         if !self.hear_leader(from) {
             return;
         }
-        self.set_committed(commit.min(self.verified));
+        self.set_committed(commit.min(self.may_be_committed()));
         let in_term = self.durable_vote.term == self.vote.term;
         let durable = if in_term { self.durable_and_verified() } else { Index::ZERO };
         self.send(from, Body::HeartbeatAnswer { round, durable, verified: self.verified });

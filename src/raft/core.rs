@@ -3,6 +3,8 @@
 //! Every input is one *turn*: take the time, do the work, settle (order replication, tell commit news, report the
 //! role), and in debug builds check the invariants. The caller takes [`Raft::ready`] after each.
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Role, RoleChange, Term, TermRun, Vote};
 
 use super::append::{AppendStep, Appended};
@@ -43,6 +45,7 @@ pub struct Raft {
     pub(super) stall: Stall,
     pub(super) questions: Questions,
     pub(super) outbox: Outbox,
+    pub(super) plants: Plants,
     told: RoleChange,
 }
 
@@ -84,6 +87,7 @@ impl Raft {
             stall: Stall::default(),
             questions,
             outbox: Outbox::default(),
+            plants: Plants::NONE,
             told,
             config,
         };
@@ -102,6 +106,11 @@ impl Raft {
             }
         });
         raft
+    }
+
+    /// Breaks a rule, for a simulation.
+    pub(crate) fn plant(&mut self, plants: Plants) {
+        self.plants = plants;
     }
 
     /// Time has passed. Call it whenever [`Raft::next_deadline`] has; calling it more often is harmless.
@@ -243,6 +252,7 @@ impl Raft {
             // Neither asks for an election to be held or lost: no term is taken over from a pre-vote.
             Body::PreVote { next, last } => return self.on_pre_vote(from, next, last),
             Body::Vote { handed_over: false, .. } if term > self.vote.term && self.is_sticky() => {
+                reach(Mark::VoteRefusedSticky);
                 return self.send(from, Body::VoteAnswer { granted: false });
             }
             Body::Vote { .. }
@@ -262,7 +272,8 @@ impl Raft {
         // A voter of a lower term may grant a pre-vote: it would raise its term for the vote itself.
         if let Body::PreVoteAnswer { next, granted } = *body {
             self.on_pre_vote_answer(from, next, granted);
-        } else if term < self.vote.term {
+        } else if term < self.vote.term && !self.plants.has(Plant::TermNotChecked) {
+            reach(Mark::LowerTerm);
             self.answer_lower_term(from, body);
         } else {
             self.dispatch(from, body);
@@ -347,7 +358,9 @@ impl Raft {
     /// Cuts everything above `after`, which nothing committed stands above.
     pub(super) fn truncate(&mut self, after: Index) {
         self.terms.truncate(after);
-        self.writes.truncate(after);
+        if !self.plants.has(Plant::StaleCompletion) {
+            self.writes.truncate(after);
+        }
         self.durable = self.durable.min(after);
         self.memberships.truncate(after);
     }

@@ -21,6 +21,8 @@
 
 use std::time::Duration;
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic, NodeId, Role, Term, Vote};
 
 use super::core::Raft;
@@ -53,6 +55,9 @@ impl Raft {
 
     pub(super) fn is_sticky(&self) -> bool {
         let fresh = |heard| self.now.since(heard) < self.config.election_timeout;
+        if self.plants.has(Plant::NotSticky) {
+            return false;
+        }
         self.role() == Role::Leader || (self.leader.is_some() && self.timer.heard_leader.is_some_and(fresh))
     }
 
@@ -75,6 +80,9 @@ impl Raft {
 
     /// Asks who would vote for this node in the next term. Changes neither term nor leader.
     pub(super) fn pre_campaign(&mut self) {
+        if self.plants.has(Plant::NoPreVote) {
+            return self.campaign(false);
+        }
         let mut ballot = Ballot::new(self.vote.term.next());
         ballot.record(self.config.id, true);
         let ask = Body::PreVote { next: ballot.term, last: self.last_durable() };
@@ -92,6 +100,9 @@ impl Raft {
         let half = self.config.election_timeout / 2;
         self.schedule_retry(half, half);
         self.ask_voters(&Body::Vote { last: self.last_durable(), handed_over });
+        if self.plants.has(Plant::OwnVoteEarly) {
+            self.count_own_vote();
+        }
     }
 
     /// The last entry on this disk: what a candidate may stake its claim on.
@@ -110,12 +121,16 @@ impl Raft {
 
     /// Whether a candidate with this last entry may hold all that is committed (paper, 5.4.1).
     fn is_up_to_date(&self, last: EntryId) -> bool {
-        last >= self.terms.last()
+        last >= self.terms.last() || self.plants.has(Plant::VoteWithoutLogCheck)
     }
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, next: Term, last: EntryId) {
         let known = self.memberships.quorum().is_voter(from) && self.is_voter();
         let granted = known && next > self.vote.term && self.is_up_to_date(last) && !self.is_sticky();
+        if known && !granted {
+            let mark = if self.is_sticky() { Mark::PreVoteRefusedSticky } else { Mark::PreVoteRefusedBehind };
+            reach(mark);
+        }
         self.send(from, Body::PreVoteAnswer { next, granted });
     }
 
@@ -130,15 +145,19 @@ impl Raft {
 
     pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
         let known = self.memberships.quorum().is_voter(from) && self.is_voter();
-        let free = self.vote.voted_for.is_zero() && self.leader.is_none();
+        let free = (self.vote.voted_for.is_zero() && self.leader.is_none()) || self.plants.has(Plant::VoteTwice);
         let granted = known && self.is_up_to_date(last) && (free || self.vote.voted_for == from);
         if !granted {
+            reach(if free { Mark::VoteRefusedBehind } else { Mark::VoteRefusedGiven });
             return self.send_in_term(from, Body::VoteAnswer { granted });
         }
         if free {
             self.set_vote(Vote { voted_for: from, ..self.vote });
             self.state = State::Follower;
             self.reset_election_timer();
+        }
+        if self.plants.has(Plant::VoteAnsweredEarly) {
+            return self.send(from, Body::VoteAnswer { granted });
         }
         self.send_when_durable(from, Body::VoteAnswer { granted });
     }
@@ -153,7 +172,7 @@ impl Raft {
     /// The own vote is a vote like any other: it counts once it cannot be forgotten.
     pub(super) fn count_own_vote(&mut self) {
         if let State::Candidate(ballot) = &mut self.state
-            && self.durable_vote == self.vote
+            && (self.durable_vote == self.vote || self.plants.has(Plant::OwnVoteEarly))
         {
             ballot.record(self.config.id, true);
             self.decide();
@@ -161,7 +180,8 @@ impl Raft {
     }
 
     fn is_own_vote_durable(&self) -> bool {
-        self.durable_vote == Vote { term: self.vote.term, voted_for: self.config.id }
+        let own = Vote { term: self.vote.term, voted_for: self.config.id };
+        self.durable_vote == own || self.plants.has(Plant::OwnVoteEarly)
     }
 
     fn decide(&mut self) {
@@ -174,7 +194,7 @@ impl Raft {
             },
             State::Candidate(ballot) => match ballot.tally(quorum) {
                 Tally::Won if self.is_own_vote_durable() => self.become_leader(),
-                Tally::Won => {}
+                Tally::Won => reach(Mark::WonBeforeOwnVote),
                 Tally::Lost => self.state = State::Follower,
                 Tally::Open => {}
             },
@@ -276,6 +296,7 @@ impl Raft {
         if self.now < self.timer.fast_again {
             return;
         }
+        reach(Mark::EarlyPreVote);
         let timeout = self.config.election_timeout;
         self.timer.fast_again = self.now.after(timeout);
         self.timer.fast_until = self.now.after(timeout * 2);

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{Index, Monotonic};
 
 /// How appends go out.
@@ -143,7 +144,10 @@ impl Progress {
             Mode::Probe(Some(since)) if now.since(since) >= retry => self.mode = Mode::Probe(None),
             Mode::Probe(_) => {}
             Mode::Stream if verified >= self.next.prev() || round <= self.moved_round => {}
-            Mode::Stream if self.inflight.is_empty() || now.since(self.moved) >= patience => self.probe(),
+            Mode::Stream if self.inflight.is_empty() || now.since(self.moved) >= patience => {
+                reach(Mark::LossProbed);
+                self.probe();
+            }
             Mode::Stream => {}
         }
     }

@@ -17,6 +17,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{Index, Monotonic, NodeId, Role, Term};
 
 use super::core::Raft;
@@ -167,9 +169,16 @@ impl Raft {
             self.answer_read(reader, None);
             return;
         }
-        if self.committed >= office.first_own {
+        if self.plants.has(Plant::ReadWithoutRound) {
+            return self.answer_read(reader, Some(self.committed));
+        }
+        let may_read = self.committed >= office.first_own || self.plants.has(Plant::ReadBeforeOwnCommit);
+        if may_read && self.plants.has(Plant::ReadRoundReused) && !office.reads.rounds.is_empty() {
+            office.reads.rounds.push_back((office.round, reader, self.committed));
+        } else if may_read {
             office.reads.waiting.push_back((reader, self.committed));
         } else {
+            reach(Mark::ReadEarly);
             office.reads.early.push_back(reader);
         }
     }
@@ -208,6 +217,7 @@ impl Raft {
     /// Tells the callers whose questions got no answer in time.
     pub(super) fn give_up_lost_questions(&mut self) {
         for token in self.questions.take_lost(self.now) {
+            reach(Mark::ReadLost);
             self.outbox.read(token, None);
         }
     }
@@ -215,6 +225,7 @@ impl Raft {
     /// The leader that was asked is gone.
     pub(super) fn give_up_all_questions(&mut self) {
         for token in self.questions.take_all() {
+            reach(Mark::ReadGivenUp);
             self.outbox.read(token, None);
         }
     }

@@ -8,6 +8,8 @@
 //! Only entries of this term are committed by counting (rule 6; paper, 5.4.2, figure 8): an entry of an earlier
 //! term on a majority may still be overwritten by a leader that lacks it. The no-op of this office carries them.
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic, NodeId};
 
 use super::core::{NotLeader, Raft};
@@ -66,11 +68,17 @@ impl Raft {
     /// Commits what a quorum has on disk, as far as it reaches into this term.
     pub(super) fn commit_by_counting(&mut self) {
         let State::Leader(office) = &mut self.state else { return };
-        let (me, own) = (self.config.id, self.durable);
+        let early = self.plants.has(Plant::OwnAppendEarly);
+        let own = if early { self.terms.last().index } else { self.durable };
+        let me = self.config.id;
         let matched = |node: NodeId| office.peers.get(&node).map_or(Index::ZERO, |peer| peer.matched);
         let quorum = self.memberships.quorum();
         let agreed = Index(quorum.agreed(|node| if node == me { own } else { matched(node) }.get()));
-        if agreed > self.committed && agreed >= office.first_own {
+        let of_this_term = agreed >= office.first_own || self.plants.has(Plant::OldTermByCounting);
+        if agreed > self.committed && of_this_term {
+            if agreed > own {
+                reach(Mark::CommittedBeforeOwn);
+            }
             if self.committed < office.first_own {
                 office.reads.term_committed(agreed);
             }
@@ -142,7 +150,8 @@ impl Raft {
             office.unanswered = 0;
         }
         let silent = now.since(office.quorum_heard) >= self.config.election_timeout;
-        if silent && u128::from(office.unanswered) >= beats {
+        if silent && u128::from(office.unanswered) >= beats && !self.plants.has(Plant::NoCheckQuorum) {
+            reach(Mark::CheckQuorum);
             tracing::warn!(node = %me, term = %self.vote.term, "no quorum answers, giving up the office");
             return self.become_follower(self.vote.term, None);
         }

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{Index, Monotonic};
 
 use super::core::Raft;
@@ -60,7 +62,7 @@ impl Raft {
     pub(super) fn check_stall(&mut self) {
         let State::Leader(office) = &self.state else { return };
         let Some((last, since)) = self.writes.oldest_append() else { return };
-        if self.now.since(since) < self.config.election_timeout * 2 {
+        if self.now.since(since) < self.config.election_timeout * 2 || self.plants.has(Plant::NoStallHandOver) {
             return;
         }
         let matched = |node| office.peers.get(&node).map_or(Index::ZERO, |peer| peer.matched);
@@ -72,6 +74,7 @@ impl Raft {
         // The first of the most advanced, so that the choice does not depend on anything else.
         let Some(target) = voters.rev().max_by_key(|node| matched(*node)) else { return };
         tracing::warn!(node = %self.config.id, to = %target, index = %last, "this disk hangs, handing over");
+        reach(Mark::StallHandOver);
         self.stall.begin(self.now, self.config.election_timeout);
         self.send(target, Body::HandOver);
         self.become_follower(self.vote.term, None);

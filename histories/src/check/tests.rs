@@ -1,0 +1,134 @@
+//! Histories with known verdicts, and random ones against a search that tries every order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn operation(key: &str, call: Call, invoked: u64, answered: Option<(u64, Answer)>) -> Operation {
+    Operation { client: 1, key: key.into(), call, invoked, answered }
+}
+
+fn put(value: &str, from: u64, to: u64) -> Operation {
+    operation("k", Call::Put(value.into()), from, Some((to, Answer::Done)))
+}
+
+fn lost_put(value: &str, from: u64) -> Operation {
+    operation("k", Call::Put(value.into()), from, None)
+}
+
+fn get(value: Option<&str>, from: u64, to: u64) -> Operation {
+    operation("k", Call::Get, from, Some((to, Answer::Value(value.map(Into::into)))))
+}
+
+fn delete(from: u64, to: u64) -> Operation {
+    operation("k", Call::Delete, from, Some((to, Answer::Done)))
+}
+
+#[test]
+fn history_of_one_client_is_linearizable_when_reads_show_the_last_write() {
+    let good = [get(None, 1, 2), put("a", 3, 4), get(Some("a"), 5, 6), delete(7, 8), get(None, 9, 10)];
+    assert_eq!(check(&good), Ok(Checked { operations: 5, keys: 1 }));
+}
+
+#[test]
+fn history_with_a_stale_read_is_not_linearizable_and_ends_with_it() {
+    let bad = [put("a", 1, 2), put("b", 3, 4), get(Some("a"), 5, 6), get(Some("b"), 7, 8)];
+    let wrong = check(&bad).unwrap_err();
+    assert_eq!(wrong.operations.last(), Some(&bad[2]));
+    assert!(wrong.to_string().contains("get = `a`"), "{wrong}");
+}
+
+#[test]
+fn history_of_concurrent_writes_may_be_read_in_one_order_only() {
+    let writes = [put("a", 1, 10), put("b", 2, 10)];
+    let read = |one, two| [writes.to_vec(), vec![get(Some(one), 11, 12), get(Some(two), 13, 14)]].concat();
+    check(&read("a", "a")).unwrap();
+    check(&read("b", "b")).unwrap();
+    check(&read("a", "b")).unwrap_err();
+}
+
+#[test]
+fn history_with_an_unknown_write_may_show_it_late_or_never_but_not_early() {
+    check(&[lost_put("a", 1), get(None, 2, 3), get(Some("a"), 4, 5)]).unwrap();
+    check(&[lost_put("a", 1), get(None, 2, 3)]).unwrap();
+    check(&[lost_put("a", 1), get(Some("a"), 2, 3), get(None, 4, 5)]).unwrap_err();
+    check(&[get(Some("a"), 1, 2), lost_put("a", 3)]).unwrap_err();
+}
+
+#[test]
+fn history_with_an_unknown_delete_may_lose_the_key_at_any_later_time() {
+    let lost = operation("k", Call::Delete, 3, None);
+    check(&[put("a", 1, 2), lost.clone(), get(Some("a"), 4, 5), get(None, 6, 7)]).unwrap();
+    check(&[put("a", 1, 2), get(None, 3, 4), operation("k", Call::Delete, 5, None)]).unwrap_err();
+}
+
+#[test]
+fn history_is_checked_key_by_key() {
+    let mut other = put("a", 1, 2);
+    other.key = b"other".to_vec();
+    let wrong = check(&[other, get(Some("a"), 3, 4)]).unwrap_err();
+    assert_eq!(wrong.key, b"k");
+}
+
+#[test]
+fn history_of_many_operations_with_unknown_writes_is_checked_quickly() {
+    // Eight clients take turns on one key, each operation overlapping its neighbours; every hundredth write is unknown.
+    let mut history = Vec::new();
+    let mut last = None;
+    for number in 0..1_000_u64 {
+        let (from, value) = (number * 10, format!("v{number}"));
+        if number % 2 == 1 {
+            history.push(get(last.as_deref(), from, from + 9));
+        } else if number % 100 == 0 {
+            history.push(lost_put(&value, from));
+        } else {
+            history.push(put(&value, from, from + 9));
+            last = Some(value);
+        }
+    }
+    let checked = check(&history).unwrap();
+    assert_eq!(checked.operations, 990, "unknown writes that nobody read are left out");
+}
+
+/// Tries every order: an operation may come next when no other has been answered before its call.
+fn brute_force(left: &[Operation], state: &Option<Vec<u8>>) -> bool {
+    let answered = |operation: &Operation| operation.answered.as_ref().map_or(u64::MAX, |(at, _answer)| *at);
+    if left.iter().all(|operation| operation.answered.is_none()) {
+        return true;
+    }
+    (0..left.len()).any(|place| {
+        let next = &left[place];
+        if left.iter().any(|other| answered(other) < next.invoked) {
+            return false;
+        }
+        let mut rest = left.to_vec();
+        rest.remove(place);
+        match (&next.call, &next.answered) {
+            (Call::Put(value), _) => brute_force(&rest, &Some(value.clone())),
+            (Call::Delete, _) => brute_force(&rest, &None),
+            (Call::Get, Some((_at, Answer::Value(value)))) => value == state && brute_force(&rest, state),
+            (Call::Get, _) => brute_force(&rest, state),
+        }
+    })
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let value = prop_oneof![Just("a"), Just("b")];
+    let call = prop_oneof![
+        value.clone().prop_map(|value| (Call::Put(value.into()), Answer::Done)),
+        Just((Call::Delete, Answer::Done)),
+        proptest::option::of(value).prop_map(|value| (Call::Get, Answer::Value(value.map(Into::into)))),
+    ];
+    (call, 0u64..20, 1u64..8, proptest::bool::weighted(0.8)).prop_map(|((call, answer), from, length, known)| {
+        operation("k", call, 2 * from, known.then_some((2 * (from + length) + 1, answer)))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn history_verdict_is_that_of_trying_every_order(history in proptest::collection::vec(any_operation(), 0..7)) {
+        prop_assert_eq!(check(&history).is_ok(), brute_force(&history, &None));
+    }
+}

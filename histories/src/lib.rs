@@ -1,0 +1,125 @@
+//! Histories of clients, and whether they are linearizable: shared by the simulator and by tests of real processes.
+//!
+//! A history is the list of what clients asked, when, and what they were told. It is linearizable when all operations
+//! can be put into one order in which each lies between its call and its answer and every read shows the write before
+//! it (Herlihy and Wing, 1990). Keys are independent, so each is checked by itself.
+//!
+//! ```text
+//!   put 1  |------|                       unknown outcome: no answer ever came; it may take effect at any
+//!   put 2      |------------ …            time after its call, or never
+//!   get            |---| = 1
+//!   get                    |---| = 2      linearizable: put 1, get, put 2, get
+//! ```
+//! The search is that of Wing and Gong (1993) with Lowe's memory (2017), by the crate `todc-utils`. It knows neither
+//! open calls nor failing keys, so this crate
+//! - answers a write of unknown outcome at the end of the history, where it may also count for never having happened;
+//! - leaves out a put of unknown outcome whose value nobody read: no read depends on it, and each such put would double
+//!   the search;
+//! - leaves out a read without an answer, which shows nothing;
+//! - finds the failing key, and the shortest beginning of its history that fails.
+
+mod check;
+mod recorder;
+
+use std::fmt;
+
+pub use check::check;
+pub use recorder::{Call as Recorded, Recorder};
+
+/// What a client asked of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Read it.
+    Get,
+    /// Set it. Values are taken for different writes when they differ: writers should never use one twice.
+    Put(Vec<u8>),
+    /// Delete it.
+    Delete,
+}
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The value read; `None` when there is none.
+    Value(Option<Vec<u8>>),
+    /// The write is done.
+    Done,
+}
+
+/// One operation of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who asked.
+    pub client: u64,
+    /// Of which key.
+    pub key: Vec<u8>,
+    /// What.
+    pub call: Call,
+    /// Time of the call, in any unit, on one clock for the whole history.
+    pub invoked: u64,
+    /// Time and content of the answer; `None` when the outcome is unknown.
+    pub answered: Option<(u64, Answer)>,
+}
+
+/// How much was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Operations, those without influence left out.
+    pub operations: usize,
+    /// Keys.
+    pub keys: usize,
+}
+
+/// The operations of this key have no linearization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotLinearizable {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its operations up to the first that no order explains, by the time of their calls.
+    pub operations: Vec<Operation>,
+}
+
+impl std::error::Error for NotLinearizable {}
+
+impl fmt::Display for NotLinearizable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = String::from_utf8_lossy(&self.key);
+        let skipped = self.operations.len().saturating_sub(SHOWN);
+        writeln!(f, "the operations of key `{key}` are not linearizable:")?;
+        if skipped > 0 {
+            writeln!(f, "  ({skipped} earlier operations)")?;
+        }
+        self.operations.iter().skip(skipped).try_for_each(|operation| writeln!(f, "  {operation}"))
+    }
+}
+
+/// Operations that an error prints.
+const SHOWN: usize = 24;
+/// Bytes of a value that are printed.
+const SHOWN_BYTES: usize = 24;
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |bytes: &[u8]| {
+            let shown = bytes.get(..SHOWN_BYTES).unwrap_or(bytes);
+            let more = if shown.len() < bytes.len() { "…" } else { "" };
+            format!("`{}{more}`", String::from_utf8_lossy(shown))
+        };
+        match &self.answered {
+            Some((at, _answer)) => write!(f, "{:>9} … {at:<9}", self.invoked)?,
+            None => write!(f, "{:>9} …          ", self.invoked)?,
+        }
+        write!(f, " client {:<3} ", self.client)?;
+        match &self.call {
+            Call::Get => f.write_str("get")?,
+            Call::Put(bytes) => write!(f, "put {}", value(bytes))?,
+            Call::Delete => f.write_str("delete")?,
+        }
+        match &self.answered {
+            Some((_at, Answer::Value(Some(bytes)))) => write!(f, " = {}", value(bytes)),
+            Some((_at, Answer::Value(None))) => f.write_str(" = nothing"),
+            Some((_at, Answer::Done)) => f.write_str(" done"),
+            None => f.write_str(", outcome unknown"),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Once the faults stop, the cluster serves again, every node catches up, and all hold the same state, in memory as on
+//! disk (paper, 5.3; kv.md, apply).
+
+use dledger::types::{Index, NodeId};
+
+use super::{Property, Verdict, holds};
+
+pub(crate) const PROPERTY: Property = Property {
+    name: "converges",
+    claim: "after the faults every node serves, holds the whole log, and has the same state",
+};
+
+/// How long after the faults every question must be answered, in microseconds.
+pub(crate) const SERVES_AFTER: u64 = 1_500_000;
+
+/// One node at the end.
+#[derive(Debug)]
+pub(crate) struct Final {
+    pub(crate) node: NodeId,
+    pub(crate) applied: Index,
+    pub(crate) state: u32,
+    pub(crate) failure: Option<String>,
+}
+
+/// The run is over; `committed` is the last committed index.
+pub(crate) fn finish(nodes: &[Final], committed: Index) -> Verdict {
+    let Some(first) = nodes.first() else { return Ok(()) };
+    for node in nodes {
+        holds(node.failure.is_none(), || format!("node {} stopped applying: {:?}", node.node, node.failure))?;
+        holds(node.applied == committed, || {
+            format!("node {} has applied {}, committed is {committed}", node.node, node.applied)
+        })?;
+        holds(node.state == first.state, || format!("nodes {} and {} hold different states", first.node, node.node))?;
+    }
+    Ok(())
+}
+
+/// A question that was asked after [`SERVES_AFTER`] was not answered as it should be.
+pub(crate) fn not_served(node: NodeId, reason: &str) -> Verdict {
+    Err(format!("node {node} does not serve after the faults: {reason}"))
+}

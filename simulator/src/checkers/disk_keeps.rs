@@ -1,0 +1,42 @@
+//! What a disk said was synced is found again after any crash, byte for byte, and nothing is found that nobody wrote:
+//! the log in memory and the log on disk are one (storage.md, recovery).
+
+use dledger::raft::Raft;
+use dledger::types::{EntryId, Index, NodeId};
+
+use super::{Property, Verdict, holds};
+use crate::truth::{DiskTruth, Truth};
+
+pub(crate) const PROPERTY: Property = Property {
+    name: "disk_keeps",
+    claim: "recovery finds every synced record and vote, and nothing that was not written (storage.md)",
+};
+
+/// A node has recovered; `truth` still says what its disk held for certain before.
+pub(crate) fn recovered(raft: &Raft, disk: &DiskTruth, truth: &Truth) -> Verdict {
+    let found = raft.vote();
+    let kept = found.term > disk.vote.term
+        || found == disk.vote
+        || disk.vote_under_way == Some(found)
+        || (found.term == disk.vote.term && disk.vote.voted_for == NodeId::ZERO);
+    holds(kept, || format!("the vote {:?} was synced, {found:?} was found", disk.vote))?;
+    for id in &disk.log {
+        holds(raft.term_at(id.index) == Some(id.term), || {
+            let found = raft.term_at(id.index).map_or_else(|| "nothing".to_owned(), |term| format!("term {term}"));
+            format!("entry {id} was synced, {found} was found in its place")
+        })?;
+    }
+    let mut previous: Option<EntryId> = None;
+    for index in 1..=raft.last().index.get() {
+        let Some(term) = raft.term_at(Index(index)) else { continue };
+        let id = EntryId::new(Index(index), term);
+        let known = truth.records.get(&id);
+        holds(known.is_some() || index == 1, || format!("entry {id} was found, and nobody wrote it"))?;
+        let before = known.and_then(|known| known.previous);
+        holds(before.is_none() || previous.is_none() || before == previous, || {
+            format!("entry {id} follows {previous:?}, but was written behind {before:?}")
+        })?;
+        previous = Some(id);
+    }
+    Ok(())
+}

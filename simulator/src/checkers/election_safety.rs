@@ -1,0 +1,29 @@
+//! At most one leader can be elected in a given term (paper, figure 3, "election safety").
+
+use std::collections::BTreeMap;
+
+use dledger::types::{NodeId, Term};
+
+use super::{Property, Verdict, holds};
+
+pub(crate) const PROPERTY: Property =
+    Property { name: "election_safety", claim: "at most one node leads in a term (paper, figure 3)" };
+
+/// Who led which term.
+#[derive(Debug, Default)]
+pub(crate) struct ElectionSafety {
+    leaders: BTreeMap<Term, NodeId>,
+}
+
+impl ElectionSafety {
+    /// `node` leads in `term`.
+    pub(crate) fn leads(&mut self, node: NodeId, term: Term) -> Verdict {
+        let first = *self.leaders.entry(term).or_insert(node);
+        holds(first == node, || format!("nodes {first} and {node} both lead in term {term}"))
+    }
+
+    /// How many terms had a leader.
+    pub(crate) fn elections(&self) -> usize {
+        self.leaders.len()
+    }
+}

@@ -1,0 +1,34 @@
+//! A majority that can reach each other, with healthy disks and clocks, has a leader and commits (thesis, 3.9 and 9.6):
+//! whatever happens to the others.
+
+use dledger::types::Index;
+
+use super::{Property, Verdict, holds};
+
+pub(crate) const PROPERTY: Property =
+    Property { name: "majority_serves", claim: "a healthy majority has a leader and commits what it is asked to" };
+
+/// How long a majority must have been healthy before it is held to anything, in microseconds.
+pub(crate) const HEALTHY_FOR: u64 = 2_000_000;
+
+/// The last look.
+#[derive(Debug, Default)]
+pub(crate) struct MajorityServes {
+    committed: Index,
+    since: u64,
+}
+
+impl MajorityServes {
+    /// Called now and then: whether a healthy majority stands at `now`, and what is committed.
+    pub(crate) fn look(&mut self, now: u64, healthy: bool, leads: bool, committed: Index) -> Verdict {
+        if !healthy || committed > self.committed {
+            (self.committed, self.since) = (committed, now);
+            return Ok(());
+        }
+        let waited = now.saturating_sub(self.since);
+        holds(waited < HEALTHY_FOR, || {
+            let leader = if leads { "has a leader" } else { "has no leader" };
+            format!("a healthy majority {leader} and committed nothing for {} ms", waited / 1000)
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! Servers update stable storage before responding to requests (paper, figure 2): a granted vote and a claim of
+//! durable entries may leave a node only when its disk has them.
+
+use dledger::raft::Raft;
+use dledger::raft::message::{AppendOutcome, Body};
+use dledger::transport::{PeerBody, PeerFrame};
+use dledger::types::{EntryId, Index, NodeId};
+
+use super::{Property, Verdict, holds};
+use crate::truth::DiskTruth;
+
+pub(crate) const PROPERTY: Property = Property {
+    name: "sent_after_sync",
+    claim: "a vote or an append is answered only once it is synced (paper, figure 2)",
+};
+
+/// A frame leaves a node whose disk holds `disk`.
+pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth) -> Verdict {
+    let PeerBody::Raft(message) = &frame.body else { return Ok(()) };
+    match message.body {
+        Body::VoteAnswer { granted: true } => {
+            let vote = disk.vote;
+            // A disk that has gone on to a later term cannot give this one's vote again.
+            let bound = vote.term > message.term || (vote.term, vote.voted_for) == (message.term, to);
+            holds(bound, || format!("a vote for {to} in term {} leaves, the disk has {vote:?}", message.term))
+        }
+        Body::AppendAnswer { outcome: AppendOutcome::Accepted { durable, verified } } => {
+            holds(disk.vote.term >= message.term, || {
+                format!("an append of term {} is answered, the disk knows term {}", message.term, disk.vote.term)
+            })?;
+            claims(raft, durable.min(verified), disk)
+        }
+        Body::HeartbeatAnswer { durable, verified, .. } => claims(raft, durable.min(verified), disk),
+        Body::PreVote { .. }
+        | Body::PreVoteAnswer { .. }
+        | Body::Vote { .. }
+        | Body::VoteAnswer { granted: false }
+        | Body::Append { .. }
+        | Body::AppendAnswer { outcome: AppendOutcome::Rejected { .. } }
+        | Body::Heartbeat { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexAnswer { .. }
+        | Body::HandOver => Ok(()),
+    }
+}
+
+fn claims(raft: &Raft, durable: Index, disk: &DiskTruth) -> Verdict {
+    let Some(term) = raft.term_at(durable).filter(|_term| durable > Index::ZERO) else { return Ok(()) };
+    let id = EntryId::new(durable, term);
+    holds(disk.at(durable) == Some(id), || {
+        format!("entry {id} is said to be durable, the disk has {:?} there", disk.at(durable))
+    })
+}

@@ -1,0 +1,79 @@
+//! What a run must have met: the simulator's own list, beside the marks inside the product (`dledger::simulation`).
+
+use std::collections::BTreeMap;
+
+use dledger::simulation::Mark;
+
+/// Things that the simulator does or sees. A sweep in which one never happened has shown nothing about it.
+pub(crate) const MET: &[&str] = &[
+    "fault: process killed",
+    "fault: killed in the middle of a write",
+    "fault: power cut",
+    "fault: power cut in the middle of a write",
+    "fault: blackout",
+    "fault: power cut in recovery",
+    "fault: process paused",
+    "fault: partition",
+    "fault: one-way cut",
+    "fault: connections reset",
+    "fault: frame lost",
+    "fault: frame twice",
+    "fault: frame overtook another",
+    "fault: slow link",
+    "fault: frame garbled",
+    "fault: slow disk",
+    "fault: hung disk",
+    "fault: write failed",
+    "fault: sync failed",
+    "fault: disk full",
+    "fault: clock rate",
+    "fault: wall clock jumped",
+    "seen: sector lost",
+    "seen: sector kept",
+    "seen: sector garbled",
+    "seen: name lost",
+    "seen: connection closed over garbage",
+    "seen: node stopped by its disk",
+    "seen: leader killed",
+    "seen: leader paused",
+    "seen: write acknowledged",
+    "seen: write unknown",
+    "seen: write refused",
+    "seen: read answered",
+    "seen: read refused",
+    "seen: range deleted",
+    "seen: several entries in one write",
+    "seen: forwarded write acknowledged",
+];
+
+/// How often each thing happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marks(BTreeMap<&'static str, u64>);
+
+impl Marks {
+    /// It happened.
+    pub(crate) fn met(&mut self, name: &'static str) {
+        debug_assert!(MET.contains(&name), "`{name}` is not on the list");
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    /// Adds what the product counted on this thread.
+    pub(crate) fn add_product(&mut self, reached: BTreeMap<Mark, u64>) {
+        for (mark, count) in reached {
+            *self.0.entry(mark.name()).or_default() += count;
+        }
+    }
+
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+
+    /// Everything on the lists, with its count.
+    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+        let names = MET.iter().copied().chain(Mark::ALL.iter().map(|mark| mark.name()));
+        names.map(|name| (name, self.0.get(name).copied().unwrap_or_default())).collect()
+    }
+}

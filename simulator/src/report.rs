@@ -1,0 +1,55 @@
+//! What the simulator prints.
+
+use std::io::Write;
+
+use crate::marks::Marks;
+use crate::profile::{Fixed, Profile, Theme};
+
+/// A line for the user.
+pub(crate) fn say(line: &str) {
+    // A reader that went away wants no more lines.
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line about what is wrong.
+pub(crate) fn complain(line: &str) {
+    let _closed = writeln!(std::io::stderr(), "simulator: {line}");
+}
+
+/// The command that replays a seed.
+pub(crate) fn command(seed: u64, fixed: &Fixed) -> String {
+    let mut command = format!("cargo run --release -p simulator -- --seed {seed}");
+    if let Some(nodes) = fixed.nodes {
+        command.push_str(&format!(" --nodes {nodes}"));
+    }
+    if fixed.theme != Theme::Swarm {
+        command.push_str(&format!(" --profile {}", format!("{:?}", fixed.theme).to_lowercase()));
+    }
+    if let Some(faults) = &fixed.faults {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+        command.push_str(&format!(" --faults {}", if names.is_empty() { "''".to_owned() } else { names.join(",") }));
+    }
+    if fixed.ticks != 10_000 {
+        command.push_str(&format!(" --ticks {}", fixed.ticks));
+    }
+    command
+}
+
+/// One line about a seed's settings.
+pub(crate) fn settings(seed: u64, fixed: &Fixed) -> String {
+    format!("seed {seed}: {}", Profile::of(seed, fixed).summary())
+}
+
+/// The table of marks; false when one was never reached.
+pub(crate) fn marks(marks: &Marks) -> bool {
+    let all = marks.all();
+    let missed: Vec<&str> = all.iter().filter(|(_name, count)| *count == 0).map(|(name, _count)| *name).collect();
+    for (name, count) in &all {
+        say(&format!("{count:>12}  {name}"));
+    }
+    say(&format!("marks: {} of {} reached", all.len() - missed.len(), all.len()));
+    for name in &missed {
+        complain(&format!("never reached: {name}"));
+    }
+    missed.is_empty()
+}

@@ -1,0 +1,111 @@
+//! A look at the cluster as a whole: who is healthy, and whether a healthy majority does its work.
+
+use dledger::types::{Monotonic, Role};
+
+use super::{Event, World};
+use crate::checkers::{check_quorum, majority_serves, stalled_leader};
+use crate::faults::Fault;
+
+/// How often, in microseconds.
+const LOOK_EVERY: u64 = 20_000;
+/// How long links and nodes must have been sound before their leader may not be deposed.
+const SETTLED: u64 = 700_000;
+
+impl World {
+    pub(super) fn look(&mut self) {
+        self.schedule(LOOK_EVERY, Event::Look);
+        let now = self.now;
+        self.network.note_sound(now);
+        for it in &mut self.nodes {
+            let hangs = it.disk_hung_until > now || it.disk_slow > 1 || it.disk_full || it.disk_fails;
+            let healthy = it.process.is_some() && it.paused_until <= now && !hangs && it.pace.is_right();
+            it.healthy_but_for_disk = it.process.is_some() && it.paused_until <= now && it.pace.is_right();
+            it.healthy_since = if healthy { it.healthy_since.or(Some(now)) } else { None };
+        }
+        let majority = self.healthy_majority(now.saturating_sub(SETTLED));
+        let leads = majority.iter().any(|node| self.nodes.get(*node).is_some_and(super::node::Node::leads));
+        let flaky = self.profile.has(Fault::Loss) && self.profile.flaky_per_mille > 10;
+        let checked = majority.len() * 2 > self.nodes.len() && !flaky && self.clients.are_busy();
+        let verdict = self.majority_serves.look(now, checked, leads, self.truth.last_committed());
+        self.judge(majority_serves::PROPERTY, verdict);
+        self.look_at_leaders();
+        self.look_at_stalled();
+    }
+
+    /// No leader keeps its office over a disk that hangs while those of a quorum work.
+    fn look_at_stalled(&mut self) {
+        let flaky = [Fault::Loss, Fault::Garbage].iter().any(|fault| self.profile.has(*fault));
+        for node in 0..self.nodes.len() {
+            let then = self.now.saturating_sub(stalled_leader::GIVES_WAY_AFTER);
+            let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node).collect();
+            let well = |other: &&usize| {
+                let healthy = self.nodes.get(**other).and_then(|it| it.healthy_since);
+                healthy.is_some_and(|since| since <= then) && self.network.sound_from(node, **other, then)
+            };
+            let quorum = others.iter().filter(well).count() * 2 > self.nodes.len();
+            let Some(it) = self.nodes.get(node) else { continue };
+            let stalled = it.writing_since.is_some_and(|since| since <= then) && it.disk_hung_until > self.now;
+            let awake = it.still_until <= self.now && it.healthy_but_for_disk;
+            if it.leads() && stalled && awake && quorum && !flaky {
+                let (id, since) = (it.id, it.writing_since.unwrap_or_default());
+                self.judge(stalled_leader::PROPERTY, stalled_leader::keeps(id, self.now - since));
+            }
+        }
+    }
+
+    /// The largest set of nodes that have been healthy since `then` and in sound contact with each other.
+    fn healthy_majority(&self, then: u64) -> Vec<usize> {
+        let count = self.nodes.len();
+        let mut best: Vec<usize> = Vec::new();
+        for set in 1_u32..1 << count {
+            let members: Vec<usize> = (0..count).filter(|node| set & (1 << node) != 0).collect();
+            if members.len() > best.len() && self.are_sound(&members, then) {
+                best = members;
+            }
+        }
+        best
+    }
+
+    fn are_sound(&self, members: &[usize], then: u64) -> bool {
+        let healthy =
+            |node: &usize| self.nodes.get(*node).is_some_and(|it| it.healthy_since.is_some_and(|since| since <= then));
+        let linked = |one: &usize| members.iter().all(|two| one == two || self.network.sound_from(*one, *two, then));
+        members.iter().all(|node| healthy(node) && linked(node))
+    }
+
+    /// Whether a leader that loses its office had a healthy majority with it.
+    pub(super) fn had_healthy_majority(&self, leader: usize) -> bool {
+        let flaky = [Fault::Loss, Fault::Reorder, Fault::Garbage].iter().any(|fault| self.profile.has(*fault));
+        let then = self.now.saturating_sub(SETTLED);
+        if flaky || self.now < SETTLED {
+            return false;
+        }
+        let others = (0..self.nodes.len()).filter(|node| *node != leader);
+        let with = others.filter(|node| self.are_sound(&[leader, *node], then)).count() + 1;
+        with * 2 > self.nodes.len()
+    }
+
+    /// No leader stays in office without a quorum that it could hear.
+    fn look_at_leaders(&mut self) {
+        let now = self.now;
+        for node in 0..self.nodes.len() {
+            let reaches = |peer: &usize| {
+                let answers = self.nodes.get(*peer).is_some_and(|it| it.process.is_some() && it.still_until <= now);
+                let open = !self.network.cut.contains(&(node, *peer)) && !self.network.cut.contains(&(*peer, node));
+                *peer == node || (answers && open)
+            };
+            let with = (0..self.nodes.len()).filter(reaches).count();
+            let alone = with * 2 <= self.nodes.len();
+            let Some(it) = self.nodes.get_mut(node) else { continue };
+            let prompt = it.still_until <= now && it.pace.at(now) > Monotonic::default();
+            it.alone_since = if alone && prompt && it.leads() { it.alone_since.or(Some(now)) } else { None };
+            let (id, since) = (it.id, it.alone_since);
+            let Some((term, since)) =
+                it.raft().filter(|raft| raft.role() == Role::Leader).map(|raft| raft.term()).zip(since)
+            else {
+                continue;
+            };
+            self.judge(check_quorum::PROPERTY, check_quorum::alone(id, term, now - since));
+        }
+    }
+}

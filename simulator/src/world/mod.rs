@@ -1,0 +1,299 @@
+//! One simulated cluster: nodes, network, clients and faults in one queue of events, on one thread, from one seed.
+//!
+//! ```text
+//!            ┌────────────────────────── queue, by time ───────────────────────────┐
+//!            │ turn · arrival · connect · close · disk · client · fault · start …  │
+//!            └───────┬──────────────────────────────────────────────────▲──────────┘
+//!                    ▼                                                  │
+//!     nodes: Process (production replica, log, KV) over MemoryDisk ─► effects ─► network, disk, clients
+//!                    │
+//!                    └─► after every input: checkers, against the truth
+//! ```
+//! Time is in microseconds. An input to a node never acts at once on another: it goes through the queue.
+
+mod clients;
+mod disk;
+mod health;
+mod lifecycle;
+mod nemesis;
+mod network;
+mod node;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use dledger::simulation::{Plant, take_marks};
+use dledger::transport::Channel;
+
+use crate::checkers::acknowledged::Acknowledged;
+use crate::checkers::election_safety::ElectionSafety;
+use crate::checkers::log_time::LogTimes;
+use crate::checkers::majority_serves::MajorityServes;
+use crate::checkers::one_vote::OneVote;
+use crate::checkers::state_machine_safety::StateMachineSafety;
+use crate::checkers::{Property, Verdict, Violation, acknowledged, applied_once, converges, linearizable};
+use crate::machine;
+use crate::marks::Marks;
+use crate::profile::Profile;
+use crate::trace::Trace;
+use crate::truth::{Truth, digest};
+
+use clients::Clients;
+use nemesis::Nemesis;
+use network::Network;
+use node::Node;
+
+/// What is to happen.
+#[derive(Debug)]
+enum Event {
+    /// A node ends a turn.
+    Turn { node: usize, life: u64 },
+    /// A frame arrives.
+    Arrive { from: usize, to: usize, channel: Channel, epoch: u64, bytes: Bytes },
+    /// One end of a connection hears that it is closed.
+    Close { node: usize, peer: usize, channel: Channel, epoch: u64 },
+    /// Nodes that are not connected try to.
+    Reconnect,
+    /// The write under way returns.
+    Disk { node: usize, life: u64 },
+    /// Space ahead was prepared.
+    Prepared { node: usize, life: u64 },
+    /// The disk has been idle for a while.
+    Idle { node: usize, life: u64, quiet_since: u64 },
+    /// A client asks its next question.
+    Client { client: usize },
+    /// The next fault.
+    Fault,
+    /// A fault that lasts is over.
+    Heal(nemesis::Lasting),
+    /// A machine starts its process.
+    Start { node: usize },
+    /// A look at the cluster as a whole.
+    Look,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) marks: Marks,
+    pub(crate) hash: u64,
+    pub(crate) lines: Vec<String>,
+    pub(crate) figures: Figures,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) events: u64,
+    pub(crate) asked: u64,
+    pub(crate) answered: u64,
+    pub(crate) entries: u64,
+    pub(crate) elections: u64,
+    pub(crate) faults: u64,
+}
+
+/// The simulated cluster.
+pub(crate) struct World {
+    profile: Profile,
+    plant: Option<Plant>,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    nodes: Vec<Node>,
+    network: Network,
+    clients: Clients,
+    nemesis: Nemesis,
+    truth: Truth,
+    marks: Marks,
+    trace: Trace,
+    violation: Option<Violation>,
+    election_safety: ElectionSafety,
+    one_vote: OneVote,
+    state_machine_safety: StateMachineSafety,
+    acknowledged: Acknowledged,
+    log_times: LogTimes,
+    majority_serves: MajorityServes,
+}
+
+impl World {
+    /// A cluster that has not started yet.
+    pub(crate) fn new(seed: u64, profile: Profile, plant: Option<Plant>, text: bool) -> Self {
+        // What an earlier run on this thread left behind.
+        drop(take_marks());
+        let nodes = (1..=profile.nodes).map(|id| Node::new(seed, id, &profile)).collect();
+        let mut world = Self {
+            plant,
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            nodes,
+            network: Network::new(seed, profile.nodes),
+            clients: Clients::new(seed, &profile),
+            nemesis: Nemesis::new(seed),
+            truth: Truth::formed(profile.nodes),
+            marks: Marks::default(),
+            trace: Trace::new(text),
+            violation: None,
+            election_safety: ElectionSafety::default(),
+            one_vote: OneVote::default(),
+            state_machine_safety: StateMachineSafety::default(),
+            acknowledged: Acknowledged::default(),
+            log_times: LogTimes::default(),
+            majority_serves: MajorityServes::default(),
+            profile,
+        };
+        world.form();
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.schedule(0, Event::Start { node });
+        }
+        for client in 0..self.profile.clients {
+            self.schedule(100_000 + client as u64 * 1_000, Event::Client { client });
+        }
+        self.schedule(1_000, Event::Reconnect);
+        self.schedule(500_000, Event::Fault);
+        self.schedule(500_000, Event::Look);
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(crate) fn run(mut self) -> Outcome {
+        while self.violation.is_none()
+            && let Some(((at, _order), event)) = self.queue.pop_first()
+            && at <= self.profile.end()
+        {
+            self.now = at;
+            self.dispatch(event);
+        }
+        if self.violation.is_none() {
+            self.finish();
+        }
+        self.marks.add_product(take_marks());
+        let figures = Figures {
+            events: self.trace.events(),
+            asked: self.clients.asked,
+            answered: self.clients.answered,
+            entries: self.truth.committed.len() as u64,
+            elections: self.election_safety.elections() as u64,
+            faults: self.nemesis.struck,
+        };
+        let hash = self.trace.hash();
+        Outcome { violation: self.violation, marks: self.marks, hash, lines: self.trace.into_lines(), figures }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Turn { node, life } if self.awake(node, life, || Event::Turn { node, life }) => self.turn(node),
+            Event::Arrive { from, to, channel, epoch, bytes } => self.arrive(from, to, channel, epoch, bytes),
+            Event::Close { node, peer, channel, epoch } => self.close_end(node, peer, channel, epoch),
+            Event::Reconnect => self.reconnect(),
+            Event::Disk { node, life } if self.awake(node, life, || Event::Disk { node, life }) => self.disk_done(node),
+            Event::Prepared { node, life } if self.awake(node, life, || Event::Prepared { node, life }) => {
+                self.prepared(node);
+            }
+            Event::Idle { node, life, quiet_since }
+                if self.awake(node, life, || Event::Idle { node, life, quiet_since }) =>
+            {
+                self.idle(node, quiet_since);
+            }
+            Event::Client { client } => self.client(client),
+            Event::Fault => self.fault(),
+            Event::Heal(lasting) => self.heal(lasting),
+            Event::Start { node } => self.start(node),
+            Event::Look => self.look(),
+            Event::Turn { .. } | Event::Disk { .. } | Event::Prepared { .. } | Event::Idle { .. } => {}
+        }
+    }
+
+    /// Puts an event into the queue, `wait` microseconds from now.
+    fn schedule(&mut self, wait: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((self.now.saturating_add(wait), self.scheduled), event);
+    }
+
+    /// Whether this life of the node goes on and the process is not standing still; an event for one that stands
+    /// still waits for it.
+    fn awake(&mut self, node: usize, life: u64, again: impl FnOnce() -> Event) -> bool {
+        let until = match self.nodes.get(node) {
+            Some(it) if it.life == life && it.process.is_some() => it.still_until,
+            _ => return false,
+        };
+        if until > self.now {
+            // The frames that came meanwhile are read first, as the event loop does.
+            let wait = until - self.now + 1;
+            self.schedule(wait, again());
+            return false;
+        }
+        true
+    }
+
+    /// Notes the first thing that does not hold.
+    fn judge(&mut self, property: Property, verdict: Verdict) {
+        if let Err(what) = verdict
+            && self.violation.is_none()
+        {
+            self.trace.event(self.now, 0, "VIOLATION", &[], || format!("{}: {what}", property.name));
+            self.violation = Some(Violation { property, at: self.now, what });
+        }
+    }
+
+    fn finish(&mut self) {
+        let sent = self.clients.sent_payloads();
+        let committed: BTreeSet<u64> = match applied_once::finish(&self.truth, &sent) {
+            Ok(committed) => committed,
+            Err(what) => return self.judge(applied_once::PROPERTY, Err(what)),
+        };
+        let acknowledged = self.acknowledged.finish(&self.truth, &committed);
+        self.judge(acknowledged::PROPERTY, acknowledged);
+        let finals: Vec<converges::Final> = self.nodes.iter().filter_map(Node::last_words).collect();
+        let all = if finals.len() == self.nodes.len() {
+            converges::finish(&finals, self.truth.last_committed())
+        } else {
+            Err(format!("only {} of {} nodes run", finals.len(), self.nodes.len()))
+        };
+        self.judge(converges::PROPERTY, all);
+        self.check_disks();
+        let history = self.clients.history();
+        let verdict = linearizable::finish(&history);
+        self.judge(linearizable::PROPERTY, verdict);
+        if self.clients.answered * 2 < self.clients.asked {
+            let what = format!("only {} of {} questions were answered", self.clients.answered, self.clients.asked);
+            self.judge(ENOUGH, Err(what));
+        }
+    }
+
+    /// Every committed record stands in every log, byte for byte.
+    fn check_disks(&mut self) {
+        let mut verdict = Ok(());
+        'nodes: for node in &self.nodes {
+            let Some(process) = &node.process else { continue };
+            for id in &self.truth.committed {
+                let wrong = match process.log().read(id.index) {
+                    Ok(record) if record.header().id != *id => format!("it holds {} there", record.header().id),
+                    Ok(record) => match self.truth.records.get(id) {
+                        Some(known) if known.digest != digest(record.bytes()) => "its bytes differ".to_owned(),
+                        _ => continue,
+                    },
+                    Err(error) => error.to_string(),
+                };
+                verdict = Err(format!("node {} cannot show the committed entry {id}: {wrong}", node.id));
+                break 'nodes;
+            }
+        }
+        self.judge(converges::PROPERTY, verdict);
+    }
+}
+
+/// A run in which most questions fail shows nothing.
+const ENOUGH: Property =
+    Property { name: "enough", claim: "at least half of the questions are answered, or the run shows nothing" };
+
+/// The state of a node's map, as one number.
+fn state_of(node: &Node) -> u32 {
+    node.watch.as_ref().map_or(0, |watch| machine::digest(&watch.reader))
+}

@@ -1,0 +1,157 @@
+//! One simulated machine: its disk, its clocks, and the process that runs on it, if one does.
+
+use std::sync::Arc;
+
+use dledger::Config;
+use dledger::commitlog::PrepareJob;
+use dledger::env::memory::MemoryDisk;
+use dledger::node::Environment;
+use dledger::raft::Raft;
+use dledger::simulation::{Process, Write};
+use dledger::types::{Index, Monotonic, NodeId, Role, Term};
+
+use crate::checkers::converges::Final;
+use crate::checkers::leader_append_only::LeaderAppendOnly;
+use crate::checkers::node_invariants::NodeInvariants;
+use crate::clock::{Machine, Pace};
+use crate::machine::{Watch, Watched};
+use crate::profile::Profile;
+use crate::random::Random;
+
+/// A machine.
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) config: Config,
+    pub(super) disk: MemoryDisk,
+    pub(super) machine: Arc<Machine>,
+    pub(super) pace: Pace,
+    /// What runs on it.
+    pub(super) process: Option<Process<Watched>>,
+    pub(super) watch: Option<Watch>,
+    /// Counts the starts of its process: events of an earlier one are void.
+    pub(super) life: u64,
+    /// When the next turn is due, if one is.
+    pub(super) turn_at: Option<u64>,
+    /// The process stands still until then: paused, or busy with a long computation.
+    pub(super) still_until: u64,
+    /// It is paused until then.
+    pub(super) paused_until: u64,
+    /// The disk write under way.
+    pub(super) write: Option<Write>,
+    pub(super) prepare: Option<PrepareJob>,
+    /// The disk answers nothing until then, and takes so many times its usual time.
+    pub(super) disk_hung_until: u64,
+    pub(super) disk_slow: u64,
+    pub(super) disk_full: bool,
+    /// A write or a sync is going to fail.
+    pub(super) disk_fails: bool,
+    pub(super) last_write: u64,
+    /// When the write under way, which holds records, was begun.
+    pub(super) writing_since: Option<u64>,
+    /// Up, prompt and with right clocks.
+    pub(super) healthy_but_for_disk: bool,
+    pub(super) hint: Index,
+    /// Since when the machine has been up, prompt, with a healthy disk and right clocks.
+    pub(super) healthy_since: Option<u64>,
+    /// Since when, as a leader, it has been cut off from every quorum.
+    pub(super) alone_since: Option<u64>,
+    /// The last entry its machine took.
+    pub(super) taken: Index,
+    /// What it was when last looked at.
+    pub(super) seen: (Role, Term, Index),
+    pub(super) invariants: Option<NodeInvariants>,
+    pub(super) append_only: LeaderAppendOnly,
+    pub(super) random: Random,
+}
+
+impl Node {
+    pub(super) fn new(seed: u64, id: usize, profile: &Profile) -> Self {
+        let mut random = Random::new(seed, &format!("node {id}"));
+        let members: Vec<String> = (1..=profile.nodes).map(|id| format!("{id}=n{id}:1")).collect();
+        let number = id as u64;
+        let alone = |_error| Config::single("/data");
+        let mut config = Config::member(number, &members.join(","), "/data").unwrap_or_else(alone);
+        config.segment_bytes = profile.segment_bytes;
+        config.durability = profile.durability;
+        Self {
+            id: NodeId(number),
+            config,
+            disk: MemoryDisk::new(),
+            machine: Arc::new(Machine::new(random.number())),
+            pace: Pace::starting_at(random.within(1..1 << 40)),
+            process: None,
+            watch: None,
+            life: 0,
+            turn_at: None,
+            still_until: 0,
+            paused_until: 0,
+            write: None,
+            prepare: None,
+            disk_hung_until: 0,
+            disk_slow: 1,
+            disk_full: false,
+            disk_fails: false,
+            last_write: 0,
+            writing_since: None,
+            healthy_but_for_disk: false,
+            hint: Index::ZERO,
+            healthy_since: None,
+            alone_since: None,
+            taken: Index::ZERO,
+            seen: (Role::Follower, Term::ZERO, Index::ZERO),
+            invariants: None,
+            append_only: LeaderAppendOnly::default(),
+            random,
+        }
+    }
+
+    /// The machine as the process sees it.
+    pub(super) fn environment(&self) -> Environment {
+        Environment { disk: self.disk.handle(), clock: self.machine.clone(), entropy: self.machine.clone() }
+    }
+
+    /// What its monotonic clock shows.
+    pub(super) fn clock(&self, now: u64) -> Monotonic {
+        self.pace.at(now)
+    }
+
+    /// The core of the process that runs.
+    pub(super) fn raft(&self) -> Option<&Raft> {
+        self.process.as_ref().map(Process::raft)
+    }
+
+    /// Whether it leads.
+    pub(super) fn leads(&self) -> bool {
+        self.raft().is_some_and(|raft| raft.role() == Role::Leader)
+    }
+
+    /// What it is at the end.
+    pub(super) fn last_words(&self) -> Option<Final> {
+        let process = self.process.as_ref()?;
+        Some(Final {
+            node: self.id,
+            applied: process.applied().index,
+            state: super::state_of(self),
+            failure: process.failure().map(str::to_owned),
+        })
+    }
+
+    /// Forgets what belonged to the process that is gone.
+    pub(super) fn forget(&mut self) {
+        self.process = None;
+        self.watch = None;
+        self.write = None;
+        self.writing_since = None;
+        self.prepare = None;
+        self.turn_at = None;
+        self.life += 1;
+        self.still_until = 0;
+        self.paused_until = 0;
+        self.healthy_since = None;
+        self.alone_since = None;
+        self.invariants = None;
+        self.append_only = LeaderAppendOnly::default();
+        self.taken = Index::ZERO;
+        self.seen = (Role::Follower, Term::ZERO, Index::ZERO);
+    }
+}

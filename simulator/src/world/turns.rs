@@ -1,0 +1,164 @@
+//! Inputs into a process, the turns that follow, and what the checkers see of both.
+
+use dledger::simulation::{Process, Sent};
+use dledger::types::{EntryId, Index, Monotonic, Role};
+
+use super::{Event, World};
+use crate::checkers::{
+    durable_quorum, election_safety, leader_append_only, leader_completeness, log_matching, log_time, node_invariants,
+    one_vote, sent_after_sync, stable_leader, state_machine_safety,
+};
+use crate::machine::Watched;
+use crate::truth::records;
+
+/// How long inputs gather before a turn ends, at most, in microseconds.
+const GATHER: u64 = 200;
+
+impl World {
+    /// Gives a process an input; a turn will follow.
+    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Process<Watched>, Monotonic)) {
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let clock = it.clock(self.now);
+        let Some(process) = &mut it.process else { return };
+        input(process, clock);
+        let wait = it.random.within(0..GATHER);
+        self.check_step(node);
+        self.turn_within(node, wait);
+    }
+
+    /// Sees to it that a turn ends within `wait`.
+    pub(super) fn turn_within(&mut self, node: usize, wait: u64) {
+        let at = self.now.saturating_add(wait);
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        if it.process.is_none() || it.turn_at.is_some_and(|due| due <= at) {
+            return;
+        }
+        it.turn_at = Some(at);
+        let life = it.life;
+        self.schedule(wait, Event::Turn { node, life });
+    }
+
+    pub(super) fn turn(&mut self, node: usize) {
+        let now = self.now;
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        // A turn that was brought forward leaves its first date behind.
+        if it.turn_at.is_none_or(|due| due > now) {
+            return;
+        }
+        it.turn_at = None;
+        let clock = it.clock(now);
+        let Some(process) = &mut it.process else { return };
+        let turn = process.end_turn(clock);
+        self.check_step(node);
+        self.check_applied(node);
+        for sent in turn.send {
+            self.check_sent(node, &sent);
+            self.send(node, sent);
+        }
+        for (ticket, answer) in turn.answers {
+            self.answer(node, ticket, answer);
+        }
+        for change in turn.roles {
+            let numbers = [change.term.get(), change.leader.map_or(0, |leader| leader.get())];
+            self.trace.event(now, node + 1, "role", &numbers, || format!("{change:?}"));
+        }
+        for (peer, reason) in turn.disconnect {
+            self.trace.event(now, node + 1, "refuses", &[peer.get()], || reason);
+            self.marks.met("seen: connection closed over garbage");
+            let peer = usize::try_from(peer.get()).unwrap_or(1).saturating_sub(1);
+            self.disconnect(node, peer);
+        }
+        self.start_write(node);
+        self.next_turn(node, turn.more);
+    }
+
+    fn next_turn(&mut self, node: usize, more: bool) {
+        let now = self.now;
+        let Some(it) = self.nodes.get(node) else { return };
+        let Some(process) = &it.process else { return };
+        if more {
+            return self.turn_within(node, 20);
+        }
+        if let Some(due) = process.next_deadline() {
+            let wait = it.pace.when(due).saturating_sub(now);
+            self.turn_within(node, wait.max(1));
+        }
+    }
+
+    /// What must hold of a node after every input.
+    fn check_step(&mut self, node: usize) {
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let Some(raft) = it.process.as_ref().map(Process::raft) else { return };
+        let invariants = it.invariants.as_mut().map_or(Ok(()), |invariants| invariants.step(raft));
+        let append_only = it.append_only.step(raft);
+        let (before, id) = (it.seen, it.id);
+        it.seen = (raft.role(), raft.term(), raft.committed());
+        let now_leads = (raft.role(), raft.term());
+        let took_office = now_leads.0 == Role::Leader && (before.0, before.1) != now_leads;
+        let completeness = if took_office { leader_completeness::elected(raft, &self.truth) } else { Ok(()) };
+        let news: Vec<EntryId> = (before.2.get() + 1..=raft.committed().get())
+            .filter_map(|index| raft.term_at(Index(index)).map(|term| EntryId::new(Index(index), term)))
+            .collect();
+        self.judge(node_invariants::PROPERTY, invariants);
+        self.judge(leader_append_only::PROPERTY, append_only);
+        if took_office {
+            let only = self.election_safety.leads(id, now_leads.1);
+            self.judge(election_safety::PROPERTY, only);
+            let own = self.one_vote.votes(id, now_leads.1, id);
+            self.judge(one_vote::PROPERTY, own);
+            self.judge(leader_completeness::PROPERTY, completeness);
+        }
+        if before.0 == Role::Leader && now_leads.0 != Role::Leader {
+            let majority = self.had_healthy_majority(node);
+            self.judge(stable_leader::PROPERTY, stable_leader::deposed(id, before.1, majority));
+        }
+        for id in news {
+            self.check_committed(id);
+        }
+    }
+
+    pub(super) fn check_committed(&mut self, id: EntryId) {
+        let new = self.truth.committed_at(id.index).is_none();
+        let quorum = durable_quorum::committed(id, &mut self.truth);
+        self.judge(durable_quorum::PROPERTY, quorum);
+        if new {
+            let time = self.log_times.committed(id, self.now, &self.truth);
+            self.judge(log_time::PROPERTY, time);
+        }
+    }
+
+    /// What a machine applied; long work makes its process stand still.
+    fn check_applied(&mut self, node: usize) {
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let Some(watch) = &it.watch else { return };
+        let seen = watch.take();
+        if seen.cost > 0 {
+            it.still_until = it.still_until.max(self.now + seen.cost);
+        }
+        for step in seen.steps {
+            let before = self.nodes.get(node).map_or(Index::ZERO, |it| it.taken);
+            let verdict = self.state_machine_safety.applied(before, step, &self.truth);
+            self.judge(state_machine_safety::PROPERTY, verdict);
+            if let Some(it) = self.nodes.get_mut(node) {
+                it.taken = step.id.index;
+            }
+        }
+    }
+
+    fn check_sent(&mut self, node: usize, sent: &Sent) {
+        let (Some(it), Some(disk)) = (self.nodes.get(node), self.truth.disks.get(node)) else { return };
+        let Some(raft) = it.raft() else { return };
+        let synced = sent_after_sync::sent(raft, sent.to, &sent.frame, disk);
+        let once = self.one_vote.sent(it.id, sent.to, &sent.frame);
+        self.judge(sent_after_sync::PROPERTY, synced);
+        self.judge(one_vote::PROPERTY, once);
+        let mut matching = Ok(());
+        for record in records(&sent.frame.attached) {
+            matching = self.truth.note(&record, None);
+            if matching.is_err() {
+                break;
+            }
+        }
+        self.judge(log_matching::PROPERTY, matching);
+    }
+}

@@ -1,0 +1,319 @@
+//! The process of one node without threads or sockets: what the simulator starts, kills and feeds.
+//!
+//! ```text
+//!   Process::start ─► data_dir ─► commitlog::open ─► Replica::open
+//!   propose, read, receive, tick ─► Replica ─► end_turn ─► Turn        carried by the simulator's queue
+//!   take_write ─► (time passes) ─► perform ─► written                  what disk_thread.rs does with its thread
+//! ```
+//! Everything but the carrying is the production code. Deliberately absent: decisions of its own.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use crate::commitlog::{LogFault, LogReader, LogWriter, Opened, PrepareDone, PrepareJob, RecoveryReport, WriteBatch};
+use crate::config::Config;
+use crate::error::{OpenError, ReadError, WriteError};
+use crate::raft::Raft;
+use crate::simulation::plants::Plants;
+use crate::state_machine::StateMachine;
+use crate::transport::frame::{FrameBatch, FrameDecoder};
+use crate::transport::{Channel, PeerFrame, wire};
+use crate::types::{EntryId, Index, LogTime, Monotonic, NodeId, RoleChange};
+
+use super::data_dir::{self, DataDir};
+use super::disk_batch::Gathered;
+use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
+use super::formation::Formation;
+use super::replica::Replica;
+use super::{Environment, max_frame_bytes, replica_options};
+
+/// What a caller is told.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of a write.
+    Write(Result<Proposed, WriteError>),
+    /// Of a read.
+    Read(Result<Index, ReadError>),
+}
+
+/// A frame to be carried to a peer.
+#[derive(Debug)]
+pub struct Sent {
+    /// The receiver.
+    pub to: NodeId,
+    /// Which of its connections.
+    pub channel: Channel,
+    /// The frame.
+    pub frame: PeerFrame,
+}
+
+/// What a turn led to, disk writes aside: those gather in the process.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// For the network, in order.
+    pub send: Vec<Sent>,
+    /// For callers, under their tickets.
+    pub answers: Vec<(u64, Answer)>,
+    /// Role changes, oldest first.
+    pub roles: Vec<RoleChange>,
+    /// Peers whose connections are to be closed, with the reason.
+    pub disconnect: Vec<(NodeId, String)>,
+    /// There is more to apply: end another turn soon.
+    pub more: bool,
+}
+
+impl From<Effects> for Turn {
+    fn from(effects: Effects) -> Self {
+        let answer = |(ticket, answer): (Ticket, Answered)| {
+            let answer = match answer {
+                Answered::Write(outcome) => Answer::Write(outcome),
+                Answered::Read(outcome) => Answer::Read(outcome),
+            };
+            (ticket.0, answer)
+        };
+        let sent = effects.send.into_iter().map(|out| Sent { to: out.to, channel: out.channel, frame: out.frame });
+        Self {
+            send: sent.collect(),
+            answers: effects.answers.into_iter().map(answer).collect(),
+            roles: effects.roles,
+            disconnect: effects.disconnect,
+            more: effects.more,
+        }
+    }
+}
+
+/// A disk write under way.
+#[derive(Debug)]
+pub struct Write(Gathered);
+
+impl Write {
+    /// What is being written.
+    #[must_use]
+    pub fn batch(&self) -> &WriteBatch {
+        &self.0.batch
+    }
+}
+
+/// A node's process.
+pub struct Process<M> {
+    replica: Replica<M>,
+    writer: LogWriter,
+    tasks: VecDeque<DiskTask>,
+    report: RecoveryReport,
+    _data_dir: DataDir,
+}
+
+impl<M: StateMachine> Process<M> {
+    /// Recovers the directory of a node that has formed.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn start(environment: &Environment, config: &Config, machine: M, plants: Plants) -> Result<Self, OpenError> {
+        let data_dir = data_dir::open(environment, config, &config.cluster)?;
+        let directory = || config.data_dir.clone();
+        let Some(cluster) = data_dir.identity.cluster else {
+            return Err(OpenError::Identity { path: directory(), reason: "it has not formed a cluster".to_owned() });
+        };
+        let opened = data_dir::open_log_planted(environment, config, cluster, plants)?;
+        let Opened { writer, reader, state, report } = opened;
+        let mut options = replica_options(config, environment.entropy.next_u64());
+        options.plants = plants;
+        let now = environment.clock.monotonic();
+        let replica = Replica::open(options, &state, reader, machine, now)
+            .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
+        Ok(Self { replica, writer, tasks: VecDeque::new(), report, _data_dir: data_dir })
+    }
+
+    /// What recovery did.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// A caller proposes entries.
+    pub fn propose(&mut self, ticket: u64, proposals: Vec<Proposal>, deadline: Monotonic) {
+        self.replica.propose(Ticket(ticket), None, proposals, deadline);
+    }
+
+    /// A caller asks for a linearizable read.
+    pub fn read(&mut self, ticket: u64, deadline: Monotonic) {
+        self.replica.read_index(Ticket(ticket), deadline);
+    }
+
+    /// A frame came.
+    pub fn receive(&mut self, now: Monotonic, from: NodeId, frame: PeerFrame) {
+        self.replica.receive(now, from, frame);
+    }
+
+    /// A connection is ready.
+    pub fn connected(&mut self, now: Monotonic, peer: NodeId, channel: Channel) {
+        self.replica.peer_connected(now, peer, channel);
+    }
+
+    /// A connection is gone.
+    pub fn closed(&mut self, now: Monotonic, peer: NodeId, channel: Channel) {
+        self.replica.peer_closed(now, peer, channel);
+    }
+
+    /// When the process wants to be woken.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        self.replica.next_deadline()
+    }
+
+    /// Ends a turn as the event loop does: the timer when it is due, then everything that is wanted.
+    pub fn end_turn(&mut self, now: Monotonic) -> Turn {
+        if self.replica.next_deadline().is_some_and(|due| due <= now) {
+            self.replica.tick(now);
+        }
+        let mut effects = self.replica.end_turn(now);
+        self.tasks.extend(effects.disk.drain(..));
+        effects.into()
+    }
+
+    /// The process stops: what callers are told.
+    pub fn abandon(&mut self, reason: &str) -> Turn {
+        self.replica.abandon(reason).into()
+    }
+
+    /// Whether something waits for the disk.
+    #[must_use]
+    pub fn wants_disk(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// The next write: everything that has gathered, as far as it goes together.
+    pub fn take_write(&mut self) -> Option<Write> {
+        let mut gathered = Gathered::new(self.tasks.pop_front()?);
+        while let Some(task) = self.tasks.pop_front() {
+            if let Err(task) = gathered.add(task) {
+                self.tasks.push_front(task);
+                break;
+            }
+        }
+        Some(Write(gathered))
+    }
+
+    /// Writes and syncs, all at once.
+    ///
+    /// # Errors
+    /// `Full`: to be tried again. `Poisoned`: the process must stop.
+    pub fn perform(&mut self, write: &Write) -> Result<(), LogFault> {
+        self.writer.write(&write.0.batch)
+    }
+
+    /// The core hears that the write is done.
+    pub fn written(&mut self, now: Monotonic, write: &Write) {
+        self.replica.disk_done(now, write.0.number);
+    }
+
+    /// Space to be prepared ahead of the log's head.
+    pub fn prepare_job(&mut self) -> Option<PrepareJob> {
+        self.writer.prepare_job()
+    }
+
+    /// It was prepared.
+    ///
+    /// # Errors
+    /// As [`Process::perform`].
+    pub fn prepared(&mut self, done: PrepareDone) -> Result<(), LogFault> {
+        self.writer.prepared(done)
+    }
+
+    /// The disk is idle: sync what is not, and say in the progress slot how far the log is durable.
+    ///
+    /// # Errors
+    /// As [`Process::perform`].
+    pub fn settle(&mut self, committed: Index) -> Result<(), LogFault> {
+        self.writer.flush().and_then(|()| self.writer.idle(committed))
+    }
+
+    /// Syncs an asynchronous log.
+    ///
+    /// # Errors
+    /// As [`Process::perform`].
+    pub fn flush(&mut self) -> Result<(), LogFault> {
+        self.writer.flush()
+    }
+
+    /// The core, to look at.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        self.replica.raft()
+    }
+
+    /// The log, to read.
+    #[must_use]
+    pub fn log(&self) -> &LogReader {
+        self.replica.log()
+    }
+
+    /// The last applied entry.
+    #[must_use]
+    pub fn applied(&self) -> EntryId {
+        self.replica.applied()
+    }
+
+    /// Why nothing more is applied, when so.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.replica.failure()
+    }
+}
+
+/// Forms the cluster of these nodes' empty directories, as if all had met at once. One that was interrupted may be
+/// formed again.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn form(nodes: &[(Environment, Config)]) -> Result<(), OpenError> {
+    let Some((first, config)) = nodes.first() else { return Ok(()) };
+    let foreign = |reason| OpenError::Foreign { path: config.data_dir.clone(), reason };
+    let mut directories = Vec::new();
+    for (environment, config) in nodes {
+        directories.push(data_dir::open(environment, config, &config.cluster)?);
+    }
+    let mut formation: Option<Formation> = None;
+    for (directory, (_, config)) in directories.iter().zip(nodes) {
+        let incarnation = directory.identity.incarnation;
+        match &mut formation {
+            None => formation = Some(Formation::new(config.id, incarnation, config.cluster.clone())),
+            Some(formation) => {
+                formation.hello(config.id, incarnation, &config.cluster.to_string()).map_err(foreign)?;
+            }
+        }
+    }
+    let random = u128::from(first.entropy.next_u64());
+    let minted = formation.and_then(|formation| formation.mint(random, LogTime(first.clock.wall_ms())));
+    let genesis = minted.ok_or_else(|| foreign("the first node does not mint the cluster".to_owned()))?;
+    for (mut directory, (environment, config)) in directories.into_iter().zip(nodes) {
+        data_dir::adopt(environment, config, &mut directory, &genesis)?;
+    }
+    Ok(())
+}
+
+/// A frame as it travels.
+///
+/// # Errors
+/// When it cannot be encoded: a fault of the sender.
+pub fn frame_bytes(config: &Config, frame: &PeerFrame) -> Result<Bytes, String> {
+    let mut body = Vec::new();
+    let head = wire::encode(frame, &mut body).map_err(|error| error.to_string())?;
+    let mut batch = FrameBatch::default();
+    batch.push(head, &body, &frame.attached, max_frame_bytes(config)).map_err(|error| error.to_string())?;
+    let length = batch.remaining();
+    Ok(batch.copy_to_bytes(length))
+}
+
+/// Reads a frame that has travelled.
+///
+/// # Errors
+/// Why the connection is to be closed.
+pub fn read_frame(config: &Config, bytes: &[u8]) -> Result<PeerFrame, String> {
+    let mut decoder = FrameDecoder::new(max_frame_bytes(config), bytes.len());
+    decoder.space().extend_from_slice(bytes);
+    let frame = decoder.next_frame().map_err(|error| error.to_string())?;
+    let frame = frame.ok_or_else(|| "the connection ended inside a frame".to_owned())?;
+    wire::decode(frame).map_err(|error| error.to_string())
+}

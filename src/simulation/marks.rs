@@ -1,0 +1,128 @@
+//! Coverage marks: places that a simulation must have reached, or it has shown nothing about them.
+//!
+//! A mark is one call in a rare branch. With the feature `simulation` it counts on the thread that runs the cluster;
+//! without it the call is empty. The simulator fails a run whose seeds together left a mark of [`Mark::ALL`] unreached.
+
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A place that must be reached.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Mark {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Mark {
+            /// Every mark.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The name that reports print.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+marks! {
+    /// A pre-vote was refused because a leader was heard lately.
+    PreVoteRefusedSticky = "pre-vote refused: leader heard lately",
+    /// A pre-vote was refused because the candidate's log is behind.
+    PreVoteRefusedBehind = "pre-vote refused: log behind",
+    /// A vote was refused because a leader was heard lately.
+    VoteRefusedSticky = "vote refused: leader heard lately",
+    /// A vote was refused because the candidate's log is behind.
+    VoteRefusedBehind = "vote refused: log behind",
+    /// A vote was refused because it was given to another candidate of the term.
+    VoteRefusedGiven = "vote refused: given to another",
+    /// A message of a lower term was answered with this node's own.
+    LowerTerm = "message of a lower term answered",
+    /// An append was rejected: this log does not hold the entry before it.
+    AppendRejected = "append rejected",
+    /// An append cut entries of another term.
+    AppendTruncated = "append cut a divergent tail",
+    /// A candidate had its majority before its own vote was durable.
+    WonBeforeOwnVote = "election won before the own vote was durable",
+    /// A quorum of others made an entry durable before the leader's own disk.
+    CommittedBeforeOwn = "committed before the leader's own disk had it",
+    /// A leader without a quorum stepped down.
+    CheckQuorum = "leader without a quorum stepped down",
+    /// A leader whose disk hung handed over.
+    StallHandOver = "leader with a hanging disk handed over",
+    /// A closed connection to the leader started an early pre-vote.
+    EarlyPreVote = "early pre-vote after a closed connection",
+    /// A follower's lost appends were noticed and probed.
+    LossProbed = "lost appends probed",
+    /// A read waited for the first committed entry of the term.
+    ReadEarly = "read waited for an entry of the term",
+    /// A read was given up with the leader it was asked of.
+    ReadGivenUp = "read given up with its leader",
+    /// A read's question was lost and given up.
+    ReadLost = "read's question lost",
+    /// A write's entry was cut.
+    WriteTruncated = "write answered unknown: cut",
+    /// A write's deadline passed.
+    WriteExpired = "write answered unknown: deadline",
+    /// A forwarded write's connection closed.
+    ForwardClosed = "forwarded write unknown: connection closed",
+    /// A forwarded write's leader was replaced.
+    ForwardReplaced = "forwarded write unknown: leader replaced",
+    /// A forwarded write's deadline passed.
+    ForwardExpired = "forwarded write unknown: deadline",
+    /// A read's deadline passed.
+    ReadExpired = "read refused: deadline",
+    /// Records that came with an append were bad.
+    IncomingBad = "append with bad records refused",
+    /// An entry took several turns of apply.
+    LongEntry = "entry applied in several turns",
+    /// R1: an empty log was made.
+    R1 = "R1 new log",
+    /// R2: leftovers were removed.
+    R2 = "R2 leftovers removed",
+    /// R7: a superseded segment was removed.
+    R7 = "R7 superseded segment removed",
+    /// R9: a sealed segment was taken as described.
+    R9 = "R9 sealed segment",
+    /// R10: a segment without a readable footer was scanned.
+    R10 = "R10 unsealed segment scanned",
+    /// R14: the log goes on in place.
+    R14 = "R14 clean end",
+    /// R15: records above the durable end were copied.
+    R15 = "R15 copied",
+    /// R16: a torn write was cut.
+    R16 = "R16 torn tail cut",
+    /// R21: the vote was read from one of its copies.
+    R21 = "R21 vote made anew",
+    /// A segment was sealed and the next begun.
+    Rolled = "segment rolled",
+    /// A write waited for room on a full disk.
+    DiskFull = "write refused: disk full",
+    /// The log was poisoned by an error of the disk.
+    Poisoned = "log poisoned",
+}
+
+#[cfg(feature = "simulation")]
+thread_local! {
+    static REACHED: std::cell::RefCell<std::collections::BTreeMap<Mark, u64>> = const { std::cell::RefCell::new(std::collections::BTreeMap::new()) };
+}
+
+/// This place was reached.
+#[cfg(feature = "simulation")]
+pub(crate) fn reach(mark: Mark) {
+    REACHED.with_borrow_mut(|reached| *reached.entry(mark).or_default() += 1);
+}
+
+/// This place was reached: nobody counts in this build.
+#[cfg(not(feature = "simulation"))]
+#[inline(always)]
+pub(crate) const fn reach(_mark: Mark) {}
+
+/// How often this thread reached each mark since the last call.
+#[cfg(feature = "simulation")]
+#[must_use]
+pub fn take() -> std::collections::BTreeMap<Mark, u64> {
+    REACHED.take()
+}

@@ -1,0 +1,116 @@
+//! Planted bugs: each breaks one rule, to show that the simulator would notice if the code did.
+//!
+//! A plant is a value that the simulator passes in ([`crate::simulation`], feature `simulation`). Without the feature
+//! [`Plants`] holds nothing, [`Plants::has`] is `false` at compile time, and no plant is in the binary. A plant changes
+//! what the product does and nothing else: no checker knows its name.
+
+/// The rules that can be broken. The simulator's catalogue says what each does and which fault it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Plant {
+    /// A leader counts its own append before its disk has it.
+    OwnAppendEarly,
+    /// A candidate counts its own vote before its disk has it.
+    OwnVoteEarly,
+    /// A vote is answered before its sync.
+    VoteAnsweredEarly,
+    /// An append is answered before its sync.
+    AppendAnsweredEarly,
+    /// Term and vote are not given to the disk.
+    VoteNotPersisted,
+    /// Term and vote are written and not synced.
+    VoteNotSynced,
+    /// A vote is given to every candidate that asks.
+    VoteTwice,
+    /// A vote is given to a candidate whose log is behind.
+    VoteWithoutLogCheck,
+    /// An append answer counts durable entries that the leader has not verified.
+    DivergentTailCounted,
+    /// A follower takes the leader's commit for entries that were not verified.
+    CommitBeyondVerified,
+    /// A completed write counts for records that have been cut since.
+    StaleCompletion,
+    /// An append is taken without a look at the term of the entry before it.
+    PrevNotChecked,
+    /// Messages of earlier terms are taken for those of this one.
+    TermNotChecked,
+    /// Entries of earlier terms are committed by counting.
+    OldTermByCounting,
+    /// A caller is told done for another's entry at its index.
+    DoneUnderIndex,
+    /// A caller whose outcome is unknown is told that it failed.
+    UnknownToldFailed,
+    /// A new leader reads before it has committed in its term.
+    ReadBeforeOwnCommit,
+    /// A leader reads without asking whether it still leads.
+    ReadWithoutRound,
+    /// A round that was sent before a read arrived serves it.
+    ReadRoundReused,
+    /// A read does not wait until its index is applied.
+    ReadBeforeApplied,
+    /// Elections start without a pre-vote.
+    NoPreVote,
+    /// Votes are given although a leader was heard lately.
+    NotSticky,
+    /// A leader without a quorum stays.
+    NoCheckQuorum,
+    /// A leader whose disk hangs stays.
+    NoStallHandOver,
+    /// A forwarded write is sent twice.
+    ForwardTwice,
+    /// A forwarded write is called done before it is applied here.
+    ForwardDoneEarly,
+    /// Records are stamped with the machine's clock.
+    MachineTime,
+    /// Records of an append are not verified.
+    RecordsBelieved,
+    /// Records are written and not synced.
+    AppendNotSynced,
+    /// A sync that failed is tried again and believed.
+    FailedSyncRetried,
+    /// A progress slot names an end that is not synced.
+    SlotNamesUnsynced,
+    /// A new segment's name is not synced.
+    NoDirectorySync,
+    /// A write that found the disk full is reported as done.
+    FullAcknowledged,
+    /// A range delete does all its work in one turn.
+    RangeInOneTurn,
+}
+
+/// Which rule is broken in this process: none, unless a simulator says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plants {
+    #[cfg(feature = "simulation")]
+    planted: Option<Plant>,
+}
+
+impl Plants {
+    /// No rule is broken.
+    pub const NONE: Self = Self {
+        #[cfg(feature = "simulation")]
+        planted: None,
+    };
+
+    /// This rule is broken.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub const fn one(plant: Plant) -> Self {
+        Self { planted: Some(plant) }
+    }
+
+    /// Whether this rule is broken.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn has(self, plant: Plant) -> bool {
+        self.planted == Some(plant)
+    }
+
+    /// Whether this rule is broken: never in this build.
+    #[cfg(not(feature = "simulation"))]
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(self, _plant: Plant) -> bool {
+        false
+    }
+}
