@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{Index, Monotonic, ReadyNumber, Vote};
 
 /// One Ready's work for the disk.
@@ -57,6 +58,9 @@ impl Writes {
     /// Everything above `after` is cut: what is under way no longer vouches for it.
     pub(super) fn truncate(&mut self, after: Index) {
         for write in &mut self.queue {
+            if write.last.is_some_and(|last| last > after) {
+                reach(Mark::StaleCompletion);
+            }
             write.last = write.last.map(|last| last.min(after)).filter(|last| *last >= write.first);
         }
     }

@@ -44,6 +44,8 @@ marks! {
     AppendRejected = "append rejected",
     /// An append cut entries of another term.
     AppendTruncated = "append cut a divergent tail",
+    /// A write was under way whose records have been cut.
+    StaleCompletion = "completion of a write that was cut since",
     /// A candidate had its majority before its own vote was durable.
     WonBeforeOwnVote = "election won before the own vote was durable",
     /// A quorum of others made an entry durable before the leader's own disk.

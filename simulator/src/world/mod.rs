@@ -219,17 +219,18 @@ impl World {
     /// Whether this life of the node goes on and the process is not standing still; an event for one that stands
     /// still waits for it.
     fn awake(&mut self, node: usize, life: u64, again: impl FnOnce() -> Event) -> bool {
-        let until = match self.nodes.get(node) {
-            Some(it) if it.life == life && it.process.is_some() => it.still_until,
-            _ => return false,
-        };
-        if until > self.now {
-            // The frames that came meanwhile are read first, as the event loop does.
-            let wait = until - self.now + 1;
-            self.schedule(wait, again());
+        let Some(it) = self.nodes.get_mut(node).filter(|it| it.life == life && it.process.is_some()) else {
             return false;
+        };
+        if it.still_until <= self.now {
+            return true;
         }
-        true
+        // One that was busy reads the frames that came meanwhile first, as the event loop does. One that was paused may
+        // have been about to do something else.
+        let frames_first = it.paused_until <= self.now || it.random.chance(500);
+        let wait = it.still_until - self.now + u64::from(frames_first);
+        self.schedule(wait, again());
+        false
     }
 
     /// Notes the first thing that does not hold.
