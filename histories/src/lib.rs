@@ -10,13 +10,9 @@
 //!   get            |---| = 1
 //!   get                    |---| = 2      linearizable: put 1, get, put 2, get
 //! ```
-//! The search is that of Wing and Gong (1993) with Lowe's memory (2017), by the crate `todc-utils`. It knows neither
-//! open calls nor failing keys, so this crate
-//! - answers a write of unknown outcome at the end of the history, where it may also count for never having happened;
-//! - leaves out a put of unknown outcome whose value nobody read: no read depends on it, and each such put would double
-//!   the search;
-//! - leaves out a read without an answer, which shows nothing;
-//! - finds the failing key, and the shortest beginning of its history that fails.
+//! The search is that of Wing and Gong (1993) as Lowe (2017) has it; `check/search.rs` tells how it treats writes of
+//! unknown outcome, and docs/decisions/0007 why it is our own. A read without an answer shows nothing and is left out.
+//! Of a key that fails, the shortest failing beginning is handed back.
 
 mod check;
 mod recorder;
