@@ -60,3 +60,42 @@ impl Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Call as Asked;
+
+    #[test]
+    fn recorder_orders_what_threads_do_and_keeps_calls_without_an_answer() {
+        let recorder = Recorder::new();
+        recorder.invoke(1, b"k", Asked::Put(b"a".to_vec())).answered(Answer::Done);
+        std::thread::scope(|scope| {
+            for client in 2..6 {
+                let recorder = &recorder;
+                scope.spawn(move || {
+                    recorder.invoke(client, b"k", Asked::Get).answered(Answer::Value(Some(b"a".to_vec())))
+                });
+            }
+        });
+        drop(recorder.invoke(6, b"k", Asked::Delete));
+        let history = recorder.history();
+        let mut times: Vec<u64> = history.iter().map(|operation| operation.invoked).collect();
+        times.extend(history.iter().filter_map(|operation| operation.answered.as_ref()).map(|(at, _answer)| *at));
+        times.sort_unstable();
+        assert_eq!(times, (0..11).collect::<Vec<u64>>(), "every call and every answer has a time of its own");
+        assert!(
+            history.iter().all(|operation| operation.answered.as_ref().is_none_or(|(at, _)| *at > operation.invoked))
+        );
+        assert_eq!(history.iter().filter(|operation| operation.answered.is_none()).count(), 1);
+        crate::check(&history).unwrap();
+    }
+
+    #[test]
+    fn recorder_of_a_refused_write_leaves_nothing_that_could_be_read() {
+        let recorder = Recorder::new();
+        recorder.invoke(1, b"k", Asked::Put(b"a".to_vec())).refused();
+        recorder.invoke(2, b"k", Asked::Get).answered(Answer::Value(Some(b"a".to_vec())));
+        crate::check(&recorder.history()).unwrap_err();
+    }
+}

@@ -1,4 +1,4 @@
-//! The faults that a run can meet, by name, each with the rows of the fault model that it stands for.
+//! The faults that a run can meet, by name. What each does is in `world/nemesis.rs` and `world/network.rs`.
 
 use std::fmt;
 use std::str::FromStr;

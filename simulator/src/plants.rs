@@ -15,7 +15,7 @@ pub(crate) struct Catalogued {
     pub(crate) plant: Plant,
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// The rows of the fault model (docs/guarantees.md) that it stands for; none for a rule of Raft alone.
+    /// The rows of the fault model (docs/simulation.md) that it stands for; none for a rule of Raft alone.
     pub(crate) rows: &'static [u8],
 }
 

@@ -22,6 +22,7 @@ use super::segment::{BLOCK, BLOCK_BYTES};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
 use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{ClusterId, GroupId, NodeId, Term, Vote};
 
 const MAGIC: &[u8; 8] = b"DLEDGVOT";
@@ -125,12 +126,11 @@ impl VoteFile {
         self.newest.vote
     }
 
-    /// Writes a vote, durable when this returns (unless `sync` is false, for a simulation). After an error nobody
-    /// knows which vote the disk holds.
-    pub(super) fn write(&mut self, vote: Vote, sync: bool) -> io::Result<()> {
+    /// Writes a vote, durable when this returns. After an error nobody knows which vote the disk holds.
+    pub(super) fn write(&mut self, vote: Vote, plants: Plants) -> io::Result<()> {
         let next = VoteSlot { generation: self.newest.generation.saturating_add(1), vote, ..self.newest };
         next.write_to(&*self.file)?;
-        if sync {
+        if !plants.has(Plant::VoteNotSynced) {
             self.file.sync()?;
         }
         self.newest = next;

@@ -176,8 +176,7 @@ impl LogWriter {
     fn write_batch(&mut self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.committed = self.committed.max(batch.committed);
         if let Some(vote) = batch.vote.filter(|vote| *vote != self.vote.vote()) {
-            let synced = !self.plants.has(Plant::VoteNotSynced);
-            self.vote.write(vote, synced).map_err(|error| broken("writing term and vote", &error))?;
+            self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))?;
         }
         let cut = batch.truncate_after.filter(|after| after.index < self.active.summary.last.index);
         let (after, time, end) = match cut {

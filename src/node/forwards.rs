@@ -81,28 +81,25 @@ impl Forwards {
 
     /// The connection to `leader` closed: nobody will say what became of what was sent on it.
     pub(crate) fn closed(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
-        if self.sent.values().any(|sent| sent.leader == leader) {
+        let reason = format!("the connection to the leader, node {leader}, closed before it answered");
+        if self.give_up(|sent| sent.leader == leader, &reason, answers) {
             reach(Mark::ForwardClosed);
         }
-        let reason = format!("the connection to the leader, node {leader}, closed before it answered");
-        self.give_up(|sent| sent.leader == leader, &reason, answers);
     }
 
     /// `leader` leads now: one that it replaced may hang and never answer.
     pub(crate) fn replaced_by(&mut self, leader: NodeId, answers: &mut Vec<(Ticket, Answer)>) {
-        if self.sent.values().any(|sent| sent.leader != leader) {
+        let reason = format!("node {leader} leads now, and the leader before it had not answered");
+        if self.give_up(|sent| sent.leader != leader, &reason, answers) {
             reach(Mark::ForwardReplaced);
         }
-        let reason = format!("node {leader} leads now, and the leader before it had not answered");
-        self.give_up(|sent| sent.leader != leader, &reason, answers);
     }
 
     /// Gives up on writes whose deadline has come.
     pub(crate) fn expire(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
-        if self.sent.values().any(|sent| sent.deadline <= now) {
+        if self.give_up(|sent| sent.deadline <= now, "the deadline passed before the leader answered", answers) {
             reach(Mark::ForwardExpired);
         }
-        self.give_up(|sent| sent.deadline <= now, "the deadline passed before the leader answered", answers);
         for waiting in self.applying.values_mut() {
             waiting.retain(|write| {
                 let keep = write.deadline > now;
@@ -129,7 +126,9 @@ impl Forwards {
         self.sent.is_empty() && self.applying.is_empty()
     }
 
-    fn give_up(&mut self, lost: impl Fn(&Sent) -> bool, reason: &str, answers: &mut Vec<(Ticket, Answer)>) {
+    /// Tells whether anybody was given up on.
+    fn give_up(&mut self, lost: impl Fn(&Sent) -> bool, reason: &str, answers: &mut Vec<(Ticket, Answer)>) -> bool {
+        let before = self.sent.len();
         self.sent.retain(|_number, sent| {
             let gone = lost(sent);
             if gone {
@@ -137,6 +136,7 @@ impl Forwards {
             }
             !gone
         });
+        self.sent.len() < before
     }
 }
 

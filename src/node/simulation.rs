@@ -177,12 +177,6 @@ impl<M: StateMachine> Process<M> {
         self.replica.abandon(reason).into()
     }
 
-    /// Whether something waits for the disk.
-    #[must_use]
-    pub fn wants_disk(&self) -> bool {
-        !self.tasks.is_empty()
-    }
-
     /// The next write: everything that has gathered, as far as it goes together.
     pub fn take_write(&mut self) -> Option<Write> {
         let mut gathered = Gathered::new(self.tasks.pop_front()?);
@@ -227,14 +221,6 @@ impl<M: StateMachine> Process<M> {
     /// As [`Process::perform`].
     pub fn settle(&mut self, committed: Index) -> Result<(), LogFault> {
         self.writer.flush().and_then(|()| self.writer.idle(committed))
-    }
-
-    /// Syncs an asynchronous log.
-    ///
-    /// # Errors
-    /// As [`Process::perform`].
-    pub fn flush(&mut self) -> Result<(), LogFault> {
-        self.writer.flush()
     }
 
     /// The core, to look at.

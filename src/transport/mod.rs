@@ -96,7 +96,7 @@ pub enum PeerBody {
     /// Proposals of a follower's callers, for the leader. Attached: the payloads, one behind the other; the lengths
     /// in `proposals` add up to the attached bytes, which decoding checks.
     Forward {
-        /// The sender's name for this batch; never used twice, by an earlier life of the sender neither.
+        /// The sender's name for this batch; never used twice, not even by an earlier life of the sender.
         number: u64,
         /// Milliseconds for which the callers still wait.
         wait_ms: u32,

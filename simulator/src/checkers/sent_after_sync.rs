@@ -14,6 +14,12 @@ pub(crate) const PROPERTY: Property = Property {
     claim: "a vote or an append is answered only once it is synced (paper, figure 2)",
 };
 
+/// What a node wants to say must have a form on the wire.
+pub(crate) const SENDABLE: Property = Property {
+    name: "sendable",
+    claim: "every frame that a node sends can be encoded within the limits (docs/wire.md)",
+};
+
 /// A frame leaves a node whose disk holds `disk`.
 pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth) -> Verdict {
     let PeerBody::Raft(message) = &frame.body else { return Ok(()) };

@@ -10,6 +10,7 @@ use dledger::simulation::{Sent, frame_bytes, read_frame};
 use dledger::transport::{Channel, PeerBody};
 
 use super::{Event, World};
+use crate::checkers::sent_after_sync;
 use crate::faults::Fault;
 use crate::random::Random;
 
@@ -120,8 +121,8 @@ impl World {
         let bytes = match frame_bytes(&node.config, &sent.frame) {
             Ok(bytes) => bytes,
             Err(reason) => {
-                self.trace.event(self.now, from + 1, "unsent", &[], || reason);
-                return;
+                let what = format!("node {} cannot send to {}: {reason}", node.id, sent.to);
+                return self.judge(sent_after_sync::SENDABLE, Err(what));
             }
         };
         let numbers = [to as u64 + 1, epoch, u64::from(crc32fast::hash(&bytes))];
