@@ -1,0 +1,251 @@
+//! Short histories of one log, and what their caller was told when the power failed.
+//!
+//! A history stops at the first failed call. What was acknowledged until then must be on the disk; the batch that
+//! failed is in flight: the caller knows nothing about it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use dledger::commitlog::{self, LogOptions, LogWriter, Opened, WriteBatch, frame};
+use dledger::config::Durability;
+use dledger::env::memory::MemoryDisk;
+use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Position, Term, Vote};
+
+/// Where the log stands; its parents are durable beforehand.
+pub(crate) const DIR: &str = "/data/groups/1";
+/// The smallest that holds one block of records: header, two slots and footer take four blocks, and what is kept free
+/// for the footer's body two more. A batch that crosses 4096 bytes of records starts a segment.
+const SEGMENT_BYTES: u64 = 28 << 10;
+
+/// One call of the log's owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Term and vote alone.
+    Vote { term: u64 },
+    /// Records of these payload lengths.
+    Append { term: u64, payloads: &'static [usize] },
+    /// Both in one batch: no record may be there without the vote.
+    VoteAndAppend { term: u64, payloads: &'static [usize] },
+    /// A conflict: cuts what stands behind `after`, then writes.
+    Truncate { after: usize, term: u64, payloads: &'static [usize] },
+    /// A conflict that brings a new term.
+    VoteAndTruncate { term: u64, after: usize, payloads: &'static [usize] },
+    /// Everything is committed and nothing is under way: a slot is written.
+    Idle,
+    /// A clean restart.
+    Reopen,
+    // Dropping the front of the log (purge) becomes a step here once the log has it, and `Expected` learns a base.
+}
+
+/// A named history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct History {
+    pub(crate) name: &'static str,
+    pub(crate) steps: &'static [Step],
+}
+
+/// Batches inside one sector, over sector ends, and of records with sectors of their own.
+pub(crate) const APPEND: History = History {
+    name: "append",
+    steps: &[
+        Step::Append { term: 1, payloads: &[40] },
+        Step::Append { term: 1, payloads: &[10, 0, 700] },
+        Step::Idle,
+        Step::Append { term: 1, payloads: &[900, 900] },
+        Step::Append { term: 2, payloads: &[5] },
+    ],
+};
+
+/// Votes alone, with records, and twice in a row: both pairs of copies are written.
+pub(crate) const VOTE: History = History {
+    name: "vote",
+    steps: &[
+        Step::Vote { term: 1 },
+        Step::Vote { term: 2 },
+        Step::VoteAndAppend { term: 3, payloads: &[100, 600] },
+        Step::Vote { term: 4 },
+        Step::VoteAndAppend { term: 5, payloads: &[20] },
+    ],
+};
+
+/// Batches that start segments, with a slot behind the records and without, and one too large for the usual size.
+pub(crate) const ROTATE: History = History {
+    name: "rotate",
+    steps: &[
+        Step::Append { term: 1, payloads: &[1_500, 1_500] },
+        Step::Append { term: 1, payloads: &[700, 900] },
+        Step::Idle,
+        Step::Append { term: 2, payloads: &[2_600] },
+        Step::Append { term: 2, payloads: &[4_500] },
+        Step::Append { term: 2, payloads: &[30] },
+    ],
+};
+
+/// Cuts of one record, of a whole segment, over several segments, down to nothing, and without new records.
+pub(crate) const TRUNCATE: History = History {
+    name: "truncate",
+    steps: &[
+        Step::Append { term: 1, payloads: &[300, 300, 700] },
+        Step::Truncate { after: 2, term: 2, payloads: &[700, 200] },
+        Step::Append { term: 2, payloads: &[3_000] },
+        Step::Append { term: 2, payloads: &[1_000] },
+        Step::Truncate { after: 2, term: 3, payloads: &[] },
+        Step::Append { term: 3, payloads: &[800] },
+        Step::Truncate { after: 0, term: 4, payloads: &[50] },
+    ],
+};
+
+/// Everything at once: a conflict with a vote, right behind a rotation, and restarts between.
+pub(crate) const MIX: History = History {
+    name: "mix",
+    steps: &[
+        Step::VoteAndAppend { term: 1, payloads: &[2_000, 40] },
+        Step::Append { term: 1, payloads: &[2_500] },
+        Step::VoteAndTruncate { term: 2, after: 2, payloads: &[1_200, 1_200] },
+        Step::Idle,
+        Step::Reopen,
+        Step::Append { term: 2, payloads: &[1_500, 100] },
+        Step::Reopen,
+        Step::Truncate { after: 3, term: 3, payloads: &[60] },
+        Step::Vote { term: 4 },
+    ],
+};
+
+/// A record as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) id: EntryId,
+    pub(crate) position: Position,
+    pub(crate) bytes: Bytes,
+}
+
+impl Written {
+    /// Frames a record to stand behind `log`. No byte of a payload is zero: it never looks like unwritten space.
+    pub(crate) fn behind(log: &[Self], term: u64, payload: usize, seed: u64) -> Self {
+        let (index, position) = log.last().map_or((Index(1), Position::ZERO), |last| (last.id.index.next(), last.end()));
+        let id = EntryId::new(index, Term(term));
+        let payload: Vec<u8> = (0..payload as u64).map(|at| ((at * 7 + seed * 31) % 255) as u8 + 1).collect();
+        let mut bytes = Vec::new();
+        frame(&mut bytes, id, position, LogTime(index.get()), Kind::Data, 0, &payload);
+        Self { id, position, bytes: bytes.into() }
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        self.position.plus(self.bytes.len() as u64)
+    }
+}
+
+/// A batch whose outcome nobody knows.
+#[derive(Clone, Debug)]
+pub(crate) struct InFlight {
+    pub(crate) vote: Option<Vote>,
+    /// How many records it leaves of those before it.
+    pub(crate) keep: usize,
+    pub(crate) records: Vec<Written>,
+}
+
+/// What was acknowledged, and what was in flight.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    pub(crate) vote: Vote,
+    pub(crate) log: Vec<Written>,
+    pub(crate) in_flight: Option<InFlight>,
+    /// How many batches were begun: with `in_flight`, it names this expectation among those of one history.
+    pub(crate) batches: u64,
+}
+
+/// A disk with the directories that stand above a log.
+pub(crate) fn prepared_disk() -> MemoryDisk {
+    let memory = MemoryDisk::new();
+    let disk = memory.handle();
+    disk.create_dir_all(Path::new("/data/groups")).expect("an empty disk takes directories");
+    for directory in ["/data/groups", "/data", "/"] {
+        disk.sync_dir(Path::new(directory)).expect("the directory is there");
+    }
+    memory
+}
+
+/// Opens the log on a disk.
+pub(crate) fn open(memory: &MemoryDisk) -> Result<Opened, String> {
+    let options = LogOptions {
+        cluster: ClusterId(7),
+        group: GroupId::FIRST,
+        segment_bytes: SEGMENT_BYTES,
+        max_record_bytes: 1 << 20,
+        durability: Durability::Sync,
+        wall_ms: 1_700_000_000_000,
+    };
+    commitlog::open(memory.handle(), Path::new(DIR), options).map_err(|error| format!("open: {error}"))
+}
+
+/// Runs a history on a disk until it ends or a call fails.
+pub(crate) fn run(memory: &MemoryDisk, history: History) -> Expected {
+    let mut expected = Expected::default();
+    // Why it ended does not matter: the power failed, and `expected` says what the caller knows.
+    let _ended = run_steps(memory, history, &mut expected);
+    expected
+}
+
+fn run_steps(memory: &MemoryDisk, history: History, expected: &mut Expected) -> Result<(), String> {
+    let mut opened = open(memory)?;
+    for step in history.steps {
+        match *step {
+            Step::Vote { term } => expected.write(&mut opened.writer, Some(term), None, term, &[])?,
+            Step::Append { term, payloads } => expected.write(&mut opened.writer, None, None, term, payloads)?,
+            Step::VoteAndAppend { term, payloads } => {
+                expected.write(&mut opened.writer, Some(term), None, term, payloads)?;
+            }
+            Step::Truncate { after, term, payloads } => {
+                expected.write(&mut opened.writer, None, Some(after), term, payloads)?;
+            }
+            Step::VoteAndTruncate { term, after, payloads } => {
+                expected.write(&mut opened.writer, Some(term), Some(after), term, payloads)?;
+            }
+            Step::Idle => {
+                let committed = Index(expected.log.len() as u64);
+                opened.writer.idle(committed).map_err(|fault| fault.to_string())?;
+            }
+            Step::Reopen => {
+                drop(opened);
+                opened = open(memory)?;
+            }
+        }
+        while let Some(job) = opened.writer.prepare_job() {
+            opened.writer.prepared(job.run()).map_err(|fault| fault.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+impl Expected {
+    fn write(
+        &mut self,
+        writer: &mut LogWriter,
+        vote: Option<u64>,
+        cut: Option<usize>,
+        term: u64,
+        payloads: &[usize],
+    ) -> Result<(), String> {
+        self.batches += 1;
+        let keep = cut.unwrap_or(self.log.len());
+        let mut log = self.log[..keep].to_vec();
+        for (number, payload) in payloads.iter().enumerate() {
+            log.push(Written::behind(&log, term, *payload, self.batches * 5 + number as u64));
+        }
+        let records = log.split_off(keep);
+        let vote = vote.map(|term| Vote { term: Term(term), voted_for: NodeId(term % 3 + 1) });
+        let batch = WriteBatch {
+            vote,
+            truncate_after: cut.map(|_| log.last().map_or(EntryId::ZERO, |record| record.id)),
+            records: records.iter().map(|record| record.bytes.clone()).collect(),
+            committed: Index::ZERO,
+        };
+        self.in_flight = Some(InFlight { vote, keep, records: records.clone() });
+        writer.write(&batch).map_err(|fault| fault.to_string())?;
+        self.in_flight = None;
+        self.vote = vote.unwrap_or(self.vote);
+        log.extend(records);
+        self.log = log;
+        Ok(())
+    }
+}
