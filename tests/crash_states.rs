@@ -7,6 +7,7 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test that breaks here is broken itself, and it says how much it saw"
 )]
@@ -137,10 +138,11 @@ fn enumerate_recoveries(history: History) -> Result<Counts, String> {
     Ok(counts)
 }
 
+/// Three histories: `mix` recovers from everything that `rotate` and `truncate` do.
 #[test]
 fn crash_states_during_recovery_keep_what_was_acknowledged() {
     let mut states = 0;
-    for history in [APPEND, VOTE, ROTATE, TRUNCATE, MIX] {
+    for history in [APPEND, VOTE, MIX] {
         states += enumerate_recoveries(history).unwrap_or_else(|report| panic!("{report}")).states;
     }
     assert!(states >= 100, "only {states} states");

@@ -72,7 +72,7 @@ pub(crate) const VOTE: History = History {
 pub(crate) const ROTATE: History = History {
     name: "rotate",
     steps: &[
-        Step::Append { term: 1, payloads: &[1_500, 1_500] },
+        Step::Append { term: 1, payloads: &[1_200, 1_200] },
         Step::Append { term: 1, payloads: &[700, 900] },
         Step::Idle,
         Step::Append { term: 2, payloads: &[2_600] },
@@ -87,7 +87,7 @@ pub(crate) const TRUNCATE: History = History {
     steps: &[
         Step::Append { term: 1, payloads: &[300, 300, 700] },
         Step::Truncate { after: 2, term: 2, payloads: &[700, 200] },
-        Step::Append { term: 2, payloads: &[3_000] },
+        Step::Append { term: 2, payloads: &[2_700] },
         Step::Append { term: 2, payloads: &[1_000] },
         Step::Truncate { after: 2, term: 3, payloads: &[] },
         Step::Append { term: 3, payloads: &[800] },
@@ -100,7 +100,7 @@ pub(crate) const MIX: History = History {
     name: "mix",
     steps: &[
         Step::VoteAndAppend { term: 1, payloads: &[2_000, 40] },
-        Step::Append { term: 1, payloads: &[2_500] },
+        Step::Append { term: 1, payloads: &[2_100] },
         Step::VoteAndTruncate { term: 2, after: 2, payloads: &[1_200, 1_200] },
         Step::Idle,
         Step::Reopen,
@@ -122,7 +122,8 @@ pub(crate) struct Written {
 impl Written {
     /// Frames a record to stand behind `log`. No byte of a payload is zero: it never looks like unwritten space.
     pub(crate) fn behind(log: &[Self], term: u64, payload: usize, seed: u64) -> Self {
-        let (index, position) = log.last().map_or((Index(1), Position::ZERO), |last| (last.id.index.next(), last.end()));
+        let (index, position) =
+            log.last().map_or((Index(1), Position::ZERO), |last| (last.id.index.next(), last.end()));
         let id = EntryId::new(index, Term(term));
         let payload: Vec<u8> = (0..payload as u64).map(|at| ((at * 7 + seed * 31) % 255) as u8 + 1).collect();
         let mut bytes = Vec::new();

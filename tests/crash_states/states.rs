@@ -1,15 +1,18 @@
 //! Every disk that a power cut may leave at one moment.
 //!
 //! ```text
-//!   moment ─► each choice of names ─► its changes, put together where they cannot matter apart ─► each choice of fates
+//!   moment ─► each choice of names ─► its changes, without those that cannot matter ─► each choice of fates
 //!                                                       │
 //!                     one disk image each ◄─────────────┘
 //! ```
 //! Nothing is drawn at random. What is put together or left out:
 //! - A sector that reads the same whether it was kept, lost or garbled (zeros written over zeros that were never
 //!   there) is no choice: the images are equal byte for byte. It is found by comparing the two images.
-//! - All bytes of a file whose name ends in `.tmp` after the cut share one fate: opening removes such a file by its
-//!   name and never opens it. Names have their fate before bytes, so the name here is the one that recovery sees.
+//! - The bytes of files whose names end in `.tmp` after the cut share one fate, and are lost in all states but two for
+//!   each choice of names: opening removes such files by their names and never opens one. Names have their fate before
+//!   bytes, so these are the names that recovery sees.
+//! - Such names, added or removed, share one fate too: what opening does about one does not depend on any other file. A
+//!   rename from such a name is a choice of its own.
 //!
 //! Up to [`COMPLETE`] changes every subset is tried; above that the family that [`family`] describes, and the count of
 //! such moments is in [`Counts`]. Up to [`COMPLETE_GARBLED`] changes each of the three fates is tried for each.
@@ -27,36 +30,46 @@ use dledger::env::{Disk, OpenMode};
 const COMPLETE: usize = 12;
 /// So many have garbled ones among them in every combination.
 const COMPLETE_GARBLED: usize = 4;
+/// What all names of unfinished files that come or go are called: they share one fate.
+const UNFINISHED: &str = "all names ending in .tmp, added or removed";
 /// More pending names than any history here makes: more would need a family of their own.
 const MAX_NAMES: usize = 12;
 
-/// A change, or several that share a fate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A change of a file's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Change {
-    /// Everything pending in an unfinished file.
-    Unfinished(PathBuf),
+    /// Anything pending in any unfinished file.
+    Unfinished,
     Length(PathBuf),
     Sector(PathBuf, u64),
+}
+
+/// True for a file that opening removes by its name.
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tmp")
 }
 
 impl Change {
     fn of(pending: &Pending<'_>) -> Option<Self> {
         let (Pending::Length { path, .. } | Pending::Sector { path, .. }) = *pending else { return None };
-        let unfinished = path.extension().is_some_and(|extension| extension == "tmp");
         Some(match *pending {
-            _ if unfinished => Self::Unfinished(path.to_owned()),
+            _ if is_unfinished(path) => Self::Unfinished,
             Pending::Sector { sector, .. } => Self::Sector(path.to_owned(), sector),
-            _ => Self::Length(path.to_owned()),
+            Pending::Length { .. } | Pending::Added { .. } | Pending::Removed { .. } | Pending::Renamed { .. } => {
+                Self::Length(path.to_owned())
+            }
         })
     }
 }
 
 /// One way in which a moment may end: enough to make the same disk again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     /// In the order in which the disk asks for them.
     names: Vec<(String, Fate)>,
     changes: Vec<(Change, Fate)>,
+    /// Of all bytes in files that are not finished.
+    unfinished: Fate,
 }
 
 impl fmt::Display for State {
@@ -66,11 +79,12 @@ impl fmt::Display for State {
         }
         for (change, fate) in &self.changes {
             match change {
-                Change::Unfinished(path) => writeln!(f, "    {fate:?}: all bytes of {}", path.display())?,
+                Change::Unfinished => {}
                 Change::Length(path) => writeln!(f, "    {fate:?}: length of {}", path.display())?,
                 Change::Sector(path, sector) => writeln!(f, "    {fate:?}: sector {sector} of {}", path.display())?,
             }
         }
+        writeln!(f, "    {:?}: all bytes of files named .tmp", self.unfinished)?;
         write!(f, "    all else pending reads the same either way")
     }
 }
@@ -109,16 +123,26 @@ pub(crate) fn each_state(
 ) -> Result<Counts, String> {
     let mut counts = Counts::default();
     for names in name_choices(moment)? {
-        let changes = changes(moment, &names);
+        let Changes { changes, any_unfinished, image } = changes(moment, &names);
         match changes.len() {
             many if many > COMPLETE => counts.by_family += 1,
             few => counts.most_changes = counts.most_changes.max(few),
         }
-        for fates in fates(changes.len()) {
-            let state = State { names: names.clone(), changes: changes.iter().cloned().zip(fates).collect() };
+        let every = fates(changes.len()).into_iter().map(|fates| (fates, Fate::Lost));
+        // What unfinished files hold is seen twice for each choice of names, with all else kept.
+        let unfinished: &[Fate] = if any_unfinished { &[Fate::Kept, Fate::Garbled] } else { &[] };
+        let unfinished = unfinished.iter().map(|fate| (vec![Fate::Kept; changes.len()], *fate));
+        let every: Vec<_> = every.chain(unfinished).collect();
+        counts.states += every.len() as u64;
+        // Most syncs find pending what the write before them left: then all of it was seen.
+        if !seen.insert(number(&(key, format!("{names:?}"), &changes, any_unfinished, image))) {
+            continue;
+        }
+        for (fates, unfinished) in every {
+            let changes = changes.iter().cloned().zip(fates).collect();
+            let state = State { names: names.clone(), changes, unfinished };
             let disk = apply(moment, &state);
-            counts.states += 1;
-            if seen.insert(fingerprint(&disk, key)) {
+            if seen.insert(fingerprint(&disk, &format!("{key} {unfinished:?}"))) {
                 counts.recovered += 1;
                 visit(&disk, &state)?;
             }
@@ -140,9 +164,10 @@ pub(crate) fn plain_states(moment: &MemoryDisk) -> [(&'static str, MemoryDisk); 
 pub(crate) fn apply(moment: &MemoryDisk, state: &State) -> MemoryDisk {
     let fates: BTreeMap<&Change, Fate> = state.changes.iter().map(|(change, fate)| (change, *fate)).collect();
     let disk = moment.fork();
-    let mut names = state.names.iter();
+    let mut name_fate = name_fates(&state.names);
     disk.power_cut(|pending| match Change::of(pending) {
-        None => names.next().map_or(Fate::Lost, |(_name, fate)| *fate),
+        None => name_fate(pending),
+        Some(Change::Unfinished) => state.unfinished,
         // What reads the same either way has no fate of its own.
         Some(change) => fates.get(&change).copied().unwrap_or(Fate::Lost),
     });
@@ -155,13 +180,17 @@ fn name_choices(moment: &MemoryDisk) -> Result<Vec<Vec<(String, Fate)>>, String>
     let mut choices = Vec::new();
     let mut kept: Vec<bool> = Vec::new();
     loop {
-        let mut asked = Vec::new();
+        let mut asked: Vec<(String, Fate)> = Vec::new();
         moment.fork().power_cut(|pending| {
             if Change::of(pending).is_some() {
                 return Fate::Lost;
             }
+            let name = describe(pending);
+            if let Some((_name, fate)) = asked.iter().find(|(known, _)| *known == name && name == UNFINISHED) {
+                return *fate;
+            }
             let fate = if kept.get(asked.len()) == Some(&true) { Fate::Kept } else { Fate::Lost };
-            asked.push((describe(pending), fate));
+            asked.push((name, fate));
             fate
         });
         if asked.len() > MAX_NAMES {
@@ -177,8 +206,21 @@ fn name_choices(moment: &MemoryDisk) -> Result<Vec<Vec<(String, Fate)>>, String>
     }
 }
 
+/// Answers for each name that the disk asks for, in the order of the choice.
+fn name_fates(names: &[(String, Fate)]) -> impl FnMut(&Pending<'_>) -> Fate {
+    let unfinished = names.iter().find(|(name, _)| name == UNFINISHED).map(|(_, fate)| *fate);
+    let mut others = names.iter().filter(|(name, _)| name != UNFINISHED);
+    move |pending| {
+        if describe(pending) == UNFINISHED {
+            return unfinished.unwrap_or(Fate::Lost);
+        }
+        others.next().map_or(Fate::Lost, |(_name, fate)| *fate)
+    }
+}
+
 fn describe(pending: &Pending<'_>) -> String {
     match pending {
+        Pending::Added { path } | Pending::Removed { path } if is_unfinished(path) => UNFINISHED.to_owned(),
         Pending::Added { path } => format!("name {} added", path.display()),
         Pending::Removed { path } => format!("name {} removed", path.display()),
         Pending::Renamed { from, to } => format!("{} renamed to {}", from.display(), to.display()),
@@ -186,25 +228,38 @@ fn describe(pending: &Pending<'_>) -> String {
     }
 }
 
-/// The changes whose fate makes a difference, once the names have theirs.
-fn changes(moment: &MemoryDisk, names: &[(String, Fate)]) -> Vec<Change> {
+/// What is pending in files, once the names have their fates.
+struct Changes {
+    /// Those whose fate makes a difference.
+    changes: Vec<Change>,
+    /// Whether there are others, in unfinished files.
+    any_unfinished: bool,
+    /// A number for the bytes and lengths, with all of them kept and with all of them lost.
+    image: u64,
+}
+
+fn changes(moment: &MemoryDisk, names: &[(String, Fate)]) -> Changes {
     let settle = |sectors: Fate| {
         let disk = moment.fork();
-        let mut names = names.iter();
-        let mut changes = BTreeSet::new();
+        let mut name_fate = name_fates(names);
+        let (mut changes, mut lengths) = (BTreeSet::new(), Vec::new());
         disk.power_cut(|pending| match Change::of(pending) {
-            None => names.next().map_or(Fate::Lost, |(_name, fate)| *fate),
+            None => name_fate(pending),
             Some(change) => {
+                if let (Change::Length(path), Pending::Length { durable, written, .. }) = (&change, pending) {
+                    lengths.push((path.clone(), *durable, *written));
+                }
                 changes.insert(change);
                 if matches!(pending, Pending::Sector { .. }) { sectors } else { Fate::Kept }
             }
         });
-        (files(&disk), changes)
+        (files(&disk), changes, lengths)
     };
     // With the lengths kept every sector can be read: what is equal here is equal under any length.
-    let ((lost, changes), (kept, _)) = (settle(Fate::Lost), settle(Fate::Kept));
+    let ((lost, changes, lengths), (kept, ..)) = (settle(Fate::Lost), settle(Fate::Kept));
     let matters = |change: &Change| match change {
-        Change::Unfinished(_) | Change::Length(_) => true,
+        Change::Unfinished => false,
+        Change::Length(_) => true,
         Change::Sector(path, sector) => {
             let bytes = |files: &BTreeMap<PathBuf, Vec<u8>>| {
                 let from = usize::try_from(*sector).ok()?.checked_mul(SECTOR_BYTES)?;
@@ -214,7 +269,9 @@ fn changes(moment: &MemoryDisk, names: &[(String, Fate)]) -> Vec<Change> {
             bytes(&lost) != bytes(&kept)
         }
     };
-    changes.into_iter().filter(matters).collect()
+    let any_unfinished = changes.contains(&Change::Unfinished);
+    let image = number(&(&lost, &kept, lengths));
+    Changes { changes: changes.into_iter().filter(matters).collect(), any_unfinished, image }
 }
 
 /// The fates to try for so many changes.
@@ -268,7 +325,7 @@ fn fates_of(set: &[bool], inside: Fate, outside: Fate) -> Vec<Fate> {
     set.iter().map(|is_in| if *is_in { inside } else { outside }).collect()
 }
 
-/// All files on a disk.
+/// All finished files on a disk.
 fn files(memory: &MemoryDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     walk(&*memory.handle(), Path::new("/"), &mut |path, bytes| {
@@ -277,7 +334,14 @@ fn files(memory: &MemoryDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// A number for a disk image and what is expected of it. Equal images have equal numbers; that two of the thousands of
+/// A number for a value: equal ones have equal numbers.
+fn number(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number for a disk image, without what unfinished files hold, and what else tells states apart. Equal images have equal numbers; that two of the thousands of
 /// others here share one among 2^64 is not to be expected.
 pub(crate) fn fingerprint(memory: &MemoryDisk, key: &str) -> u64 {
     const ZEROS: &[u8] = &[0; SECTOR_BYTES];
@@ -296,13 +360,17 @@ pub(crate) fn fingerprint(memory: &MemoryDisk, key: &str) -> u64 {
     hasher.finish()
 }
 
-/// Shows every directory (without bytes) and every file below a path.
+/// Shows every directory (without bytes) and every file (unfinished ones without bytes) below a path.
 fn walk(disk: &dyn Disk, path: &Path, visit: &mut impl FnMut(&Path, Option<&[u8]>)) {
     if let Ok(names) = disk.list(path) {
         visit(path, None);
         for name in names {
             walk(disk, &path.join(name), visit);
         }
+        return;
+    }
+    if is_unfinished(path) {
+        visit(path, None);
         return;
     }
     let file = disk.open(path, OpenMode::Read).expect("a listed file can be opened");
