@@ -20,7 +20,7 @@ mod oracle;
 mod states;
 
 use dledger::env::memory::MemoryDisk;
-use history::{APPEND, Expected, History, MIX, ROTATE, TRUNCATE, VOTE, open, prepared_disk, run};
+use history::{APPEND, Expected, History, MIX, ROTATE, SLOT, TRUNCATE, VOTE, open, prepared_disk, run};
 use oracle::check;
 use states::{Counts, Seen, each_state, plain_states};
 
@@ -75,27 +75,32 @@ fn survives_every_state(history: History, floor: u64) {
 
 #[test]
 fn crash_states_of_appends_keep_what_was_acknowledged() {
-    survives_every_state(APPEND, 100);
+    survives_every_state(APPEND, 300);
+}
+
+#[test]
+fn crash_states_of_a_slot_written_with_records_keep_what_was_acknowledged() {
+    survives_every_state(SLOT, 300);
 }
 
 #[test]
 fn crash_states_of_votes_keep_what_was_acknowledged() {
-    survives_every_state(VOTE, 100);
+    survives_every_state(VOTE, 300);
 }
 
 #[test]
 fn crash_states_of_rotations_keep_what_was_acknowledged() {
-    survives_every_state(ROTATE, 100);
+    survives_every_state(ROTATE, 5_000);
 }
 
 #[test]
 fn crash_states_of_truncations_keep_what_was_acknowledged_and_cut() {
-    survives_every_state(TRUNCATE, 100);
+    survives_every_state(TRUNCATE, 8_000);
 }
 
 #[test]
 fn crash_states_of_a_mix_keep_what_was_acknowledged_and_cut() {
-    survives_every_state(MIX, 100);
+    survives_every_state(MIX, 8_000);
 }
 
 /// Cuts the power at each call of the recovery of the two plain states of each moment, and recovers every state of
@@ -145,7 +150,7 @@ fn crash_states_during_recovery_keep_what_was_acknowledged() {
     for history in [APPEND, VOTE, MIX] {
         states += enumerate_recoveries(history).unwrap_or_else(|report| panic!("{report}")).states;
     }
-    assert!(states >= 100, "only {states} states");
+    assert!(states >= 6_000, "only {states} states");
 }
 
 #[test]

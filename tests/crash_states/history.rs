@@ -56,6 +56,9 @@ pub(crate) const APPEND: History = History {
     ],
 };
 
+/// As many batches as it takes until one carries a slot with it: sectors of records and of the slot are pending at once.
+pub(crate) const SLOT: History = History { name: "slot", steps: &[Step::Append { term: 1, payloads: &[20] }; 33] };
+
 /// Votes alone, with records, and twice in a row: both pairs of copies are written.
 pub(crate) const VOTE: History = History {
     name: "vote",
