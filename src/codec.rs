@@ -2,8 +2,11 @@
 //!
 //! Everything that is not a record (peer messages, client frames, KV commands, manifests) is
 //! `[tag: u8][version: u8][body]`; this module writes and reads the body. Integers are little-endian of fixed
-//! width, so golden fixtures read well in a hex dump and sizes can be reasoned about. Decoding is bounded: it
-//! allocates no more than the input is long, and trailing bytes are an error.
+//! width, so golden fixtures read well in a hex dump and sizes can be reasoned about. Trailing bytes are an error.
+//!
+//! Decoding is bounded. A text or a run of bytes is refused when it claims to be longer than the class of the input
+//! (4 KiB, 256 KiB, [`MAX_BODY_BYTES`]), before memory is taken for it. A list may reserve up to 1 MiB for the
+//! elements it claims, as serde does it, and grows from there with those that are really there.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,10 @@ use thiserror::Error;
 
 /// The most bytes one decoded value may claim. Larger frames carry their bulk as raw bytes beside the body.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
+/// Classes of inputs: no value may claim more than the class that its bytes fall into. The library takes memory for a
+/// text before it looks whether the text is there, so the bound must follow the input; it is a constant of the type.
+const SHORT_BYTES: usize = 4 << 10;
+const MIDDLE_BYTES: usize = 256 << 10;
 
 /// Why bytes could not be decoded.
 #[derive(Debug, Error)]
@@ -44,8 +51,8 @@ pub enum DecodeError {
     },
 }
 
-fn library_config() -> impl bincode::config::Config {
-    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX_BODY_BYTES>()
+fn library_config<const LIMIT: usize>() -> impl bincode::config::Config {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
 }
 
 /// Appends `value` to `out`.
@@ -54,7 +61,7 @@ fn library_config() -> impl bincode::config::Config {
 /// Never for the types of this crate; a type that serde cannot represent without a self-describing format is a
 /// bug and reported as `Malformed`.
 pub fn encode_into<T: Serialize>(what: &'static str, value: &T, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    bincode::serde::encode_into_std_write(value, out, library_config())
+    bincode::serde::encode_into_std_write(value, out, library_config::<MAX_BODY_BYTES>())
         .map(|_written| ())
         .map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })
 }
@@ -72,8 +79,12 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 /// # Errors
 /// As for [`decode`].
 pub fn decode_borrowed<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, library_config())
-        .map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })?;
+    let decoded = match bytes.len() {
+        ..=SHORT_BYTES => bincode::serde::borrow_decode_from_slice(bytes, library_config::<SHORT_BYTES>()),
+        ..=MIDDLE_BYTES => bincode::serde::borrow_decode_from_slice(bytes, library_config::<MIDDLE_BYTES>()),
+        _ => bincode::serde::borrow_decode_from_slice(bytes, library_config::<MAX_BODY_BYTES>()),
+    };
+    let (value, used) = decoded.map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })?;
     match bytes.len() - used {
         0 => Ok(value),
         extra => Err(DecodeError::Trailing { what, extra }),
@@ -104,5 +115,35 @@ mod tests {
     fn decode_of_a_claimed_huge_length_is_refused_before_allocation() {
         let bytes = u64::MAX.to_le_bytes();
         assert!(matches!(decode::<Vec<u8>>("bytes", &bytes), Err(DecodeError::Malformed { .. })));
+    }
+
+    // A text of 60 MiB that a peer claimed in 30 bytes was zeroed in full before it was found to be missing. Unseen,
+    // since the limit of 64 MiB was the same for every input and the outcome, an error, was the right one.
+    #[test]
+    fn decode_of_a_text_far_longer_than_its_input_is_refused_by_the_limit() {
+        let reason = |bytes: &[u8]| match decode::<String>("text", bytes) {
+            Err(DecodeError::Malformed { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        };
+        for (claimed, have) in [(60u64 << 20, 8), (SHORT_BYTES as u64, 20), (1 << 20, SHORT_BYTES + 1)] {
+            let mut bytes = claimed.to_le_bytes().to_vec();
+            bytes.resize(have, b'x');
+            assert_eq!(reason(&bytes), "LimitExceeded", "{claimed} in {have}");
+        }
+    }
+
+    #[test]
+    fn decode_of_a_value_as_long_as_its_class_returns_it() {
+        for length in [SHORT_BYTES, SHORT_BYTES + 1, MIDDLE_BYTES, MIDDLE_BYTES + 1] {
+            let text = "x".repeat(length - 8);
+            let mut bytes = Vec::new();
+            encode_into("text", &text, &mut bytes).unwrap();
+            assert_eq!(bytes.len(), length);
+            assert_eq!(decode::<String>("text", &bytes).unwrap(), text);
+            let list: Vec<Option<(u8, u16, u32)>> = vec![Some((1, 2, 3)); (length - 8) / 8];
+            bytes.clear();
+            encode_into("list", &list, &mut bytes).unwrap();
+            assert_eq!(decode::<Vec<Option<(u8, u16, u32)>>>("list", &bytes).unwrap(), list);
+        }
     }
 }

@@ -307,10 +307,11 @@ impl FrameDecoder {
         if length > self.limit {
             return Err(FrameError::TooLong { length: u64::from(length), limit: self.limit });
         }
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
-            let shortest = u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX);
-            return if length < shortest { Err(FrameError::Lengths { length, body: 0 }) } else { Ok(None) };
-        };
+        let shortest = u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX);
+        if length < shortest {
+            return Err(FrameError::Lengths { length, body: 0 });
+        }
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let mut fields = &header[4..];
         let claimed_checksum = fields.get_u32_le();
         let group = GroupId(fields.get_u64_le());
