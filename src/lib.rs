@@ -6,6 +6,9 @@ pub mod commitlog;
 pub mod config;
 pub mod env;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kv;
 pub mod ledger;
 pub mod node;

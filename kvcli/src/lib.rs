@@ -8,6 +8,9 @@
 //! ```
 //! Answers go to stdout and everything else to stderr; the exit codes are in `exit.rs`. It uses the public API of
 //! the library only. Deliberately absent: commands of later releases, which are unknown rather than stubs.
+//!
+//! It is a library crate with one public function, [`main`], so that `fuzz/` reaches its parsers too: the feature
+//! `fuzzing` shows them, and nothing else uses it.
 
 #![expect(rustdoc::invalid_html_tags, reason = "doc comments of arguments are help texts, read on a terminal")]
 
@@ -16,6 +19,9 @@ mod commands;
 mod demo;
 mod escape;
 mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod logging;
 mod node;
@@ -36,7 +42,9 @@ use args::{Format, Stop};
 use exit::Failure;
 use output::Printer;
 
-fn main() -> ExitCode {
+/// Runs the program: reads the command line of this process and does what it says. The answer is its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     install_panic_hook();
     let words: Vec<_> = std::env::args_os().collect();
     let wants_json =

@@ -68,7 +68,11 @@ impl PacketSource for FrameReader {
     }
 }
 
-fn packet_of(frame: Frame) -> Result<Packet, WireError> {
+/// The packet that a frame carries.
+///
+/// # Errors
+/// `Malformed` for a frame of another group, or one with attached bytes.
+pub(crate) fn packet_of(frame: Frame) -> Result<Packet, WireError> {
     if frame.group != GroupId::FIRST {
         return Err(WireError::Malformed(format!("group {} is not served here", frame.group)));
     }

@@ -78,9 +78,6 @@ pub(crate) struct Sources<'a> {
 /// # Errors
 /// A value that does not parse, an unknown key of the file, a missing `data_dir`; each names its origin.
 pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Failure> {
-    let mut config = Config::single("");
-    DEFAULT_LISTEN.clone_into(&mut config.listen);
-    let mut origins = vec![Origin::Default; knobs().len()];
     let mut given = Vec::new();
     if let Some(path) = sources.file {
         given.extend(file::read(path)?);
@@ -88,7 +85,20 @@ pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Failure> {
     let (variables, warnings) = variables(&sources.environment)?;
     given.extend(variables);
     given.extend(sources.flags.iter().map(|(name, text)| (*name, text.clone(), Origin::Flag(name))));
+    merge(given, warnings)
+}
 
+/// What the text of a file alone makes of the configuration.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn of_text(path: &Path, text: &str) -> Result<Resolved, Failure> {
+    merge(file::parse(path, text)?, Vec::new())
+}
+
+/// Puts what was given over the defaults; of two texts for one setting the later counts.
+fn merge(given: Vec<Given>, warnings: Vec<String>) -> Result<Resolved, Failure> {
+    let mut config = Config::single("");
+    DEFAULT_LISTEN.clone_into(&mut config.listen);
+    let mut origins = vec![Origin::Default; knobs().len()];
     for (name, text, origin) in given {
         let Some((place, knob)) = knobs().iter().enumerate().find(|(_, knob)| knob.name == name) else {
             return Err(Failure::new(crate::exit::Kind::Bug, format!("setting {name} is not in the table")));

@@ -59,7 +59,7 @@ impl Assist {
 }
 
 /// The words before the cursor, and the one at the cursor.
-fn before_cursor(line: &str, pos: usize) -> (Vec<Word>, Word) {
+pub(crate) fn before_cursor(line: &str, pos: usize) -> (Vec<Word>, Word) {
     let typed = line.get(..pos).unwrap_or(line);
     let mut words = match split(typed.as_bytes()) {
         Ok(words) => words,

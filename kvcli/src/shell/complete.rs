@@ -15,7 +15,7 @@ const INDEX_COMMAND: &str = "log";
 
 /// What may stand at the cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// One of these.
     Names(Vec<String>),
     /// A key of the store.
@@ -25,7 +25,7 @@ pub(super) enum Wanted {
 }
 
 /// The definition of the command line.
-pub(super) struct Grammar {
+pub(crate) struct Grammar {
     root: Command,
 }
 
@@ -43,14 +43,14 @@ struct Position<'a> {
 }
 
 impl Grammar {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut root = Cli::command();
         root.build();
         Self { root }
     }
 
     /// What may stand at the cursor, behind `before`.
-    pub(super) fn wanted(&self, before: &[Word], current: &Word) -> Wanted {
+    pub(crate) fn wanted(&self, before: &[Word], current: &Word) -> Wanted {
         let position = self.position(before);
         let of_argument = |argument: &Arg| {
             let values: Vec<String> =
@@ -78,7 +78,7 @@ impl Grammar {
     }
 
     /// The positional arguments that are still to come, as a hint behind a blank.
-    pub(super) fn usage(&self, before: &[Word], current: &Word) -> Option<String> {
+    pub(crate) fn usage(&self, before: &[Word], current: &Word) -> Option<String> {
         if before.is_empty() || !current.bytes.is_empty() || current.quoted {
             return None;
         }

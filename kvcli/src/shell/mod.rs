@@ -8,8 +8,8 @@
 //! A line means exactly what it means in a script. Ctrl-C at the prompt clears the line, during a command it drops
 //! the command; Ctrl-D and `quit` leave. The history is kept in `$XDG_STATE_HOME/kvcli/history`.
 
-mod assist;
-mod complete;
+pub(crate) mod assist;
+pub(crate) mod complete;
 pub(crate) mod terminal;
 pub(crate) mod words;
 

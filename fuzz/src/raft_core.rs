@@ -1,0 +1,183 @@
+//! A live Raft core among peers that say anything.
+//!
+//! ```text
+//!   members (1) │ records (1) │ steps: kind (1), arguments
+//!     0  tick: tens of milliseconds (1)        1  message: sender (1), term (1), what (1), arguments (3)
+//!     2  append: sender (1), term (1), prev (1), term of prev (1), commit (1), count (1)
+//!     3  propose: count (1)                    4  read
+//!     5  the disk completes a write: order (1) 6  connection: peer (1), up or down (1)
+//!     7  apply what is committed               8  crash: what of the write under way is on the disk (1)
+//!     9  wire: length (1), a message as it travels            10  nonsense of the caller: what (1), number (8)
+//! ```
+//! Numbers of one byte are taken relative to where the core stands (`Around`), so that they often fit.
+//!
+//! Claims, after every step: the invariants that the core itself states; whatever leaves it is true of its disk at that
+//! moment (votes, durable ends); one vote a term, over crashes too; nothing committed is cut; the log that it orders
+//! written has no holes; a leader commits by counting in its own term only; a read is answered once; a clock that has
+//! been answered is not due again.
+
+mod node;
+
+use bytes::Buf;
+use dledger::codec;
+use dledger::raft::Appended;
+use dledger::raft::message::{AppendOutcome, Body, Message};
+use dledger::types::{EntryId, Index, NodeId, Term, TermRun};
+
+use self::node::Node;
+use crate::{Seed, golden};
+
+/// Steps of one run.
+const MAX_STEPS: usize = 200;
+/// Records of one append or proposal.
+const MAX_RECORDS: u64 = 8;
+
+/// Takes one input.
+pub fn run(mut data: &[u8]) {
+    let (members, records) = (byte(&mut data), byte(&mut data));
+    let mut node = Node::start(members, records);
+    for _ in 0..MAX_STEPS {
+        let Ok(kind) = data.try_get_u8() else { break };
+        step(&mut node, kind, &mut data);
+    }
+    node.check_end();
+}
+
+fn byte(data: &mut &[u8]) -> u8 {
+    data.try_get_u8().unwrap_or(0)
+}
+
+fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
+    match kind % 11 {
+        0 => node.tick(u64::from(byte(data)) * 10_000),
+        1 => {
+            let message = message(&Around::of(node), data);
+            node.receive(message);
+        }
+        2 => {
+            let (from, term, appended) = append(&Around::of(node), data);
+            node.receive_append(from, term, appended);
+        }
+        3 => node.propose(u64::from(byte(data)) % MAX_RECORDS + 1),
+        4 => node.read(),
+        5 => node.complete_write(byte(data)),
+        6 => {
+            let (peer, up) = (NodeId(u64::from(byte(data)) % 6), byte(data) & 1 == 1);
+            node.connection(peer, up);
+        }
+        7 => node.apply(),
+        8 => node.crash(byte(data)),
+        9 => {
+            let length = usize::from(byte(data)).min(data.len());
+            let decoded = codec::decode::<Message>("raft message", &data[..length]);
+            data.advance(length);
+            if let Ok(message) = decoded {
+                node.receive(message);
+            }
+        }
+        _ => {
+            let what = byte(data);
+            node.nonsense(what, data.try_get_u64_le().unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// Where the core stands: what one byte is relative to.
+struct Around {
+    term: u64,
+    last: u64,
+    committed: u64,
+}
+
+impl Around {
+    fn of(node: &Node) -> Self {
+        let raft = &node.raft;
+        Self { term: raft.term().get(), last: raft.last().index.get(), committed: raft.committed().get() }
+    }
+
+    fn term(&self, byte: u8) -> Term {
+        Term((self.term + u64::from(byte % 8)).saturating_sub(3))
+    }
+
+    fn index(&self, byte: u8) -> Index {
+        let part = u64::from(byte & 63);
+        Index(match byte >> 6 {
+            0 => part,
+            1 => self.last.saturating_sub(part),
+            2 => (self.committed + part).saturating_sub(8),
+            _ => self.last + part,
+        })
+    }
+}
+
+fn message(around: &Around, data: &mut &[u8]) -> Message {
+    let (from, to) = (NodeId(u64::from(byte(data)) % 6), NodeId(1));
+    let term = around.term(byte(data));
+    let (what, one, two, three) = (byte(data), byte(data), byte(data), byte(data));
+    let (index, other) = (around.index(one), around.index(two));
+    let id = EntryId::new(index, around.term(two));
+    let flag = three & 1 == 1;
+    let body = match what % 12 {
+        0 => Body::PreVote { next: around.term(three), last: id },
+        1 => Body::PreVoteAnswer { next: around.term(one), granted: flag },
+        2 => Body::Vote { last: id, handed_over: flag },
+        3 => Body::VoteAnswer { granted: flag },
+        4 => Body::AppendAnswer { outcome: AppendOutcome::Accepted { durable: index, verified: other } },
+        5 => {
+            let hint = EntryId::new(around.index(three), around.term(one));
+            Body::AppendAnswer { outcome: AppendOutcome::Rejected { prev: id, hint } }
+        }
+        6 => Body::Heartbeat { commit: index, round: two.into() },
+        7 => Body::HeartbeatAnswer { round: three.into(), durable: index, verified: other },
+        8 => Body::ReadIndex { token: one.into() },
+        9 => Body::ReadIndexAnswer { token: one.into(), index: flag.then_some(other) },
+        10 => Body::HandOver,
+        // It must come another way, and is to be ignored.
+        _ => Body::Append { prev: id, commit: other },
+    };
+    Message { from, to, term, body }
+}
+
+fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
+    let (from, term) = (NodeId(u64::from(byte(data)) % 6), around.term(byte(data)));
+    let prev = EntryId::new(around.index(byte(data)), around.term(byte(data)));
+    let (commit, count) = (around.index(byte(data)), byte(data));
+    let records = u64::from(count) % MAX_RECORDS;
+    let first = prev.index.next();
+    // The second half of the records is of the next term.
+    let runs = match records {
+        0 => Vec::new(),
+        1 => vec![TermRun { first, term: prev.term.max(Term(1)) }],
+        _ => vec![
+            TermRun { first, term: prev.term.max(Term(1)) },
+            TermRun { first: first.plus(records / 2), term: term.max(prev.term.next()) },
+        ],
+    };
+    let last = prev.index.plus(records);
+    (from, term, Appended { prev, commit, runs, last, memberships: Vec::new() })
+}
+
+/// Stories that a core lives through, and the golden messages.
+#[must_use]
+pub fn seeds() -> Vec<Seed> {
+    let elected = [&[0, 40][..], &[1, 1, 4, 1, 4, 0, 1], &[1, 1, 3, 3, 0, 0, 1], &[5, 0], &[1, 1, 3, 3, 0, 0, 1]].concat();
+    let leads = [&elected[..], &[5, 0, 3, 2, 5, 1, 1, 1, 3, 4, 64, 64, 0, 7, 4, 1, 1, 3, 7, 64, 64, 1, 0, 5]].concat();
+    let follows = [&[2, 1, 4, 0, 3, 0, 3][..], &[5, 0, 2, 1, 3, 64, 3, 64, 2, 5, 1, 7, 1, 1, 3, 6, 192, 1, 0]].concat();
+    let cut = [&follows[..], &[2, 2, 5, 65, 2, 0, 4, 5, 0, 8, 3, 0, 40]].concat();
+    let mut seeds: Vec<Seed> = Vec::new();
+    for members in 0..3 {
+        for (name, story) in [("elected", &elected), ("leads", &leads), ("follows", &follows), ("cut", &cut)] {
+            seeds.push((format!("{name}-{members}"), [&[members, 3][..], story].concat()));
+        }
+    }
+    for (name, frame) in golden::named_lines("wire/v1.txt") {
+        if name.starts_with("raft_") {
+            // The golden messages go from 2 to 3; here 1 receives.
+            let mut message = frame[24..].to_vec();
+            message[8] = 1;
+            let wire = [&[9, message.len() as u8][..], &message].concat();
+            seeds.push((name, [&[1, 5][..], &wire, &[0, 30], &wire, &[5, 0]].concat()));
+        }
+    }
+    seeds
+}
