@@ -38,7 +38,7 @@ pub struct Config {
     #[serde(default = "default_heartbeat", with = "duration")]
     pub heartbeat: Duration,
     /// Shortest silence after which a follower asks for votes; each wait is drawn at random between this and twice
-    /// this. 150 ms: three heartbeats, the least that a lost heartbeat may not cross.
+    /// this. 150 ms: three heartbeats, the least that a lost heartbeat may not cross. At most an hour.
     #[serde(default = "default_election_timeout", with = "duration")]
     pub election_timeout: Duration,
     /// Largest record, header included, in bytes. 16 MiB; checked before anything is allocated.
@@ -129,7 +129,14 @@ impl Config {
         if self.heartbeat < Duration::from_millis(1) {
             return refuse("heartbeat must be at least 1ms".to_owned());
         }
-        if self.election_timeout < self.heartbeat * 3 {
+        if self.election_timeout > MAX_ELECTION_TIMEOUT {
+            return refuse(format!(
+                "election_timeout {} must be at most {}",
+                humantime::format_duration(self.election_timeout),
+                humantime::format_duration(MAX_ELECTION_TIMEOUT)
+            ));
+        }
+        if self.election_timeout < self.heartbeat.saturating_mul(3) {
             return refuse(format!(
                 "election_timeout {} must be at least three heartbeats of {}",
                 humantime::format_duration(self.election_timeout),
@@ -153,6 +160,8 @@ impl Config {
     }
 }
 
+/// Longest `election_timeout`: far beyond any use, and far below where multiples of it overflow.
+pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Smallest `segment_bytes`: below it headers and footers outweigh records.
 pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// Largest `max_record_bytes`: a record must fit a frame and the decoder's bound.
@@ -335,6 +344,19 @@ mod tests {
         config.validate().unwrap();
         config.advertise = Some("elsewhere:1".to_owned());
         assert!(config.validate().unwrap_err().to_string().contains("advertise `elsewhere:1`"));
+    }
+
+    // A heartbeat of more than a third of what a Duration holds made validate panic, and an election timeout of more
+    // than half of it the core, hours after it was accepted. Unseen, since tests tried what is too short only.
+    #[test]
+    fn validate_of_durations_too_long_to_multiply_refuses_them() {
+        let mut config = Config::single("x");
+        config.election_timeout = Duration::MAX;
+        assert!(config.validate().unwrap_err().to_string().contains("at most 1h"));
+        config.election_timeout = MAX_ELECTION_TIMEOUT;
+        config.validate().unwrap();
+        config.heartbeat = Duration::MAX;
+        assert!(config.validate().unwrap_err().to_string().contains("three heartbeats"));
     }
 
     #[test]

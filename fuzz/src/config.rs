@@ -32,7 +32,7 @@ fn check(config: &Config) {
         Ok(()) => {
             assert!(!config.id.is_zero());
             assert!(config.cluster.0.is_empty() || config.cluster.0.contains_key(&config.id));
-            assert!(config.heartbeat.as_micros() > 0 && config.election_timeout / 3 >= config.heartbeat);
+            assert!(config.heartbeat.as_micros() > 0 && config.election_timeout >= config.heartbeat * 3);
             let pair = u64::from(config.max_key_bytes) + u64::from(config.max_value_bytes);
             assert!(pair < u64::from(config.max_record_bytes));
             assert!(config.segment_bytes > 0);
@@ -52,6 +52,7 @@ pub fn seeds() -> Vec<Seed> {
         "data_dir = \"d\"\nheartbeat = \"50ms\"\nelection_timeout = \"1s 500ms\"\n".to_owned(),
         "data_dir = \"d\"\nmax_record_bytes = 0x1000000\nsegment_bytes = 67108864\nmax_key_bytes = 4_096\n".to_owned(),
         "data_dir = \"d\"\nmax_value_bytes = 1\nmax_pending_bytes = 1\nmax_clients = 1\ninsecure = true\n".to_owned(),
+        "data_dir = \"d\"\nheartbeat = \"18446744073709551615s\"\nelection_timeout = \"18446744073709551615s\"\n".to_owned(),
         "data_dir = \"d\\t\\u00e9\"\n# remark\nunknown = 1\n".to_owned(),
     ];
     let printed = fuzzing::settings_of(single).map(|(_config, printed)| printed).unwrap_or_default();
