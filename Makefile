@@ -3,12 +3,20 @@
 # The command that runs the tests; `.ci/run` has just run it when it comes here, and passes `:`.
 TEST_COMMAND ?= cargo test --workspace
 
-.PHONY: verify format lint tidy docs test fix sim
+# Seconds that `make fuzz` gives each target, and which targets it runs.
+FUZZ_SECONDS ?= 20
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 
-verify: format lint tidy docs test
+# The fuzz targets without a fuzzer: built crates are shared with the workspace, and no C++ is compiled.
+FUZZ_CRATE = --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target} --no-default-features
+
+.PHONY: verify format lint tidy docs test fuzz-check fuzz fix sim
+
+verify: format lint tidy docs test fuzz-check
 
 format:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 lint:
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -23,9 +31,27 @@ docs:
 test:
 	$(TEST_COMMAND)
 
+# Keeps the fuzz targets compiling, and feeds each its seeds and some mutants of them.
+fuzz-check:
+	cargo clippy $(FUZZ_CRATE) --features targets --all-targets -- -D warnings
+	cargo test $(FUZZ_CRATE) --quiet --test seeds
+
+# A short run of each fuzz target; fails at the first that breaks a claim. See fuzz/README.md.
+fuzz:
+	@cargo +nightly --version >/dev/null 2>&1 || \
+	    { echo 'make fuzz needs the nightly toolchain: rustup toolchain install nightly' >&2; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'make fuzz needs cargo-fuzz: cargo install cargo-fuzz' >&2; exit 1; }
+	cargo run $(FUZZ_CRATE) --quiet --example seeds
+	cargo +nightly fuzz build
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	    echo "== $$target, $(FUZZ_SECONDS) s"; \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1; \
+	done
+
 fix:
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 # One run of the simulator, event by event; without SEED a sweep.
 sim:

@@ -109,7 +109,8 @@ impl Run {
         }
         self.index = self.index.next();
         let id = EntryId::new(self.index, Term(1));
-        let entry = Entry { id, position: Position::ZERO, time: LogTime::ZERO, kind, channel: 0, payload: payload.clone() };
+        let entry =
+            Entry { id, position: Position::ZERO, time: LogTime::ZERO, kind, channel: 0, payload: payload.clone() };
         let applied = self.machine.apply(&entry);
         match (kind, decoded) {
             (Kind::Data, Err(_)) => {
@@ -226,13 +227,13 @@ impl Run {
 #[must_use]
 pub fn seeds() -> Vec<Seed> {
     let golden = golden::text("kv/commands-v1.txt");
-    let commands: Vec<Vec<u8>> =
-        golden.lines().filter(|line| !line.starts_with('#')).map(golden::hex).collect();
+    let commands: Vec<Vec<u8>> = golden.lines().filter(|line| !line.starts_with('#')).map(golden::hex).collect();
     let entry = |payload: &Vec<u8>| [&[0, payload.len() as u8][..], payload].concat();
     let mut seeds: Vec<Seed> =
         commands.iter().enumerate().map(|(place, payload)| (format!("golden-{place}"), entry(payload))).collect();
     seeds.push(("golden-all".to_owned(), commands.iter().flat_map(entry).collect()));
-    let steps = [&[1, 3, 9, 1, 4, 0, 1, 3, 2][..], &[2, 4, 4, 200, 3, 6, 18, 0, 0, 7], &[3, 2, 255, 5, 0, 6, 0, 0, 0, 0]];
+    let steps =
+        [&[1, 3, 9, 1, 4, 0, 1, 3, 2][..], &[2, 4, 4, 200, 3, 6, 18, 0, 0, 7], &[3, 2, 255, 5, 0, 6, 0, 0, 0, 0]];
     seeds.push(("steps".to_owned(), steps.concat()));
     seeds
 }

@@ -111,8 +111,7 @@ pub(crate) fn forge_frames(bytes: &mut [u8]) {
 pub fn seeds() -> Vec<Seed> {
     let frames = golden::named_lines("wire/v1.txt");
     let stream: Vec<u8> = frames.iter().flat_map(|(_name, bytes)| bytes.clone()).collect();
-    let mut seeds: Vec<Seed> =
-        frames.into_iter().map(|(name, bytes)| (name, [&[1, 7][..], &bytes].concat())).collect();
+    let mut seeds: Vec<Seed> = frames.into_iter().map(|(name, bytes)| (name, [&[1, 7][..], &bytes].concat())).collect();
     seeds.push(("stream".to_owned(), [&[0, 3][..], &stream].concat()));
     seeds.push(("stream-limit".to_owned(), [&[2, 40][..], &stream].concat()));
     seeds

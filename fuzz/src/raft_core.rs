@@ -160,7 +160,8 @@ fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
 /// Stories that a core lives through, and the golden messages.
 #[must_use]
 pub fn seeds() -> Vec<Seed> {
-    let elected = [&[0, 40][..], &[1, 1, 4, 1, 4, 0, 1], &[1, 1, 3, 3, 0, 0, 1], &[5, 0], &[1, 1, 3, 3, 0, 0, 1]].concat();
+    let elected =
+        [&[0, 40][..], &[1, 1, 4, 1, 4, 0, 1], &[1, 1, 3, 3, 0, 0, 1], &[5, 0], &[1, 1, 3, 3, 0, 0, 1]].concat();
     let leads = [&elected[..], &[5, 0, 3, 2, 5, 1, 1, 1, 3, 4, 64, 64, 0, 7, 4, 1, 1, 3, 7, 64, 64, 1, 0, 5]].concat();
     let follows = [&[2, 1, 4, 0, 3, 0, 3][..], &[5, 0, 2, 1, 3, 64, 3, 64, 2, 5, 1, 7, 1, 1, 3, 6, 192, 1, 0]].concat();
     let cut = [&follows[..], &[2, 2, 5, 65, 2, 0, 4, 5, 0, 8, 3, 0, 40]].concat();

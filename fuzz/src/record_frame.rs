@@ -70,15 +70,7 @@ fn kind(error: &RecordError) -> &'static str {
 fn check_record(record: &Record) {
     let header = *record.header();
     let mut again = Vec::new();
-    frame(
-        &mut again,
-        header.id,
-        header.position,
-        header.time,
-        header.kind,
-        header.channel,
-        &record.payload(),
-    );
+    frame(&mut again, header.id, header.position, header.time, header.kind, header.channel, &record.payload());
     assert_eq!(&again, record.bytes());
     assert_eq!(header.encode(), record.bytes()[..HEADER_BYTES]);
     assert_eq!(header.end(), header.position.plus(record.bytes().len() as u64));

@@ -93,7 +93,8 @@ pub fn prepare(writer: &mut LogWriter) {
 #[must_use]
 pub fn record(after: EntryId, end: Position, term: Term, kind: Kind) -> Bytes {
     let id = EntryId::new(after.index.next(), term);
-    let payload: Vec<u8> = (0..PAYLOAD_BYTES as u64).map(|at| ((at * 7 + id.index.get() * 31) % 255) as u8 + 1).collect();
+    let payload: Vec<u8> =
+        (0..PAYLOAD_BYTES as u64).map(|at| ((at * 7 + id.index.get() * 31) % 255) as u8 + 1).collect();
     let mut bytes = Vec::new();
     frame(&mut bytes, id, end, LogTime(1000 + id.index.get()), kind, 0, &payload);
     bytes.into()
@@ -160,7 +161,8 @@ fn make() -> Sample {
     drop(writer);
     disk.kill_process();
     let names = disk.handle().list(&log_dir()).expect("the directory can be listed");
-    let of_kind = |end: &str| names.iter().filter(|name| name.ends_with(end)).map(|name| log_dir().join(name)).collect();
+    let of_kind =
+        |end: &str| names.iter().filter(|name| name.ends_with(end)).map(|name| log_dir().join(name)).collect();
     let (segments, indexes): (Vec<PathBuf>, Vec<PathBuf>) = (of_kind(".seg"), of_kind(".idx"));
     assert!(segments.len() == LASTS.len() && !indexes.is_empty(), "the sample is not as described: {names:?}");
     let Maker { records, last, end } = maker;

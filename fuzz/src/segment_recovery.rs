@@ -203,7 +203,8 @@ fn check_goes_on(disk: &MemoryDisk, mut opened: Opened, damaged: bool) {
     assert_eq!(opened.reader.last(), last.index.next());
     drop(opened);
     disk.kill_process();
-    let again = sample_log::open(disk).unwrap_or_else(|error| panic!("what was opened and written does not open: {error}"));
+    let again =
+        sample_log::open(disk).unwrap_or_else(|error| panic!("what was opened and written does not open: {error}"));
     assert_eq!((again.state.last.index, again.state.vote), (last.index.next(), vote));
     if (expected.len() as u64) < MAX_READS {
         expected.push(Some(record));

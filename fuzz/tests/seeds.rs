@@ -8,7 +8,7 @@ use std::path::Path;
 use dledger_fuzz::{TARGETS, Target};
 
 /// Mutants of each target.
-const MUTANTS: u64 = 500;
+const MUTANTS: u64 = 200;
 
 /// Inputs near a seed: some bytes are others, some are gone, some come twice.
 fn mutant(seed: &[u8], number: u64) -> Vec<u8> {
@@ -59,7 +59,8 @@ fn targets_fed_with_seeds_and_mutants_hold_their_claims() {
         feed(target, "nothing", &[]);
     }
     let programs = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets")).expect("the programs");
-    let programs = programs.flatten().map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned());
+    let programs =
+        programs.flatten().map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned());
     let listed: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     assert_eq!(programs.collect::<BTreeSet<_>>(), listed, "programs on the left, targets on the right");
 }

@@ -169,7 +169,8 @@ fn tree(project: &Project, text: &str) -> Vec<Finding> {
         shown.insert(path);
     }
     // Tests beside a module go without saying.
-    let sources = project.sources.iter().filter(|source| !source.test || source.path.starts_with("tests/"));
+    let own_tree = |path: &str| path.starts_with("tests/") || path.starts_with("fuzz/");
+    let sources = project.sources.iter().filter(|source| !source.test || own_tree(&source.path));
     for path in sources.map(|source| &source.path) {
         let covered = shown.iter().any(|entry| entry == path);
         if !covered && !path.starts_with("tests/tidy/") {

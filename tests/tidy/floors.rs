@@ -56,6 +56,8 @@ const ROWS: &[Row] = &[
     row("client", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
     row("server", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
     row("kv::store", true, &["kv", "node", "server", "transport"]),
+    // Behind the feature of that name: shows inner parts to the fuzz targets.
+    row("fuzzing", false, &["types", "server::protocol", "server::wire", "transport"]),
 ];
 
 pub(crate) fn check(project: &Project) -> Vec<Finding> {

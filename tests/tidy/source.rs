@@ -185,8 +185,9 @@ fn is_root(path: &str) -> bool {
     }
 }
 
+/// What only tests and fuzzers run. A fuzz target is a test whose inputs somebody else makes.
 fn is_test_path(path: &str) -> bool {
-    !path.contains("src/") && (path.starts_with("tests/") || path.contains("/tests/"))
+    path.starts_with("fuzz/") || !path.contains("src/") && (path.starts_with("tests/") || path.contains("/tests/"))
 }
 
 /// Where the children of a module file stand, with a `/` at the end.

@@ -8,7 +8,9 @@ use dledger::raft::invariants::{self, Snapshot};
 use dledger::raft::message::{AppendOutcome, Body, Message};
 use dledger::raft::ready::{LogAppend, Ready, Replicate};
 use dledger::raft::{AppendStep, Appended, Member, Membership, Raft, RaftConfig, Restored};
-use dledger::types::{ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, TermRun, Vote};
+use dledger::types::{
+    ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, TermRun, Vote,
+};
 
 const ID: NodeId = NodeId(1);
 const RECORD_BYTES: u64 = 100;
