@@ -70,7 +70,7 @@ pub fn run(mut data: &[u8]) {
 /// What one damage may have destroyed.
 struct Hit {
     /// Indexes that may no longer be readable.
-    indexes: std::ops::RangeInclusive<u64>,
+    indexes: std::ops::Range<u64>,
 }
 
 fn damage(sample: &Sample, disk: &MemoryDisk, mut data: &[u8]) -> Hit {
@@ -104,7 +104,7 @@ fn damage(sample: &Sample, disk: &MemoryDisk, mut data: &[u8]) -> Hit {
     let first = place.checked_sub(1).map_or(1, |before| sample.segments[before].1.get() + 1);
     // Below the durable end of the last segment nothing may be missing.
     let is_last = place + 1 == sample.segments.len();
-    let indexes = if is_last { 1..=0 } else { first..=last.get() };
+    let indexes = if is_last { 0..0 } else { first..last.get() + 1 };
     Hit { indexes }
 }
 
