@@ -79,13 +79,16 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 /// # Errors
 /// As for [`decode`].
 pub fn decode_borrowed<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
-    let decoded = match bytes.len() {
-        ..=SHORT_BYTES => bincode::serde::borrow_decode_from_slice(bytes, library_config::<SHORT_BYTES>()),
-        ..=MIDDLE_BYTES => bincode::serde::borrow_decode_from_slice(bytes, library_config::<MIDDLE_BYTES>()),
-        _ => bincode::serde::borrow_decode_from_slice(bytes, library_config::<MAX_BODY_BYTES>()),
+    let length = bytes.len();
+    let decoded = if length <= SHORT_BYTES {
+        bincode::serde::borrow_decode_from_slice(bytes, library_config::<SHORT_BYTES>())
+    } else if length <= MIDDLE_BYTES {
+        bincode::serde::borrow_decode_from_slice(bytes, library_config::<MIDDLE_BYTES>())
+    } else {
+        bincode::serde::borrow_decode_from_slice(bytes, library_config::<MAX_BODY_BYTES>())
     };
     let (value, used) = decoded.map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })?;
-    match bytes.len() - used {
+    match length - used {
         0 => Ok(value),
         extra => Err(DecodeError::Trailing { what, extra }),
     }
