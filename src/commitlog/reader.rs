@@ -216,6 +216,9 @@ impl LogReader {
             }
             reached = reached.next();
         }
+        if taken == 0 {
+            return Err(damaged(segment, index, start, "its index gives the record no bytes".to_owned()));
+        }
         Ok((bytes.slice(..taken), reached))
     }
 }
