@@ -99,8 +99,14 @@ impl Refusal {
         (self.code as u16, self.text.clone())
     }
 
+    /// What the other end said. It is told to people, so a refusal without words gets some.
     pub(super) fn from_wire((number, text): (u16, String)) -> Self {
-        Self::new(RefusalCode::from_number(number), text)
+        let code = RefusalCode::from_number(number);
+        let said = Self::new(code, text);
+        if !said.text.is_empty() {
+            return said;
+        }
+        Self::new(code, format_args!("the other end refused the connection without a reason, by code {number}"))
     }
 
     pub(super) fn checksum() -> Self {

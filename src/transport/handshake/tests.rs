@@ -181,6 +181,17 @@ fn handshake_messages_are_written_as_pinned() {
     assert_eq!(pinned, written, "\n{}", written.join("\n"));
 }
 
+// A refusal of another release, or of a stranger, with no text or none that may be shown, was logged and printed as
+// nothing at all. Unseen, since every refusal of ours has words.
+#[test]
+fn handshake_refusal_without_words_is_told_by_its_number() {
+    for text in ["", "\n\0"] {
+        let refusal = Refusal::from_wire((4711, text.to_owned()));
+        assert_eq!(refusal.code, RefusalCode::Other);
+        assert!(refusal.to_string().contains("code 4711"), "{refusal}");
+    }
+}
+
 #[test]
 fn handshake_refusal_codes_keep_their_numbers() {
     for (number, code) in (1..).zip(RefusalCode::KNOWN) {
