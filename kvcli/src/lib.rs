@@ -12,8 +12,6 @@
 //! It is a library crate with one public function, [`main`], so that `fuzz/` reaches its parsers too: the feature
 //! `fuzzing` shows them, and nothing else uses it.
 
-#![expect(rustdoc::invalid_html_tags, reason = "doc comments of arguments are help texts, read on a terminal")]
-
 mod args;
 mod commands;
 mod demo;
