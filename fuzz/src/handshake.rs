@@ -117,7 +117,7 @@ fn check_answer(identity: &LocalIdentity, prefix: Prefix, content: &[u8], said: 
 
 /// A refusal of ours, or one that we pass on, can be sent: it fits a handshake and reads the same.
 fn check_refusal(refusal: &Refusal) {
-    assert!(!refusal.to_string().is_empty());
+    assert!(!refusal.text.is_empty() && !refusal.text.chars().any(char::is_control), "{refusal:?}");
     let bytes = handshake::encode_answer(&Answer::Refusal(refusal.clone()));
     assert!(bytes.len() <= MAX_HANDSHAKE_BYTES, "a refusal of {} bytes", bytes.len());
     let (prefix, content) = parts(&bytes);

@@ -58,7 +58,7 @@ fn check_from(reader: &dledger::commitlog::LogReader, index: u64, lies: bool) {
     };
     let found = pieces.concat();
     let expected = sample().records[index as usize - 1..].concat();
-    assert!(!found.is_empty() && expected.starts_with(&found));
+    assert!(!found.is_empty() && expected.starts_with(&found), "{} bytes from {index} on", found.len());
 }
 
 fn damaged(mut bytes: Vec<u8>, mut data: &[u8]) -> Vec<u8> {

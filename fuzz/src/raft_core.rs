@@ -62,7 +62,8 @@ fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
         4 => node.read(),
         5 => node.complete_write(byte(data)),
         6 => {
-            let (peer, up) = (NodeId(u64::from(byte(data)) % 6), byte(data) & 1 == 1);
+            // Members and strangers; nobody is connected to itself.
+            let (peer, up) = (NodeId(u64::from(byte(data)) % 5 + 2), byte(data) & 1 == 1);
             node.connection(peer, up);
         }
         7 => node.apply(),
