@@ -124,6 +124,22 @@ mod tests {
         }
     }
 
+    // A vote file of another cluster beside our segments was refused only after leftovers and beaten segments had been
+    // removed. Unseen, since the test looked at the refusal and not at the directory behind it.
+    #[test]
+    fn r6_a_vote_of_another_cluster_is_refused_before_anything_is_removed() {
+        let (other, ..) = written(2, true);
+        let (memory, strange) = (MemoryDisk::new(), LogOptions { cluster: ClusterId(5), ..options() });
+        drop(try_open(&memory, strange).unwrap());
+        write_file(&other, &group().join("vote"), &read_file(&memory, &group().join("vote")));
+        let leftover = layout::log_dir(&group()).join("leftover.tmp");
+        write_file(&other, &leftover, b"blank");
+        let before = other.counts();
+        assert!(matches!(refusal(&other), OpenError::Identity { .. }));
+        assert_eq!(other.counts(), before);
+        assert_eq!(read_file(&other, &leftover), b"blank");
+    }
+
     #[test]
     fn r7_segments_that_a_higher_generation_wins_over_are_removed() {
         let (memory, firsts) = many_segments();

@@ -73,6 +73,17 @@ impl VoteSlot {
         Some(Self { owner, generation, vote })
     }
 
+    fn check_owner(&self, group_dir: &Path, owner: Owner) -> Result<(), OpenError> {
+        if self.owner == owner {
+            return Ok(());
+        }
+        let reason = format!(
+            "its vote file is of cluster {}, group {}, not of cluster {}, group {}",
+            self.owner.cluster, self.owner.group, owner.cluster, owner.group
+        );
+        Err(OpenError::Identity { path: group_dir.to_owned(), reason })
+    }
+
     fn write_to(&self, file: &dyn File) -> io::Result<()> {
         let block = self.encode();
         file.write_all_at(&[IoSlice::new(&block), IoSlice::new(&block)], (self.generation % COPIES) * COPIES * BLOCK)
@@ -96,13 +107,7 @@ impl VoteFile {
     pub(super) fn open(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> Result<Option<Self>, OpenError> {
         let Some(newest) = read(disk, group_dir)? else { return Ok(None) };
         reach(Mark::R21);
-        if newest.owner != owner {
-            let reason = format!(
-                "its vote file is of cluster {}, group {}, not of cluster {}, group {}",
-                newest.owner.cluster, newest.owner.group, owner.cluster, owner.group
-            );
-            return Err(OpenError::Identity { path: group_dir.to_owned(), reason });
-        }
+        newest.check_owner(group_dir, owner)?;
         let generation = newest.generation.saturating_add(1);
         Self::replace(disk, group_dir, VoteSlot { generation, ..newest }).map(Some)
     }
@@ -141,6 +146,13 @@ impl VoteFile {
 /// The newest vote in a group's vote file, without changing anything; `None` when there is no file.
 pub(super) fn read_vote(disk: &dyn Disk, group_dir: &Path) -> Result<Option<Vote>, OpenError> {
     Ok(read(disk, group_dir)?.map(|slot| slot.vote))
+}
+
+/// The same, refused when it is of another cluster or group.
+pub(super) fn read_own_vote(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> Result<Option<Vote>, OpenError> {
+    let Some(newest) = read(disk, group_dir)? else { return Ok(None) };
+    newest.check_owner(group_dir, owner)?;
+    Ok(Some(newest.vote))
 }
 
 fn read(disk: &dyn Disk, group_dir: &Path) -> Result<Option<VoteSlot>, OpenError> {

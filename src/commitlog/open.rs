@@ -114,7 +114,7 @@ pub(crate) fn open_planted(
     for segment in survey.segments.iter().chain(&survey.superseded) {
         survey::check_owner(dir, &segment.header, owner)?;
     }
-    let vote = super::meta::read_vote(&*disk, dir)?;
+    let vote = super::meta::read_own_vote(&*disk, dir, owner)?;
     let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants };
     if survey.segments.is_empty() {
         if vote.is_some() {
