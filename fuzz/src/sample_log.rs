@@ -6,7 +6,6 @@
 //! ```
 //! It is made once, by the product itself; every input works on a copy. All of it is durable and committed.
 
-use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -116,18 +115,6 @@ pub fn write_file(disk: &MemoryDisk, path: &Path, bytes: &[u8]) {
     let file = handle.open(path, OpenMode::Create).expect("the directory takes a file");
     file.write_all_at(&[IoSlice::new(bytes)], 0).expect("the file takes bytes");
     file.sync().expect("the disk syncs");
-}
-
-/// Every file of the group, by path: what two directories are compared by.
-#[must_use]
-pub fn files(disk: &MemoryDisk) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for directory in [group_dir(), log_dir()] {
-        let names = disk.handle().list(&directory).expect("the directory can be listed");
-        let paths = names.into_iter().map(|name| directory.join(name)).filter(|path| *path != log_dir());
-        files.extend(paths.map(|path| (path.clone(), read_file(disk, &path))));
-    }
-    files
 }
 
 /// The log.
