@@ -161,14 +161,24 @@ fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
 /// Stories that a core lives through, and the golden messages.
 #[must_use]
 pub fn seeds() -> Vec<Seed> {
-    let elected =
-        [&[0, 40][..], &[1, 1, 4, 1, 4, 0, 1], &[1, 1, 3, 3, 0, 0, 1], &[5, 0], &[1, 1, 3, 3, 0, 0, 1]].concat();
-    let leads = [&elected[..], &[5, 0, 3, 2, 5, 1, 1, 1, 3, 4, 64, 64, 0, 7, 4, 1, 1, 3, 7, 64, 64, 1, 0, 5]].concat();
-    let follows = [&[2, 1, 4, 0, 3, 0, 3][..], &[5, 0, 2, 1, 3, 64, 3, 64, 2, 5, 1, 7, 1, 1, 3, 6, 192, 1, 0]].concat();
-    let cut = [&follows[..], &[2, 2, 5, 65, 2, 0, 4, 5, 0, 8, 3, 0, 40]].concat();
+    // Time passes; 2 and 3 grant the pre-vote; the own vote is on disk; 2 and 3 give theirs.
+    let ballots =
+        [&[1, 2, 3, 1, 4, 0, 1][..], &[1, 3, 3, 1, 4, 0, 1], &[5, 0], &[1, 2, 3, 3, 0, 0, 1], &[1, 3, 3, 3, 0, 0, 1]];
+    let elected = [&[0, 40][..], &ballots.concat()].concat();
+    // Both followers hold all that there is; the second time also what was proposed; a read; a round of heartbeats.
+    let accepted = [1, 2, 3, 4, 64, 64, 0, 1, 3, 3, 4, 64, 64, 0];
+    let confirmed = [1, 2, 3, 7, 64, 64, 1, 1, 3, 3, 7, 64, 64, 1, 0, 5];
+    let leads = [&elected[..], &[5, 0], &accepted, &[3, 2, 5, 1], &accepted, &[7, 4], &confirmed].concat();
+    let falls = [&leads[..], &[3, 1, 0, 40, 4, 8, 1, 0, 40]].concat();
+    // A vote for 2, two records from it; then a heartbeat that commits them.
+    let takes = [&[1, 2, 4, 2, 64, 3, 0][..], &[5, 0, 2, 2, 3, 64, 2, 64, 2, 5, 1, 7]].concat();
+    let follows = [&takes[..], &[1, 2, 3, 6, 192, 1, 0]].concat();
+    // 3 leads the next term and has another record in place of the last; the process dies during the write.
+    let cut = [&takes[..], &[2, 3, 4, 65, 2, 0, 4, 5, 0, 2, 3, 3, 64, 3, 64, 2, 8, 3, 0, 40]].concat();
+    let stories = [("elected", elected), ("leads", leads), ("falls", falls), ("follows", follows), ("cut", cut)];
     let mut seeds: Vec<Seed> = Vec::new();
-    for members in 0..3 {
-        for (name, story) in [("elected", &elected), ("leads", &leads), ("follows", &follows), ("cut", &cut)] {
+    for members in 0..4 {
+        for (name, story) in &stories {
             seeds.push((format!("{name}-{members}"), [&[members, 3][..], story].concat()));
         }
     }
