@@ -173,11 +173,9 @@ fn operations(asked: &Asked, answer: Option<(u64, Answer)>) -> Vec<Operation> {
     match &asked.question {
         Question::Get(key) => vec![operation(key, &Call::Get)],
         Question::Write(writes) => {
-            // A later write of the same question to the same key hides the earlier ones: they take effect together as
-            // far as anybody can see.
-            let last: BTreeMap<&Vec<u8>, &Call> =
-                writes.iter().flat_map(|(_payload, changes)| changes.iter().map(|(key, call)| (key, call))).collect();
-            last.into_iter().map(|(key, call)| operation(key, call)).collect()
+            // Each is an entry of its own: readers may see what a later one of the same question hides.
+            let changes = writes.iter().flat_map(|(_payload, changes)| changes);
+            changes.map(|(key, call)| operation(key, call)).collect()
         }
     }
 }
