@@ -78,7 +78,7 @@ mod tests {
                 });
             }
         });
-        drop(recorder.invoke(6, b"k", Asked::Delete));
+        let _unanswered = recorder.invoke(6, b"k", Asked::Delete);
         let history = recorder.history();
         let mut times: Vec<u64> = history.iter().map(|operation| operation.invoked).collect();
         times.extend(history.iter().filter_map(|operation| operation.answered.as_ref()).map(|(at, _answer)| *at));
