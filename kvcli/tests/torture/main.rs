@@ -13,9 +13,12 @@
     reason = "what goes wrong here fails the test, and what is measured is said"
 )]
 
+mod disk_full;
 mod kills;
 mod load;
+mod machine;
 mod pauses;
+mod process;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,185 @@
+//! Nodes on file systems that are too small, by every size in small steps: so the room runs out at each file that a node
+//! makes (identity, segment, vote, reserve, the next chunk, the next segment, its index).
+//!
+//! A node without room to start says so and ends; one that runs refuses writes and serves reads; both go on when there
+//! is room, and neither is ever ended by a signal (a file that is shorter than its map would be SIGBUS).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dledger::{Client, ClientError, Consistency};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::load::client;
+use crate::machine::{Tmpfs, or_skip};
+use crate::process::{Ended, Process, member, single};
+use crate::support::{SOON, free_ports, run};
+
+const PAGE: u64 = 4 << 10;
+/// Room for everything.
+const ROOMY: u64 = 4 << 20;
+/// A write that meets a full disk is refused at once; this is for busy machines.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Several sizes are tried at the same time: most of it is waiting for elections.
+const WORKERS: usize = 4;
+
+/// Exit code of a node that does not start for lack of room, and of one that stops once it was ready.
+const REFUSED: i32 = 4;
+const STOPPED: i32 = 3;
+
+/// The least segments, so that small file systems meet every site; quick elections, as one node needs one as well.
+const CONFIG: &str = "segment_bytes = 65536\nmax_record_bytes = 65536\nmax_value_bytes = 32768\nmax_key_bytes = 1024\n\
+                      heartbeat = \"10ms\"\nelection_timeout = \"50ms\"\n";
+
+fn config() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dledger.toml");
+    std::fs::write(&path, CONFIG).unwrap();
+    (directory, path)
+}
+
+/// Asserts that a node ended with this code, said that there is no room, and what to do about it.
+#[track_caller]
+fn refused_for_room(ended: &Ended, code: i32, size: u64) {
+    assert_eq!(ended.signal, None, "{size}: {ended:?}");
+    assert_eq!(ended.code, Some(code), "{size}: {ended:?}");
+    assert!(ended.stderr.contains("free some space and start again"), "{size}: {}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{size}: {}", ended.stderr);
+}
+
+/// Tries sizes on several threads.
+fn with_sizes(sizes: impl Iterator<Item = u64> + Send, check: impl Fn(u64) + Sync) {
+    let left = Mutex::new(sizes);
+    thread::scope(|scope| {
+        for _worker in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some(size) = next else { return };
+                    check(size);
+                }
+            });
+        }
+    });
+}
+
+/// One node and a client of it.
+struct Single {
+    disk: Tmpfs,
+    address: String,
+    config: PathBuf,
+    runtime: Runtime,
+    client: Client,
+    _config: TempDir,
+}
+
+impl Single {
+    fn on(disk: Tmpfs) -> Self {
+        let address = format!("127.0.0.1:{}", free_ports(1));
+        let (directory, config) = config();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(async { client(std::slice::from_ref(&address), TIMEOUT) });
+        Self { disk, address, config, runtime, client, _config: directory }
+    }
+
+    fn start(&self) -> Result<Process, Ended> {
+        Process::start(&mut single(&self.address, &self.disk.data_dir(), &self.config)).ready()
+    }
+
+    fn put(&self, key: &str, bytes: usize) -> Result<(), ClientError> {
+        let put = self.client.put(Bytes::from(key.to_owned()), Bytes::from(vec![b'v'; bytes]));
+        self.runtime.block_on(put).map(|_revision| ())
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ClientError> {
+        self.runtime.block_on(self.client.delete(Bytes::from(key.to_owned()))).map(|_deleted| ())
+    }
+
+    fn bytes_of(&self, key: &str) -> Option<usize> {
+        let found = self.runtime.block_on(self.client.get(Bytes::from(key.to_owned()), Consistency::Linearizable));
+        found.unwrap().map(|pair| pair.value.len())
+    }
+
+    /// Puts until it is acknowledged again, as nothing but room is lacking.
+    #[track_caller]
+    fn resumes(&self, size: u64) {
+        let deadline = Instant::now() + SOON;
+        while let Err(error) = self.put("resumed", 10) {
+            assert!(matches!(error, ClientError::DiskFull(_)), "{size}: {error}");
+            assert!(Instant::now() < deadline, "{size}: still refused: {error}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A file system with so many free pages, none included.
+fn with_free_pages(pages: u64) -> Tmpfs {
+    let disk = Tmpfs::mount((pages + 1) * PAGE).unwrap();
+    // A size of zero would mean none at all. The file stands beside the data directory.
+    std::fs::write(disk.path().join("filler"), vec![1; PAGE as usize]).unwrap();
+    disk
+}
+
+/// The file that a refusal names.
+fn named(ended: &Ended) -> String {
+    let path = ended.stderr.split(" has no room").next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn disk_full_at_the_start_is_refused_at_every_size_and_leaves_nothing_behind() {
+    let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
+    let (refused, started) = (Mutex::new(BTreeMap::new()), Mutex::new(0));
+    with_sizes(0..72, |pages| {
+        let node = Single::on(with_free_pages(pages));
+        let process = node.start().or_else(|ended| {
+            refused_for_room(&ended, REFUSED, pages);
+            *refused.lock().unwrap().entry(named(&ended)).or_insert(0) += 1;
+            node.disk.resize(ROOMY);
+            node.start()
+        });
+        let process = process.unwrap_or_else(|ended| panic!("{pages}: does not start with room: {ended:?}"));
+        *started.lock().unwrap() += 1;
+        node.disk.resize(ROOMY);
+        node.resumes(pages);
+        assert_eq!(node.bytes_of("resumed"), Some(10), "{pages}");
+        process.stop();
+    });
+    let refused = refused.into_inner().unwrap();
+    println!("refused: {refused:?}");
+    let sites: Vec<&str> = refused.keys().map(String::as_str).collect();
+    assert_eq!(sites, ["identity.tmp", "segment.tmp", "vote.tmp"], "the sizes do not meet every file");
+}
+
+#[test]
+fn disk_full_on_one_node_while_a_cluster_forms_is_refused_and_it_forms_with_room() {
+    let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
+    let (_directory, config) = config();
+    with_sizes([0, 1, 8, 17, 19, 21, 24].into_iter(), |pages| {
+        let base = free_ports(3);
+        let addresses: Vec<String> = (base..base + 3).map(|port| format!("127.0.0.1:{port}")).collect();
+        let named: Vec<String> = (1..=3).zip(&addresses).map(|(id, address)| format!("{id}={address}")).collect();
+        let (cluster, scratch) = (named.join(","), tempfile::tempdir().unwrap());
+        let others: Vec<Process> = (1..=2)
+            .map(|id| Process::start(&mut member(id, &cluster, &scratch.path().join(id.to_string()), &config)))
+            .map(|process| process.ready().unwrap())
+            .collect();
+        let small = with_free_pages(pages);
+        let start = || Process::start(&mut member(3, &cluster, &small.data_dir(), &config)).ready();
+        // Until it has met the others it only needs room for its identity; what forming needs, it finds out later.
+        match start() {
+            Ok(process) => refused_for_room(&process.ended(), STOPPED, pages),
+            Err(ended) => refused_for_room(&ended, REFUSED, pages),
+        }
+        small.resize(ROOMY);
+        let third = start().unwrap_or_else(|ended| panic!("{pages}: does not start with room: {ended:?}"));
+        let endpoints = addresses.join(",");
+        run(&["--endpoints", &endpoints, "--timeout", "20s", "put", "a", "1"]).ended(0);
+        others.into_iter().chain([third]).for_each(Process::stop);
+    });
+}

@@ -1,0 +1,124 @@
+//! A `kvcli serve` that may end by itself: its code, the signal that ended it, and what it said.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{SOON, kvcli, wait};
+
+/// A running node. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    answers: Receiver<String>,
+    said: Option<JoinHandle<String>>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; none when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) stderr: String,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, answers) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let said = thread::spawn(move || {
+            let mut said = String::new();
+            let _closed = stderr.read_to_string(&mut said);
+            said
+        });
+        Self { child, answers, said: Some(said) }
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ended instead.
+    #[track_caller]
+    pub(crate) fn ready(self) -> Result<Self, Ended> {
+        match self.answers.recv_timeout(SOON) {
+            Ok(line) => {
+                assert_eq!(line, "ready");
+                Ok(self)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.ended()),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("neither ready nor ended within {SOON:?}"),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Ended {
+        let status = wait(&mut self.child);
+        let stderr = self.said.take().unwrap().join().unwrap();
+        Ended { code: status.code(), signal: status.signal(), stderr }
+    }
+
+    /// Asks it to stop, and waits until it has, with code 0.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        self.signal(Signal::TERM);
+        let ended = self.ended();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+
+    /// Kills it without warning.
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+        self.ended();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// `kvcli serve` as a cluster of its own.
+pub(crate) fn single(address: &str, data_dir: &Path, config: &Path) -> Command {
+    serve(kvcli(), &["--listen", address], data_dir, config)
+}
+
+/// `kvcli serve` as node `id` of `cluster`.
+pub(crate) fn member(id: u16, cluster: &str, data_dir: &Path, config: &Path) -> Command {
+    serve(kvcli(), &["--id", &id.to_string(), "--cluster", cluster], data_dir, config)
+}
+
+/// `command serve` with these flags.
+pub(crate) fn serve(mut command: Command, flags: &[&str], data_dir: &Path, config: &Path) -> Command {
+    command.args(["serve", "--log-level", "warn", "--data-dir"]).arg(data_dir).arg("--config").arg(config).args(flags);
+    command
+}
