@@ -15,22 +15,27 @@ use dledger::{Client, ClientError, Consistency};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::load::client;
+use crate::load::{Load, client};
 use crate::machine::{Tmpfs, or_skip};
-use crate::process::{Ended, Process, member, single};
-use crate::support::{SOON, free_ports, run};
+use crate::process::{Ended, Members, Process, member, single};
+use crate::support::{SOON, eventually, free_ports};
 
 const PAGE: u64 = 4 << 10;
 /// Room for everything.
 const ROOMY: u64 = 4 << 20;
 /// A write that meets a full disk is refused at once; this is for busy machines.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Room for a few hundred writes of a cluster, the reserve, and the segments in use.
+const FULL_UNDER_LOAD: u64 = 600 << 10;
 /// Several sizes are tried at the same time: most of it is waiting for elections.
 const WORKERS: usize = 4;
 
 /// Exit code of a node that does not start for lack of room, and of one that stops once it was ready.
 const REFUSED: i32 = 4;
 const STOPPED: i32 = 3;
+
+/// Bytes of the values that fill a disk: less than a page, so that sizes a page apart differ.
+const FILL_BYTES: usize = 3_000;
 
 /// The least segments, so that small file systems meet every site; quick elections, as one node needs one as well.
 const CONFIG: &str = "segment_bytes = 65536\nmax_record_bytes = 65536\nmax_value_bytes = 32768\nmax_key_bytes = 1024\n\
@@ -161,16 +166,13 @@ fn disk_full_on_one_node_while_a_cluster_forms_is_refused_and_it_forms_with_room
     let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
     let (_directory, config) = config();
     with_sizes([0, 1, 8, 17, 19, 21, 24].into_iter(), |pages| {
-        let base = free_ports(3);
-        let addresses: Vec<String> = (base..base + 3).map(|port| format!("127.0.0.1:{port}")).collect();
-        let named: Vec<String> = (1..=3).zip(&addresses).map(|(id, address)| format!("{id}={address}")).collect();
-        let (cluster, scratch) = (named.join(","), tempfile::tempdir().unwrap());
+        let (members, scratch) = (Members::on_loopback(3), tempfile::tempdir().unwrap());
         let others: Vec<Process> = (1..=2)
-            .map(|id| Process::start(&mut member(id, &cluster, &scratch.path().join(id.to_string()), &config)))
+            .map(|id| Process::start(&mut member(id, &members.spec, &scratch.path().join(id.to_string()), &config)))
             .map(|process| process.ready().unwrap())
             .collect();
         let small = with_free_pages(pages);
-        let start = || Process::start(&mut member(3, &cluster, &small.data_dir(), &config)).ready();
+        let start = || Process::start(&mut member(3, &members.spec, &small.data_dir(), &config)).ready();
         // Until it has met the others it only needs room for its identity; what forming needs, it finds out later.
         match start() {
             Ok(process) => refused_for_room(&process.ended(), STOPPED, pages),
@@ -178,8 +180,136 @@ fn disk_full_on_one_node_while_a_cluster_forms_is_refused_and_it_forms_with_room
         }
         small.resize(ROOMY);
         let third = start().unwrap_or_else(|ended| panic!("{pages}: does not start with room: {ended:?}"));
-        let endpoints = addresses.join(",");
-        run(&["--endpoints", &endpoints, "--timeout", "20s", "put", "a", "1"]).ended(0);
+        members.run(&["put", "a", "1"]).ended(0);
         others.into_iter().chain([third]).for_each(Process::stop);
     });
+}
+
+/// Puts values until one is refused. Answers how many were acknowledged.
+fn fill(node: &Single, size: u64) -> usize {
+    for number in 0..1_000 {
+        match node.put(&format!("fill-{number}"), FILL_BYTES) {
+            Ok(()) => {}
+            Err(ClientError::DiskFull(_)) => return number,
+            Err(other) => panic!("{size}: a write to a full disk ended with: {other}"),
+        }
+    }
+    panic!("{size}: the disk does not become full");
+}
+
+#[test]
+fn disk_full_under_writes_is_refused_at_every_size_while_reads_go_on_and_ends_with_room() {
+    let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
+    with_sizes((60..120).step_by(2), |pages| {
+        let node = Single::on(with_free_pages(pages));
+        let mut process = node.start().unwrap_or_else(|ended| panic!("{pages}: {ended:?}"));
+        let written = fill(&node, pages);
+        assert!(written > 0, "{pages}: nothing was written");
+        let all_there = || (0..written).all(|number| node.bytes_of(&format!("fill-{number}")) == Some(FILL_BYTES));
+        assert!(all_there(), "{pages}: an acknowledged write cannot be read on a full disk");
+        // Deletes may use the reserve, which is how room is made.
+        node.delete("fill-0").unwrap_or_else(|error| panic!("{pages}: a delete on a full disk: {error}"));
+        assert_eq!(node.bytes_of("fill-0"), None, "{pages}");
+        node.put("fill-0", FILL_BYTES).unwrap_err();
+        // A start needs room for a vote file, and for what it writes anew.
+        if pages % 4 == 0 {
+            process.kill();
+            process = node.start().unwrap_or_else(|ended| {
+                refused_for_room(&ended, REFUSED, pages);
+                node.disk.resize(ROOMY);
+                node.start().unwrap_or_else(|ended| panic!("{pages}: does not start with room: {ended:?}"))
+            });
+        }
+        assert!(process.is_running(), "{pages}: a full disk ended the node");
+        node.disk.resize(ROOMY);
+        node.resumes(pages);
+        node.put("fill-0", FILL_BYTES).unwrap_or_else(|error| panic!("{pages}: {error}"));
+        assert!(all_there(), "{pages}: an acknowledged write is lost");
+        process.stop();
+    });
+}
+
+/// Three nodes, each on a file system of its own.
+struct Three {
+    members: Members,
+    disks: Vec<Tmpfs>,
+    nodes: Vec<Option<Process>>,
+    config: PathBuf,
+    _config: TempDir,
+}
+
+impl Three {
+    fn start(sizes: [u64; 3]) -> Result<Self, String> {
+        let disks = sizes.into_iter().map(Tmpfs::mount).collect::<Result<Vec<_>, String>>()?;
+        let (directory, config) = config();
+        let mut three = Self { members: Members::on_loopback(3), disks, nodes: Vec::new(), config, _config: directory };
+        let nodes: Vec<_> = (0..3).map(|place| Some(three.node(place))).collect();
+        three.nodes = nodes;
+        Ok(three)
+    }
+
+    fn node(&self, place: usize) -> Process {
+        let (id, data_dir) = (u16::try_from(place + 1).unwrap(), self.disks[place].data_dir());
+        Process::start(&mut member(id, &self.members.spec, &data_dir, &self.config)).ready().unwrap()
+    }
+
+    /// Everything on this disk is taken.
+    fn is_full(&self, place: usize) -> bool {
+        rustix::fs::statvfs(self.disks[place].path()).unwrap().f_bavail < 8
+    }
+
+    fn stop(mut self) {
+        assert!(self.nodes.iter_mut().flatten().all(Process::is_running), "a full disk ended a node");
+        self.nodes.into_iter().flatten().for_each(Process::stop);
+    }
+}
+
+#[test]
+fn disk_full_on_all_nodes_under_load_leaves_reads_and_elections_and_ends_with_room() {
+    let Some(mut three) = or_skip(Three::start([FULL_UNDER_LOAD; 3])) else { return };
+    let load = Load::start(&three.members.addresses, 4);
+    let client = load.client(&three.members.addresses, TIMEOUT);
+    let put = || {
+        let client = client.clone();
+        load.run(async move { client.put(Bytes::from("big"), Bytes::from(vec![b'v'; FILL_BYTES])).await })
+    };
+    eventually("the leader's disk is full", || matches!(put(), Err(ClientError::DiskFull(_))).then_some(()));
+    let get = || three.members.run(&["get", "big"]);
+    get().ended(0);
+    let refused = three.members.run(&["put", "big", "1"]).ended(4);
+    assert!(refused.stderr.contains("free some space, service resumes by itself"), "{}", refused.stderr);
+    let leader = three.members.leader();
+    three.nodes[leader].take().unwrap().kill();
+    let killed = Instant::now();
+    three.members.run(&["get", "big"]).ended(0);
+    println!("a read was answered {} ms after the leader of a full cluster was killed", killed.elapsed().as_millis());
+    three.disks.iter().for_each(|disk| disk.resize(ROOMY));
+    println!("a write was acknowledged {} ms after there was room", load.goes_on(50).as_millis());
+    three.nodes[leader] = Some(three.node(leader));
+    load.finish();
+    three.stop();
+}
+
+#[test]
+fn disk_full_on_one_follower_holds_nobody_up_and_it_catches_up_with_room() {
+    let Some(mut three) = or_skip(Three::start([ROOMY, ROOMY, FULL_UNDER_LOAD])) else { return };
+    // The small one must not lead: a full leader refuses writes.
+    while three.members.leader() == 2 {
+        three.nodes[2].take().unwrap().kill();
+        three.members.run(&["put", "a", "1"]).ended(0);
+        three.nodes[2] = Some(three.node(2));
+    }
+    let load = Load::start(&three.members.addresses, 4);
+    let client = load.client(&three.members.addresses, TIMEOUT);
+    for number in 0..FULL_UNDER_LOAD as usize * 2 / FILL_BYTES {
+        let client = client.clone();
+        let key = Bytes::from(format!("big-{number}"));
+        load.run(async move { client.put(key, Bytes::from(vec![b'v'; FILL_BYTES])).await }).unwrap();
+    }
+    assert!(three.is_full(2), "the third disk has room left");
+    load.goes_on(50);
+    three.disks[2].resize(ROOMY);
+    // It looks at every node, the third one too, and waits until all hold the same.
+    load.finish();
+    three.stop();
 }

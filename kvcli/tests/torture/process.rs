@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{SOON, kvcli, wait};
+use crate::support::{Finished, SOON, eventually, free_ports, kvcli, run, wait};
 
 /// A running node. Killed when dropped.
 pub(crate) struct Process {
@@ -104,6 +104,39 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
+    }
+}
+
+/// The members of a cluster, and where they are asked.
+pub(crate) struct Members {
+    pub(crate) spec: String,
+    pub(crate) addresses: Vec<String>,
+}
+
+impl Members {
+    pub(crate) fn of(addresses: Vec<String>) -> Self {
+        let named: Vec<String> = (1..).zip(&addresses).map(|(id, address): (u16, _)| format!("{id}={address}")).collect();
+        Self { spec: named.join(","), addresses }
+    }
+
+    pub(crate) fn on_loopback(count: u16) -> Self {
+        let base = free_ports(count);
+        Self::of((base..base + count).map(|port| format!("127.0.0.1:{port}")).collect())
+    }
+
+    /// Runs a command against all nodes.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        let endpoints = self.addresses.join(",");
+        run(&[&["--endpoints", &endpoints, "--timeout", "20s"], arguments].concat())
+    }
+
+    /// The place of the leader, once there is one.
+    pub(crate) fn leader(&self) -> usize {
+        eventually("there is a leader", || {
+            let status = self.run(&["status", "--output", "json"]);
+            let told = (status.code == 0).then(|| status.json())?;
+            told[0]["nodes"].as_array()?.iter().position(|node| node["role"] == "leader")
+        })
     }
 }
 
