@@ -93,7 +93,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The operating system failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; see to the disk and who may use it, then start again", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -5,19 +5,17 @@
 //! is room, and neither is ever ended by a signal (a file that is shorter than its map would be SIGBUS).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dledger::{Client, ClientError, Consistency};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::load::{Load, client};
-use crate::machine::{Tmpfs, or_skip};
-use crate::process::{Ended, Members, Process, member, single};
+use crate::machine::{Tmpfs, in_parallel, or_skip};
+use crate::process::{ConfigFile, Ended, Members, Process, member, single};
 use crate::support::{SOON, eventually, free_ports};
 
 const PAGE: u64 = 4 << 10;
@@ -27,8 +25,6 @@ const ROOMY: u64 = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for a few hundred writes of a cluster, the reserve, and the segments in use.
 const FULL_UNDER_LOAD: u64 = 600 << 10;
-/// Several sizes are tried at the same time: most of it is waiting for elections.
-const WORKERS: usize = 4;
 
 /// Exit code of a node that does not start for lack of room, and of one that stops once it was ready.
 const REFUSED: i32 = 4;
@@ -36,17 +32,6 @@ const STOPPED: i32 = 3;
 
 /// Bytes of the values that fill a disk: less than a page, so that sizes a page apart differ.
 const FILL_BYTES: usize = 3_000;
-
-/// The least segments, so that small file systems meet every site; quick elections, as one node needs one as well.
-const CONFIG: &str = "segment_bytes = 65536\nmax_record_bytes = 65536\nmax_value_bytes = 32768\nmax_key_bytes = 1024\n\
-                      heartbeat = \"10ms\"\nelection_timeout = \"50ms\"\n";
-
-fn config() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("dledger.toml");
-    std::fs::write(&path, CONFIG).unwrap();
-    (directory, path)
-}
 
 /// Asserts that a node ended with this code, said that there is no room, and what to do about it.
 #[track_caller]
@@ -57,39 +42,22 @@ fn refused_for_room(ended: &Ended, code: i32, size: u64) {
     assert_eq!(ended.stderr.lines().count(), 1, "{size}: {}", ended.stderr);
 }
 
-/// Tries sizes on several threads.
-fn with_sizes(sizes: impl Iterator<Item = u64> + Send, check: impl Fn(u64) + Sync) {
-    let left = Mutex::new(sizes);
-    thread::scope(|scope| {
-        for _worker in 0..WORKERS {
-            scope.spawn(|| {
-                loop {
-                    let next = left.lock().unwrap().next();
-                    let Some(size) = next else { return };
-                    check(size);
-                }
-            });
-        }
-    });
-}
-
 /// One node and a client of it.
 struct Single {
     disk: Tmpfs,
     address: String,
-    config: PathBuf,
+    config: ConfigFile,
     runtime: Runtime,
     client: Client,
-    _config: TempDir,
 }
 
 impl Single {
     fn on(disk: Tmpfs) -> Self {
         let address = format!("127.0.0.1:{}", free_ports(1));
-        let (directory, config) = config();
+        let config = ConfigFile::small();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async { client(std::slice::from_ref(&address), TIMEOUT) });
-        Self { disk, address, config, runtime, client, _config: directory }
+        Self { disk, address, config, runtime, client }
     }
 
     fn start(&self) -> Result<Process, Ended> {
@@ -140,7 +108,7 @@ fn named(ended: &Ended) -> String {
 fn disk_full_at_the_start_is_refused_at_every_size_and_leaves_nothing_behind() {
     let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
     let (refused, started) = (Mutex::new(BTreeMap::new()), Mutex::new(0));
-    with_sizes(0..72, |pages| {
+    in_parallel(0..72, |pages| {
         let node = Single::on(with_free_pages(pages));
         let process = node.start().or_else(|ended| {
             refused_for_room(&ended, REFUSED, pages);
@@ -164,8 +132,8 @@ fn disk_full_at_the_start_is_refused_at_every_size_and_leaves_nothing_behind() {
 #[test]
 fn disk_full_on_one_node_while_a_cluster_forms_is_refused_and_it_forms_with_room() {
     let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
-    let (_directory, config) = config();
-    with_sizes([0, 1, 8, 17, 19, 21, 24].into_iter(), |pages| {
+    let config = ConfigFile::small();
+    in_parallel([0, 1, 8, 17, 19, 21, 24].into_iter(), |pages| {
         let (members, scratch) = (Members::on_loopback(3), tempfile::tempdir().unwrap());
         let others: Vec<Process> = (1..=2)
             .map(|id| Process::start(&mut member(id, &members.spec, &scratch.path().join(id.to_string()), &config)))
@@ -200,7 +168,7 @@ fn fill(node: &Single, size: u64) -> usize {
 #[test]
 fn disk_full_under_writes_is_refused_at_every_size_while_reads_go_on_and_ends_with_room() {
     let Some(_works) = or_skip(Tmpfs::mount(ROOMY)) else { return };
-    with_sizes((60..120).step_by(2), |pages| {
+    in_parallel((60..120).step_by(2), |pages| {
         let node = Single::on(with_free_pages(pages));
         let mut process = node.start().unwrap_or_else(|ended| panic!("{pages}: {ended:?}"));
         let written = fill(&node, pages);
@@ -234,15 +202,14 @@ struct Three {
     members: Members,
     disks: Vec<Tmpfs>,
     nodes: Vec<Option<Process>>,
-    config: PathBuf,
-    _config: TempDir,
+    config: ConfigFile,
 }
 
 impl Three {
     fn start(sizes: [u64; 3]) -> Result<Self, String> {
         let disks = sizes.into_iter().map(Tmpfs::mount).collect::<Result<Vec<_>, String>>()?;
-        let (directory, config) = config();
-        let mut three = Self { members: Members::on_loopback(3), disks, nodes: Vec::new(), config, _config: directory };
+        let config = ConfigFile::small();
+        let mut three = Self { members: Members::on_loopback(3), disks, nodes: Vec::new(), config };
         let nodes: Vec<_> = (0..3).map(|place| Some(three.node(place))).collect();
         three.nodes = nodes;
         Ok(three)

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -33,6 +35,25 @@ pub(crate) fn tool(name: &str, arguments: &[&str]) -> Result<String, String> {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(format!("{}: {}", line(), String::from_utf8_lossy(&output.stderr).trim())),
     }
+}
+
+/// Cases that are tried at the same time: most of each is waiting, for elections and for disks.
+const WORKERS: usize = 4;
+
+/// Tries all cases on several threads.
+pub(crate) fn in_parallel<T>(cases: impl Iterator<Item = T> + Send, check: impl Fn(T) + Sync) {
+    let left = Mutex::new(cases);
+    thread::scope(|scope| {
+        for _worker in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some(case) = next else { return };
+                    check(case);
+                }
+            });
+        }
+    });
 }
 
 /// A file system of a fixed size. Unmounted when dropped.

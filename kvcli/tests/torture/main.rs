@@ -19,6 +19,7 @@ mod load;
 mod machine;
 mod pauses;
 mod process;
+mod sync_errors;
 
 #[path = "../support/mod.rs"]
 mod support;

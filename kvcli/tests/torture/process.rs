@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
+
+use tempfile::TempDir;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -107,6 +109,33 @@ impl Drop for Process {
     }
 }
 
+/// A configuration in a file of its own.
+pub(crate) struct ConfigFile {
+    _directory: TempDir,
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    /// The least segments: what happens once a segment happens often.
+    pub(crate) fn small_segments() -> Self {
+        Self::of("")
+    }
+
+    /// The same, and quick elections: one node needs one too.
+    pub(crate) fn small() -> Self {
+        Self::of("heartbeat = \"10ms\"\nelection_timeout = \"50ms\"\n")
+    }
+
+    fn of(more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dledger.toml");
+        let segments =
+            "segment_bytes = 65536\nmax_record_bytes = 65536\nmax_value_bytes = 32768\nmax_key_bytes = 1024\n";
+        std::fs::write(&path, format!("{segments}{more}")).unwrap();
+        Self { _directory: directory, path }
+    }
+}
+
 /// The members of a cluster, and where they are asked.
 pub(crate) struct Members {
     pub(crate) spec: String,
@@ -115,7 +144,8 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn of(addresses: Vec<String>) -> Self {
-        let named: Vec<String> = (1..).zip(&addresses).map(|(id, address): (u16, _)| format!("{id}={address}")).collect();
+        let named: Vec<String> =
+            (1..).zip(&addresses).map(|(id, address): (u16, _)| format!("{id}={address}")).collect();
         Self { spec: named.join(","), addresses }
     }
 
@@ -141,17 +171,22 @@ impl Members {
 }
 
 /// `kvcli serve` as a cluster of its own.
-pub(crate) fn single(address: &str, data_dir: &Path, config: &Path) -> Command {
+pub(crate) fn single(address: &str, data_dir: &Path, config: &ConfigFile) -> Command {
     serve(kvcli(), &["--listen", address], data_dir, config)
 }
 
 /// `kvcli serve` as node `id` of `cluster`.
-pub(crate) fn member(id: u16, cluster: &str, data_dir: &Path, config: &Path) -> Command {
+pub(crate) fn member(id: u16, cluster: &str, data_dir: &Path, config: &ConfigFile) -> Command {
     serve(kvcli(), &["--id", &id.to_string(), "--cluster", cluster], data_dir, config)
 }
 
 /// `command serve` with these flags.
-pub(crate) fn serve(mut command: Command, flags: &[&str], data_dir: &Path, config: &Path) -> Command {
-    command.args(["serve", "--log-level", "warn", "--data-dir"]).arg(data_dir).arg("--config").arg(config).args(flags);
+pub(crate) fn serve(mut command: Command, flags: &[&str], data_dir: &Path, config: &ConfigFile) -> Command {
+    command
+        .args(["serve", "--log-level", "warn", "--data-dir"])
+        .arg(data_dir)
+        .arg("--config")
+        .arg(&config.path)
+        .args(flags);
     command
 }
