@@ -17,6 +17,8 @@ mod disk_full;
 mod kills;
 mod load;
 mod machine;
+mod network;
+mod partitions;
 mod pauses;
 mod process;
 mod sync_errors;

@@ -126,6 +126,11 @@ impl ConfigFile {
         Self::of("heartbeat = \"10ms\"\nelection_timeout = \"50ms\"\n")
     }
 
+    /// The same as the first, and elections so slow that only a cut brings one about, and never a busy machine.
+    pub(crate) fn patient() -> Self {
+        Self::of("heartbeat = \"50ms\"\nelection_timeout = \"1s\"\n")
+    }
+
     fn of(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dledger.toml");
@@ -168,6 +173,17 @@ impl Members {
             told[0]["nodes"].as_array()?.iter().position(|node| node["role"] == "leader")
         })
     }
+}
+
+/// `kvcli` as the command line of another program.
+pub(crate) fn behind(program: &str, arguments: &[&str]) -> Command {
+    let (kvcli, mut command) = (kvcli(), Command::new(program));
+    command.args(arguments).arg(kvcli.get_program()).stdin(Stdio::null());
+    // Whatever `kvcli` must not see is removed.
+    for (name, _removed) in kvcli.get_envs() {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// `kvcli serve` as a cluster of its own.

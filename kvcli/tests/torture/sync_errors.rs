@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::load::Load;
 use crate::machine::{in_parallel, or_skip, tool};
-use crate::process::{ConfigFile, Ended, Members, Process, member, serve};
+use crate::process::{ConfigFile, Ended, Members, Process, behind, member, serve};
 use crate::support::{Finished, Running, free_ports, kvcli, last_wins, run};
 
 /// Puts in a run of one node: more than the calls that are counted.
@@ -71,10 +71,10 @@ impl Case {
     /// `kvcli` under a tracer that stands aside: the process that is started is `kvcli` itself, and the tracer ends
     /// with it.
     fn traced(&self) -> Command {
-        let mut command = Command::new("strace");
-        command.args(["-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"]).args(self.inject());
-        command.arg(kvcli().get_program()).stdin(Stdio::null());
-        command
+        let inject = self.inject();
+        let mut arguments = vec!["-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+        arguments.extend(inject.iter().map(String::as_str));
+        behind("strace", &arguments)
     }
 
     /// Begins to count the calls of a running node. It is traced until the tracer is dropped.
