@@ -76,8 +76,8 @@ impl Args {
             (Some("all"), _) => Ok(plants::find_all(&fixed, self.from, self.jobs)),
             (Some(name), None) => Ok(plants::find_one(Catalogued::named(name)?, &fixed, self.from, self.jobs)),
             (Some(name), Some(seed)) => {
-                let plant = Some(Catalogued::named(name)?.plant);
-                Ok(sweep::one(seed, &fixed, plant, self.trace, self.twice))
+                let plant = Catalogued::named(name)?;
+                Ok(sweep::one(seed, &plant.conditions(&fixed), Some(plant.plant), self.trace, self.twice))
             }
             (None, Some(seed)) => Ok(sweep::one(seed, &fixed, None, self.trace, self.twice)),
             (None, None) => {

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Partition,
     /// One direction of one link is cut.
     OneWay,
+    /// A leader is cut off right after it took office, and so are those that follow it.
+    Coup,
     /// Connections break.
     Reset,
     /// Single frames are lost.
@@ -56,6 +58,7 @@ impl Fault {
         Self::Pause,
         Self::Partition,
         Self::OneWay,
+        Self::Coup,
         Self::Reset,
         Self::Loss,
         Self::Duplicate,
@@ -80,6 +83,7 @@ impl Fault {
             Self::Pause => "pause",
             Self::Partition => "partition",
             Self::OneWay => "one-way",
+            Self::Coup => "coup",
             Self::Reset => "reset",
             Self::Loss => "loss",
             Self::Duplicate => "duplicate",

@@ -1,11 +1,16 @@
 //! The catalogue of planted bugs, and the search for each.
+//!
+//! Each names the conditions under which it is looked for: where a rule matters only to nodes that lose their power, say,
+//! seeds without power cuts are spent for nothing. The conditions choose among the settings that everybody may choose,
+//! and are printed, so that anyone can repeat the search. Whatever the command line fixes wins over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use dledger::simulation::Plant;
 
-use crate::profile::Fixed;
+use crate::faults::Fault;
+use crate::profile::{Fixed, Theme};
 use crate::report;
 use crate::sweep::{PANIC, each, run};
 
@@ -17,48 +22,83 @@ pub(crate) struct Catalogued {
     pub(crate) name: &'static str,
     /// The rows of the fault model (docs/simulation.md) that it stands for; none for a rule of Raft alone.
     pub(crate) rows: &'static [u8],
+    /// The kind of faults under which it is looked for.
+    theme: Theme,
+    /// Exactly these faults instead, unless there are none.
+    faults: &'static [Fault],
+    nodes: Option<usize>,
 }
 
 /// Every plant.
 pub(crate) const ALL: &[Catalogued] = &[
-    plant(Plant::OwnAppendEarly, "own-append-early", &[1, 2]),
-    plant(Plant::OwnVoteEarly, "own-vote-early", &[2]),
+    plant(Plant::OwnAppendEarly, "own-append-early", &[1]),
+    plant(Plant::OwnVoteEarly, "own-vote-early", &[2]).under(&[Fault::Coup, Fault::Kill]),
     plant(Plant::VoteAnsweredEarly, "vote-answered-early", &[2]),
     plant(Plant::AppendAnsweredEarly, "append-answered-early", &[1]),
     plant(Plant::VoteNotPersisted, "vote-not-persisted", &[2]),
-    plant(Plant::VoteNotSynced, "vote-not-synced", &[2]),
-    plant(Plant::VoteTwice, "vote-twice", &[]),
-    plant(Plant::VoteWithoutLogCheck, "vote-without-log-check", &[]),
-    plant(Plant::DivergentTailCounted, "divergent-tail-counted", &[25]),
-    plant(Plant::CommitBeyondVerified, "commit-beyond-verified", &[]),
-    plant(Plant::StaleCompletion, "stale-completion", &[25]),
-    plant(Plant::PrevNotChecked, "prev-not-checked", &[]),
-    plant(Plant::TermNotChecked, "term-not-checked", &[]),
-    plant(Plant::OldTermByCounting, "old-term-by-counting", &[]),
-    plant(Plant::DoneUnderIndex, "done-under-index", &[25]),
-    plant(Plant::UnknownToldFailed, "unknown-told-failed", &[6]),
-    plant(Plant::ReadBeforeOwnCommit, "read-before-own-commit", &[15]),
-    plant(Plant::ReadWithoutRound, "read-without-round", &[15, 16]),
-    plant(Plant::ReadRoundReused, "read-round-reused", &[15]),
+    plant(Plant::VoteNotSynced, "vote-not-synced", &[2]).under(&[Fault::PowerCut, Fault::Blackout]),
+    plant(Plant::VoteTwice, "vote-twice", &[]).under(&[Fault::Coup, Fault::SlowLink]),
+    plant(Plant::VoteWithoutLogCheck, "vote-without-log-check", &[]).under(&[Fault::Coup]),
+    plant(Plant::DivergentTailCounted, "divergent-tail-counted", &[25]).under(&[Fault::Coup]),
+    plant(Plant::CommitBeyondVerified, "commit-beyond-verified", &[]).under(&[Fault::Coup]),
+    plant(Plant::StaleCompletion, "stale-completion", &[25]).under(&[Fault::Coup, Fault::SlowDisk]),
+    plant(Plant::PrevNotChecked, "prev-not-checked", &[]).under(&[Fault::Coup]),
+    plant(Plant::TermNotChecked, "term-not-checked", &[]).under(&[Fault::Coup, Fault::HungDisk]),
+    plant(Plant::OldTermByCounting, "old-term-by-counting", &[]).under(&[Fault::Coup]).of(3),
+    plant(Plant::DoneUnderIndex, "done-under-index", &[25]).under(&[Fault::Coup]),
+    plant(Plant::UnknownToldFailed, "unknown-told-failed", &[6]).under(&[Fault::Coup, Fault::Partition]),
+    plant(Plant::ReadBeforeOwnCommit, "read-before-own-commit", &[15]).under(&[Fault::Coup, Fault::Kill]),
+    plant(Plant::ReadWithoutRound, "read-without-round", &[15, 16]).under(&[Fault::Coup, Fault::Pause]),
+    plant(Plant::ReadRoundReused, "read-round-reused", &[15, 16]).under(&[Fault::Pause, Fault::SlowLink]).of(3),
     plant(Plant::ReadBeforeApplied, "read-before-applied", &[15]),
-    plant(Plant::NoPreVote, "no-pre-vote", &[]),
-    plant(Plant::NotSticky, "not-sticky", &[]),
-    plant(Plant::NoCheckQuorum, "no-check-quorum", &[22]),
-    plant(Plant::NoStallHandOver, "no-stall-hand-over", &[22]),
+    plant(Plant::NoPreVote, "no-pre-vote", &[]).under(&[Fault::Partition, Fault::OneWay]),
+    plant(Plant::NotSticky, "not-sticky", &[]).under(&[Fault::Partition, Fault::OneWay, Fault::Reset]),
+    plant(Plant::NoCheckQuorum, "no-check-quorum", &[]).under(&[Fault::Partition]),
+    plant(Plant::NoStallHandOver, "no-stall-hand-over", &[22]).under(&[Fault::HungDisk]),
     plant(Plant::ForwardTwice, "forward-twice", &[18]),
     plant(Plant::ForwardDoneEarly, "forward-done-early", &[]),
     plant(Plant::MachineTime, "machine-time", &[26]),
-    plant(Plant::RecordsBelieved, "records-believed", &[24]),
-    plant(Plant::AppendNotSynced, "append-not-synced", &[1]),
-    plant(Plant::FailedSyncRetried, "failed-sync-retried", &[5]),
-    plant(Plant::SlotNamesUnsynced, "slot-names-unsynced", &[3]),
-    plant(Plant::NoDirectorySync, "no-directory-sync", &[7]),
-    plant(Plant::FullAcknowledged, "full-acknowledged", &[8]),
-    plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]),
+    plant(Plant::RecordsBelieved, "records-believed", &[24]).under(&[Fault::Garbage]),
+    plant(Plant::AppendNotSynced, "append-not-synced", &[1]).under(&[Fault::PowerCut, Fault::Blackout]),
+    plant(Plant::FailedSyncRetried, "failed-sync-retried", &[5]).under(&[Fault::DiskError, Fault::PowerCut]),
+    plant(Plant::SlotNamesUnsynced, "slot-names-unsynced", &[3]).under(&[Fault::PowerCut, Fault::Blackout]),
+    plant(Plant::NoDirectorySync, "no-directory-sync", &[7]).under(&[Fault::PowerCut, Fault::RecoveryCut]),
+    plant(Plant::FullAcknowledged, "full-acknowledged", &[8]).under(&[Fault::DiskFull]),
+    plant(Plant::TornTailAccepted, "torn-tail-accepted", &[3]).under(&[Fault::PowerCut, Fault::Blackout]),
+    plant(Plant::TruncatedResurrected, "truncated-resurrected", &[7]).under(&[Fault::Blackout, Fault::RecoveryCut]),
+    plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]).themed(Theme::Work),
 ];
 
 const fn plant(plant: Plant, name: &'static str, rows: &'static [u8]) -> Catalogued {
-    Catalogued { plant, name, rows }
+    Catalogued { plant, name, rows, theme: Theme::Swarm, faults: &[], nodes: None }
+}
+
+impl Catalogued {
+    /// Looked for under exactly these faults.
+    const fn under(self, faults: &'static [Fault]) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// Looked for under this kind of faults.
+    const fn themed(self, theme: Theme) -> Self {
+        Self { theme, ..self }
+    }
+
+    /// Looked for in clusters of so many nodes.
+    const fn of(self, nodes: usize) -> Self {
+        Self { nodes: Some(nodes), ..self }
+    }
+
+    /// The settings of the search: those of the command line, and where it fixed none, the plant's own.
+    pub(crate) fn conditions(&self, fixed: &Fixed) -> Fixed {
+        let mut conditions = fixed.clone();
+        conditions.nodes = fixed.nodes.or(self.nodes);
+        if fixed.theme == Theme::Swarm && fixed.faults.is_none() {
+            conditions.theme = self.theme;
+            conditions.faults = (!self.faults.is_empty()).then(|| self.faults.iter().copied().collect::<BTreeSet<_>>());
+        }
+        conditions
+    }
 }
 
 /// How many seeds a plant may hide from.
@@ -81,6 +121,7 @@ impl Catalogued {
 
 /// Breaks one rule and says which checker noticed; false when none did.
 pub(crate) fn find_one(plant: Catalogued, fixed: &Fixed, from: u64, jobs: usize) -> bool {
+    let fixed = &plant.conditions(fixed);
     let mut needed: Vec<u64> = Vec::new();
     let mut fired: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut start = from;
@@ -107,11 +148,14 @@ pub(crate) fn find_one(plant: Catalogued, fixed: &Fixed, from: u64, jobs: usize)
     let names: Vec<String> = fired.iter().map(|(name, count)| format!("{name} ({count})")).collect();
     match needed.get(needed.len() / 2) {
         Some(median) => {
-            report::say(&format!("{:<36} found by {:<44} median {median} seeds", plant.name, names.join(", ")));
+            let (names, conditions) = (names.join(", "), report::conditions(fixed));
+            let line = format!("{:<24} found by {names:<44} median {median:>2} seeds {conditions}", plant.name);
+            report::say(line.trim_end());
             true
         }
         None => {
-            report::complain(&format!("{} was not found in {MOST_SEEDS} seeds", plant.name));
+            let conditions = report::conditions(fixed);
+            report::complain(&format!("{} was not found in {MOST_SEEDS} seeds {conditions}", plant.name));
             false
         }
     }
@@ -120,7 +164,47 @@ pub(crate) fn find_one(plant: Catalogued, fixed: &Fixed, from: u64, jobs: usize)
 /// Breaks every rule, one after the other; false when one was not noticed.
 pub(crate) fn find_all(fixed: &Fixed, from: u64, jobs: usize) -> bool {
     let found = ALL.iter().filter(|plant| find_one(**plant, fixed, from, jobs)).count();
-    let rows: std::collections::BTreeSet<u8> = ALL.iter().flat_map(|plant| plant.rows.iter().copied()).collect();
+    let rows: BTreeSet<u8> = ALL.iter().flat_map(|plant| plant.rows.iter().copied()).collect();
     report::say(&format!("{found} of {} planted bugs found, over {} rows of the fault model", ALL.len(), rows.len()));
     found == ALL.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/simulation.md");
+
+    /// The rows of the table in the document, each with the plants that it names.
+    fn documented() -> BTreeMap<u8, BTreeSet<&'static str>> {
+        let row = |line: &'static str| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let number = cells.next()?.parse().ok()?;
+            let plants = cells.nth(1)?.trim_end_matches(" |").split(", ").map(|name| name.trim_matches('`'));
+            Some((number, plants.collect()))
+        };
+        DOCUMENT.lines().filter_map(row).collect()
+    }
+
+    #[test]
+    fn plants_stand_for_the_rows_that_the_document_names() {
+        let mut catalogued: BTreeMap<u8, BTreeSet<&str>> = BTreeMap::new();
+        for plant in ALL {
+            for row in plant.rows {
+                catalogued.entry(*row).or_default().insert(plant.name);
+            }
+        }
+        assert_eq!(catalogued, documented());
+    }
+
+    #[test]
+    fn plants_have_names_of_their_own_and_the_command_line_wins_over_their_conditions() {
+        let names: BTreeSet<&str> = ALL.iter().map(|plant| plant.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let fixed = Fixed { nodes: Some(7), theme: Theme::Disk, faults: None, ticks: 10_000 };
+        for plant in ALL {
+            let conditions = plant.conditions(&fixed);
+            assert_eq!((conditions.nodes, conditions.theme, conditions.faults), (Some(7), Theme::Disk, None));
+        }
+    }
 }

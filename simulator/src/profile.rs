@@ -26,17 +26,20 @@ pub(crate) enum Theme {
     Disk,
     /// Clocks and pauses.
     Time,
+    /// None, but ranges of thousands of keys to delete.
+    Work,
 }
 
 impl Theme {
     const fn faults(self) -> &'static [Fault] {
         match self {
             Self::Swarm => Fault::ALL,
-            Self::Calm => &[],
+            Self::Calm | Self::Work => &[],
             Self::Crash => &[Fault::Kill, Fault::PowerCut, Fault::Blackout, Fault::RecoveryCut],
             Self::Network => &[
                 Fault::Partition,
                 Fault::OneWay,
+                Fault::Coup,
                 Fault::Reset,
                 Fault::Loss,
                 Fault::Duplicate,
@@ -76,6 +79,8 @@ pub(crate) struct Profile {
     pub(crate) large_per_mille: u64,
     /// Ranges with thousands of keys are filled and deleted.
     pub(crate) huge_ranges: bool,
+    /// Most bytes of records under way to one follower, when it is not what production takes.
+    pub(crate) window: Option<u64>,
     pub(crate) segment_bytes: u64,
     pub(crate) durability: Durability,
     /// Frames that are lost, come twice, or overtake others, per mille, when the run has that fault.
@@ -114,11 +119,15 @@ impl Profile {
             think: random.within(2_000..20_000),
             keys: random.within(4..24),
             large_per_mille: random.pick(&[0, 0, 5, 60]).unwrap_or(0),
-            huge_ranges: random.chance(60),
+            huge_ranges: random.chance(60) || fixed.theme == Theme::Work,
+            window: None,
             segment_bytes: random.pick(&[64 << 10, 128 << 10, 1 << 20, 8 << 20]).unwrap_or(64 << 10),
             durability,
             flaky_per_mille: random.pick(&[3, 10, 40]).unwrap_or(10),
         };
+        let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
+        // Thousands of keys, one in each round trip, would be all that the run does.
+        profile.window = window.filter(|_bytes| !profile.huge_ranges);
         if matches!(profile.durability, Durability::Async { .. }) {
             // What asynchronous durability may lose with the power is documented, not checked.
             for fault in [Fault::PowerCut, Fault::Blackout, Fault::RecoveryCut, Fault::DiskError] {
@@ -147,10 +156,12 @@ impl Profile {
     pub(crate) fn summary(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
-            "{} nodes, {} clients, segments of {} KiB, {:?}, faults: {}",
+            "{} nodes, {} clients, segments of {} KiB, {}{}{:?}, faults: {}",
             self.nodes,
             self.clients,
             self.segment_bytes >> 10,
+            self.window.map_or_else(String::new, |bytes| format!("windows of {bytes} bytes, ")),
+            if self.huge_ranges { "huge ranges, " } else { "" },
             self.durability,
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
         )

@@ -18,21 +18,27 @@ pub(crate) fn complain(line: &str) {
 
 /// The command that replays a seed.
 pub(crate) fn command(seed: u64, fixed: &Fixed) -> String {
-    let mut command = format!("cargo run --release -p simulator -- --seed {seed}");
+    let conditions = conditions(fixed);
+    format!("cargo run --release -p simulator -- --seed {seed} {conditions}").trim_end().to_owned()
+}
+
+/// The flags that stand for these settings.
+pub(crate) fn conditions(fixed: &Fixed) -> String {
+    let mut flags: Vec<String> = Vec::new();
     if let Some(nodes) = fixed.nodes {
-        command.push_str(&format!(" --nodes {nodes}"));
+        flags.push(format!("--nodes {nodes}"));
     }
     if fixed.theme != Theme::Swarm {
-        command.push_str(&format!(" --profile {}", format!("{:?}", fixed.theme).to_lowercase()));
+        flags.push(format!("--profile {}", format!("{:?}", fixed.theme).to_lowercase()));
     }
     if let Some(faults) = &fixed.faults {
         let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
-        command.push_str(&format!(" --faults {}", if names.is_empty() { "''".to_owned() } else { names.join(",") }));
+        flags.push(format!("--faults {}", if names.is_empty() { "''".to_owned() } else { names.join(",") }));
     }
     if fixed.ticks != 10_000 {
-        command.push_str(&format!(" --ticks {}", fixed.ticks));
+        flags.push(format!("--ticks {}", fixed.ticks));
     }
-    command
+    flags.join(" ")
 }
 
 /// One line about a seed's settings.

@@ -106,7 +106,7 @@ pub struct Inspection {
 /// there is no such directory.
 pub fn inspect(disk: &dyn Disk, group_dir: &Path) -> Result<Inspection, OpenError> {
     let log_dir = layout::log_dir(group_dir);
-    let survey = survey::survey(disk, &log_dir)?;
+    let survey = survey::survey(disk, &log_dir, crate::simulation::plants::Plants::NONE)?;
     let vote = super::meta::read_vote(disk, group_dir)?;
     Ok(Inspection { log_dir, live: survey.segments, superseded: survey.superseded, vote })
 }

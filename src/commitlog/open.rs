@@ -109,7 +109,7 @@ pub(crate) fn open_planted(
     let survey = match disk.list(&log_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Survey::default(),
         Err(source) => return Err(OpenError::Io { path: log_dir, source }),
-        Ok(_) => survey::survey(&*disk, &log_dir)?,
+        Ok(_) => survey::survey(&*disk, &log_dir, plants)?,
     };
     for segment in survey.segments.iter().chain(&survey.superseded) {
         survey::check_owner(dir, &segment.header, owner)?;
@@ -125,7 +125,7 @@ pub(crate) fn open_planted(
     }
     let Survey { segments, superseded, unfinished, indexes } = survey;
     let (closed, last) = survey::chain(&opening.log_dir, segments, &mut report)?;
-    let tail = tail::read(&last)?;
+    let tail = tail::read(&last, plants)?;
     let made_just_now = last.header.generation == 1 && tail.summary.count == 0 && matches!(tail.behind, Behind::Blank);
     if vote.is_none() && !made_just_now {
         // R19

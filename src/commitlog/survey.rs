@@ -19,6 +19,7 @@ use super::segment::header::{HeaderError, SegmentHeader};
 use super::segment::{BLOCK_BYTES, VERSION};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Kind, Position, TermRun};
 
 /// A segment file as found.
@@ -53,7 +54,7 @@ pub(super) struct Survey {
 }
 
 /// Lists and reads the headers and footers of a log directory.
-pub(super) fn survey(disk: &dyn Disk, log_dir: &Path) -> Result<Survey, OpenError> {
+pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<Survey, OpenError> {
     let mut survey = Survey::default();
     let mut found = Vec::new();
     for name in disk.list(log_dir).blame(log_dir)? {
@@ -70,6 +71,12 @@ pub(super) fn survey(disk: &dyn Disk, log_dir: &Path) -> Result<Survey, OpenErro
     }
     found.sort_by_key(|segment| segment.header.generation);
     for segment in found {
+        if plants.has(Plant::TruncatedResurrected)
+            && survey.segments.last().is_some_and(|last| last.header.first() == segment.header.first())
+        {
+            survey.superseded.push(segment);
+            continue;
+        }
         // R7
         while let Some(beaten) = survey.segments.pop_if(|last| last.header.first() >= segment.header.first()) {
             survey.superseded.push(beaten);

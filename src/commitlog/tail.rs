@@ -16,6 +16,7 @@ use super::segment::slots::Slot;
 use super::survey::{Segment, add, bad_record, empty_summary};
 use crate::env::File;
 use crate::error::OpenError;
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, LogTime, Position};
 
 /// Bytes read of a slot's block.
@@ -46,10 +47,11 @@ pub(super) enum Behind {
 }
 
 /// Reads the last segment.
-pub(super) fn read(segment: &Segment) -> Result<Tail, OpenError> {
+pub(super) fn read(segment: &Segment, plants: Plants) -> Result<Tail, OpenError> {
     let (header, path) = (&segment.header, &segment.paths.segment);
     let slot = read_slots(segment)?;
     let mut scanner = Scanner::new(&*segment.file, header, segment.length);
+    scanner.believes_payloads = plants.has(Plant::TornTailAccepted);
     let mut tail = Tail {
         summary: empty_summary(header),
         ends: Vec::new(),

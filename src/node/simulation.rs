@@ -105,11 +105,18 @@ pub struct Process<M> {
 }
 
 impl<M: StateMachine> Process<M> {
-    /// Recovers the directory of a node that has formed.
+    /// Recovers the directory of a node that has formed. `window` bounds the bytes under way to one follower, when it is
+    /// not to be what production takes.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn start(environment: &Environment, config: &Config, machine: M, plants: Plants) -> Result<Self, OpenError> {
+    pub fn start(
+        environment: &Environment,
+        config: &Config,
+        machine: M,
+        plants: Plants,
+        window: Option<u64>,
+    ) -> Result<Self, OpenError> {
         let data_dir = data_dir::open(environment, config, &config.cluster)?;
         let directory = || config.data_dir.clone();
         let Some(cluster) = data_dir.identity.cluster else {
@@ -119,6 +126,7 @@ impl<M: StateMachine> Process<M> {
         let Opened { writer, reader, state, report } = opened;
         let mut options = replica_options(config, environment.entropy.next_u64());
         options.plants = plants;
+        options.raft.max_inflight_bytes = window.unwrap_or(options.raft.max_inflight_bytes);
         let now = environment.clock.monotonic();
         let replica = Replica::open(options, &state, reader, machine, now)
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;

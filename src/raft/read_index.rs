@@ -173,8 +173,9 @@ impl Raft {
             return self.answer_read(reader, Some(self.committed));
         }
         let may_read = self.committed >= office.first_own || self.plants.has(Plant::ReadBeforeOwnCommit);
-        if may_read && self.plants.has(Plant::ReadRoundReused) && !office.reads.rounds.is_empty() {
-            office.reads.rounds.push_back((office.round, reader, self.committed));
+        let under_way = office.reads.rounds.front().map(|(round, _reader, _index)| *round);
+        if let Some(round) = under_way.filter(|_round| may_read && self.plants.has(Plant::ReadRoundReused)) {
+            office.reads.rounds.push_front((round, reader, self.committed));
         } else if may_read {
             office.reads.waiting.push_back((reader, self.committed));
         } else {

@@ -44,7 +44,7 @@ pub enum Plant {
     ReadBeforeOwnCommit,
     /// A leader reads without asking whether it still leads.
     ReadWithoutRound,
-    /// A round that was sent before a read arrived serves it.
+    /// A read joins the round that is under way, which was sent before it arrived.
     ReadRoundReused,
     /// A read does not wait until its index is applied.
     ReadBeforeApplied,
@@ -74,6 +74,10 @@ pub enum Plant {
     NoDirectorySync,
     /// A write that found the disk full is reported as done.
     FullAcknowledged,
+    /// Recovery keeps a torn record behind the durable end.
+    TornTailAccepted,
+    /// Of two segments that start at one index the older wins: what was cut comes back.
+    TruncatedResurrected,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
 }

@@ -1,11 +1,12 @@
 //! What a disk said was synced is found again after any crash, byte for byte, and nothing is found that nobody wrote:
 //! the log in memory and the log on disk are one (storage.md, recovery).
 
+use dledger::commitlog::LogReader;
 use dledger::raft::Raft;
 use dledger::types::{EntryId, Index, NodeId};
 
 use super::{Property, Verdict, holds};
-use crate::truth::{DiskTruth, Truth};
+use crate::truth::{DiskTruth, Truth, digest};
 
 pub(crate) const PROPERTY: Property = Property {
     name: "disk_keeps",
@@ -13,7 +14,7 @@ pub(crate) const PROPERTY: Property = Property {
 };
 
 /// A node has recovered; `truth` still says what its disk held for certain before.
-pub(crate) fn recovered(raft: &Raft, disk: &DiskTruth, truth: &Truth) -> Verdict {
+pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth) -> Verdict {
     let found = raft.vote();
     let kept = found.term > disk.vote.term
         || found == disk.vote
@@ -36,6 +37,13 @@ pub(crate) fn recovered(raft: &Raft, disk: &DiskTruth, truth: &Truth) -> Verdict
         holds(before.is_none() || previous.is_none() || before == previous, || {
             format!("entry {id} follows {previous:?}, but was written behind {before:?}")
         })?;
+        // What was certain is compared once, at the end of the run.
+        if let Some(known) = known.filter(|_known| disk.at(id.index).is_none()) {
+            let record =
+                log.read(id.index).map_err(|error| format!("entry {id} was found and does not read: {error}"))?;
+            let same = digest(record.bytes()) == known.digest;
+            holds(same, || format!("entry {id} was found with other bytes than were written"))?;
+        }
         previous = Some(id);
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! | file | property | source |
 //! |---|---|---|
 //! | `election_safety` | one leader a term | paper, figure 3 |
+//! | `elected` | a majority voted for each leader | paper, 5.2 |
 //! | `leader_append_only` | a leader never cuts or changes its own log | paper, figure 3 |
 //! | `log_matching` | one index and term: one record, and one log before it | paper, figure 3 |
 //! | `leader_completeness` | what is committed stands in every later leader's log | paper, figure 3 |
@@ -12,7 +13,7 @@
 //! | `sent_after_sync` | no vote and no append is answered before its sync | paper, figure 2 |
 //! | `one_vote` | one vote a term, also over restarts | paper, 5.2 |
 //! | `node_invariants` | pointer chain; term, vote, commit and applied never go back | raft::invariants |
-//! | `disk_keeps` | what was synced is found again, and nothing else | storage.md |
+//! | `disk_keeps` | what was synced is found again, and nothing but what was written | storage.md |
 //! | `acknowledged` | done means committed, applied here, and never lost; refused means never | architecture.md |
 //! | `applied_once` | no write is applied twice | kv.md |
 //! | `log_time` | log time goes on and neither jumps nor stands | storage.md |
@@ -21,14 +22,17 @@
 //! | `majority_serves` | a healthy majority has a leader and commits | thesis, 3.9 |
 //! | `stalled_leader` | a leader whose disk hangs hands over to one whose disk does not | raft.md, stalled disk |
 //! | `check_quorum` | a leader without its quorum steps down | thesis, 6.2 |
+//! | `bounded_turns` | no turn applies for as long as an election takes | kv.md |
 //! | `converges` | after the faults all serve, and all hold the same | paper, 5.3 |
 
 pub(crate) mod acknowledged;
 pub(crate) mod applied_once;
+pub(crate) mod bounded_turns;
 pub(crate) mod check_quorum;
 pub(crate) mod converges;
 pub(crate) mod disk_keeps;
 pub(crate) mod durable_quorum;
+pub(crate) mod elected;
 pub(crate) mod election_safety;
 pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;

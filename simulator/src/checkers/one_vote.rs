@@ -24,6 +24,11 @@ impl OneVote {
         if message.body == (Body::VoteAnswer { granted: true }) { self.votes(from, message.term, to) } else { Ok(()) }
     }
 
+    /// How many gave `candidate` their vote of `term`.
+    pub(crate) fn votes_for(&self, candidate: NodeId, term: Term) -> usize {
+        self.granted.iter().filter(|((_voter, of), to)| *of == term && **to == candidate).count()
+    }
+
     /// `voter` gave its vote of `term` to `candidate`; a leader gave itself its own.
     pub(crate) fn votes(&mut self, voter: NodeId, term: Term, candidate: NodeId) -> Verdict {
         let first = *self.granted.entry((voter, term)).or_insert(candidate);

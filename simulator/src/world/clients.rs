@@ -154,8 +154,13 @@ impl Clients {
             85..91 => Question::Write(vec![self.delete()]),
             91..94 => Question::Write(vec![self.delete_range()]),
             _ => {
-                let count = self.random.within(2..6);
-                Question::Write((0..count).map(|_number| self.put(client)).collect())
+                // Each key once: the entries of a write stand behind each other in the log, and others may read between.
+                let (count, mut keys) = (self.random.within(2..6), BTreeSet::new());
+                let puts = (0..count).map(|_number| self.put(client));
+                let of_another_key = |(_payload, changes): &(Bytes, Changes)| {
+                    changes.iter().all(|(key, _call)| keys.insert(key.clone()))
+                };
+                Question::Write(puts.filter(of_another_key).collect())
             }
         }
     }

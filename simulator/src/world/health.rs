@@ -10,6 +10,8 @@ use crate::faults::Fault;
 const LOOK_EVERY: u64 = 20_000;
 /// How long links and nodes must have been sound before their leader may not be deposed.
 const SETTLED: u64 = 700_000;
+/// After that long everybody in sound contact has heard of a new leader: a heartbeat, and a turn of the receiver.
+const HEARD: u64 = 100_000;
 
 impl World {
     pub(super) fn look(&mut self) {
@@ -77,7 +79,9 @@ impl World {
     pub(super) fn had_healthy_majority(&self, leader: usize) -> bool {
         let flaky = [Fault::Loss, Fault::Reorder, Fault::Garbage].iter().any(|fault| self.profile.has(*fault));
         let then = self.now.saturating_sub(SETTLED);
-        if flaky || self.now < SETTLED {
+        // Until the others have heard it, one of them may stand for a later term already.
+        let heard = self.nodes.get(leader).is_some_and(|it| it.office_since + HEARD <= self.now);
+        if flaky || !heard || self.now < SETTLED {
             return false;
         }
         let others = (0..self.nodes.len()).filter(|node| *node != leader);

@@ -44,7 +44,7 @@ impl World {
         let mut machine = KvMachine::new();
         machine.plant(plants);
         let (machine, watch) = Watched::new(machine);
-        let started = Process::start(&it.environment(), &it.config, machine, plants);
+        let started = Process::start(&it.environment(), &it.config, machine, plants, self.profile.window);
         if it.disk.is_off() {
             drop(started);
             self.marks.met("fault: power cut in recovery");
@@ -80,7 +80,7 @@ impl World {
         let now = self.now;
         let (raft, log) = (process.raft(), process.log());
         let kept = match self.truth.disks.get(node) {
-            Some(disk) => disk_keeps::recovered(raft, disk, &self.truth),
+            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth),
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);

@@ -12,6 +12,7 @@
 //! Time is in microseconds. An input to a node never acts at once on another: it goes through the queue.
 
 mod clients;
+mod coups;
 mod disk;
 mod health;
 mod lifecycle;
@@ -65,6 +66,8 @@ enum Event {
     Client { client: usize },
     /// The next fault.
     Fault,
+    /// A leader that took office is cut off.
+    Coup { node: usize, life: u64 },
     /// A fault that lasts is over.
     Heal(nemesis::Lasting),
     /// A machine starts its process.
@@ -203,6 +206,7 @@ impl World {
             }
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
+            Event::Coup { node, life } => self.cut_leader(node, life),
             Event::Heal(lasting) => self.heal(lasting),
             Event::Start { node } => self.start(node),
             Event::Look => self.look(),

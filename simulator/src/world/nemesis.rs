@@ -29,12 +29,16 @@ pub(super) struct Nemesis {
     pub(super) random: Random,
     /// Faults that struck.
     pub(super) struck: u64,
+    /// Leaders that are to be cut off as soon as they take office.
+    pub(super) coups: u64,
+    /// Whom the last coup cut off.
+    pub(super) deposed: Vec<(usize, usize)>,
     ended: bool,
 }
 
 impl Nemesis {
     pub(super) fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed, "nemesis"), struck: 0, ended: false }
+        Self { random: Random::new(seed, "nemesis"), struck: 0, coups: 0, deposed: Vec::new(), ended: false }
     }
 
     /// At which disk call of a recovery the power fails again; 0 for never.
@@ -69,6 +73,7 @@ impl World {
             Fault::Pause => self.pause(node),
             Fault::Partition => self.partition(),
             Fault::OneWay => self.one_way(node),
+            Fault::Coup => self.coup(),
             Fault::Reset => self.reset(node),
             Fault::SlowLink => self.slow_link(node),
             Fault::Garbage => self.garbage(node),
@@ -175,8 +180,14 @@ impl World {
     fn slow_link(&mut self, node: usize) {
         let peer = (node + 1 + self.nemesis.random.place(self.nodes.len() - 1)) % self.nodes.len();
         self.marks.met("fault: slow link");
-        let directions = vec![(node, peer), (peer, node)];
-        self.network.slow.extend(&directions);
+        let most = self.nemesis.random.pick(&[25_000, 25_000, 100_000]).unwrap_or(25_000);
+        let directions = if self.nemesis.random.chance(600) {
+            vec![(node, peer), (peer, node)]
+        } else {
+            self.marks.met("fault: links into a node slow");
+            (0..self.nodes.len()).filter(|other| *other != node).map(|other| (other, node)).collect()
+        };
+        self.network.slow.extend(directions.iter().map(|direction| (*direction, most)));
         self.network.note_sound(self.now);
         let wait = self.nemesis.random.around(800_000);
         self.schedule(wait, Event::Heal(Lasting::Slow(directions)));
@@ -257,7 +268,7 @@ impl World {
         let now = self.now;
         match lasting {
             Lasting::Cut(directions) => self.network.cut.retain(|direction| !directions.contains(direction)),
-            Lasting::Slow(directions) => self.network.slow.retain(|direction| !directions.contains(direction)),
+            Lasting::Slow(directions) => self.network.slow.retain(|direction, _most| !directions.contains(direction)),
             Lasting::SlowDisk(node) => self.with(node, |it| it.disk_slow = 1),
             Lasting::FullDisk(node) => self.with(node, |it| {
                 it.disk.set_capacity(None);
@@ -268,6 +279,7 @@ impl World {
                 self.trace.event(now, 0, "HEAL", &[], String::new);
                 self.network.cut.clear();
                 self.network.slow.clear();
+                self.nemesis.coups = 0;
                 self.network.garble.clear();
                 for node in 0..self.nodes.len() {
                     self.with(node, |it| {

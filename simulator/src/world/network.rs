@@ -18,8 +18,6 @@ use crate::random::Random;
 const RECONNECT_EVERY: u64 = 10_000;
 /// The least time that a frame travels, and the mean of what comes on top, in microseconds.
 const TRAVEL: (u64, u64) = (60, 200);
-/// What a link that is slow adds at most, in microseconds.
-const SLOW: u64 = 25_000;
 
 /// The connection of one channel between two nodes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,8 +36,8 @@ pub(super) struct Network {
     connections: BTreeMap<(usize, usize, Channel), Connection>,
     /// Directions in which nothing passes.
     pub(super) cut: BTreeSet<(usize, usize)>,
-    /// Directions that are slow.
-    pub(super) slow: BTreeSet<(usize, usize)>,
+    /// Directions that are slow, and what they add at most, in microseconds.
+    pub(super) slow: BTreeMap<(usize, usize), u64>,
     /// Frames to garble on this direction.
     pub(super) garble: BTreeMap<(usize, usize), u64>,
     /// Since when each pair has been connected both ways and prompt.
@@ -65,7 +63,7 @@ impl Network {
         Self {
             connections,
             cut: BTreeSet::new(),
-            slow: BTreeSet::new(),
+            slow: BTreeMap::new(),
             garble: BTreeMap::new(),
             sound_since: BTreeMap::new(),
             random: Random::new(seed, "network"),
@@ -96,7 +94,7 @@ impl Network {
             *link &= open;
         }
         for ((low, high), open) in sound {
-            let slow = self.slow.contains(&(low, high)) || self.slow.contains(&(high, low));
+            let slow = self.slow.contains_key(&(low, high)) || self.slow.contains_key(&(high, low));
             if open && !slow && !self.is_cut(low, high) {
                 self.sound_since.entry((low, high)).or_insert(now);
             } else {
@@ -160,11 +158,11 @@ impl World {
 
     fn carry(&mut self, from: usize, to: usize, channel: Channel, epoch: u64, bytes: Bytes, out_of_order: bool) {
         let now = self.now;
-        let slow = self.network.slow.contains(&(from, to));
+        let slow = self.network.slow.get(&(from, to)).copied();
         let random = &mut self.network.random;
         let mut at = now + TRAVEL.0 + random.around(TRAVEL.1);
-        if slow {
-            at += random.within(SLOW / 2..SLOW);
+        if let Some(most) = slow {
+            at += random.within(most / 2..most);
         }
         if out_of_order {
             at += random.within(0..3_000);

@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) healthy_since: Option<u64>,
     /// Since when, as a leader, it has been cut off from every quorum.
     pub(super) alone_since: Option<u64>,
+    /// When it last took office.
+    pub(super) office_since: u64,
     /// The last entry its machine took.
     pub(super) taken: Index,
     /// What it was when last looked at.
@@ -97,6 +99,7 @@ impl Node {
             hint: Index::ZERO,
             healthy_since: None,
             alone_since: None,
+            office_since: 0,
             taken: Index::ZERO,
             seen: (Role::Follower, Term::ZERO, Index::ZERO),
             invariants: None,

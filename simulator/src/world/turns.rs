@@ -5,8 +5,8 @@ use dledger::types::{EntryId, Index, Monotonic, Role};
 
 use super::{Event, World};
 use crate::checkers::{
-    durable_quorum, election_safety, leader_append_only, leader_completeness, log_matching, log_time, node_invariants,
-    one_vote, sent_after_sync, stable_leader, state_machine_safety,
+    bounded_turns, durable_quorum, elected, election_safety, leader_append_only, leader_completeness, log_matching,
+    log_time, node_invariants, one_vote, sent_after_sync, stable_leader, state_machine_safety,
 };
 use crate::machine::Watched;
 use crate::truth::records;
@@ -107,6 +107,9 @@ impl World {
             let own = self.one_vote.votes(id, now_leads.1, id);
             self.judge(one_vote::PROPERTY, own);
             self.judge(leader_completeness::PROPERTY, completeness);
+            let votes = self.one_vote.votes_for(id, now_leads.1);
+            self.judge(elected::PROPERTY, elected::by(id, now_leads.1, votes, self.nodes.len()));
+            self.office_taken(node);
         }
         if before.0 == Role::Leader && now_leads.0 != Role::Leader {
             let majority = self.had_healthy_majority(node);
@@ -135,6 +138,8 @@ impl World {
         if seen.cost > 0 {
             it.still_until = it.still_until.max(self.now + seen.cost);
         }
+        let bounded = bounded_turns::took(it.id, seen.cost);
+        self.judge(bounded_turns::PROPERTY, bounded);
         for step in seen.steps {
             let before = self.nodes.get(node).map_or(Index::ZERO, |it| it.taken);
             let verdict = self.state_machine_safety.applied(before, step, &self.truth);
