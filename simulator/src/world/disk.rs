@@ -1,6 +1,6 @@
 //! What the disk thread does, without the thread: one write at a time, space prepared ahead, a slot when idle.
 
-use dledger::commitlog::LogFault;
+use dledger::commitlog::{LogFault, Space};
 use dledger::config::Durability;
 use dledger::types::Index;
 
@@ -15,6 +15,8 @@ const PREPARE: u64 = 1_500;
 const FULL_RETRY: u64 = 50_000;
 /// How long a disk must be idle before its progress slot is written (the same).
 const IDLE_AFTER: u64 = 20_000;
+/// How often a disk that is idle and lacks room is asked for room (the same).
+const ROOM_AGAIN: u64 = 250_000;
 
 impl World {
     /// Begins a write, when the disk is free and something waits for it.
@@ -83,7 +85,13 @@ impl World {
         }
         let Some(process) = &mut it.process else { return };
         match process.settle(it.hint) {
-            Ok(()) | Err(LogFault::Full { .. }) => self.prepare_ahead(node),
+            Ok(()) | Err(LogFault::Full { .. }) => {
+                if process.log().space() != Space::Open {
+                    let life = it.life;
+                    self.schedule(ROOM_AGAIN, Event::Idle { node, life, quiet_since });
+                }
+                self.prepare_ahead(node);
+            }
             Err(fault) => self.stopped_by_disk(node, &fault.to_string()),
         }
     }
