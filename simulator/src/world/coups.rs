@@ -9,20 +9,33 @@ use dledger::transport::Channel;
 
 use super::nemesis::Lasting;
 use super::{Event, World};
+use crate::faults::Fault;
 
 /// How long a leader holds office, at most: most of them, and the others, in microseconds.
 const OFFICE: (u64, u64) = (1_500, 20_000);
 /// How long one is cut off when nobody succeeds it.
 const APART: u64 = 700_000;
+/// How late frames to a leader are that is cut off while they are on their way, at most.
+const LATE: u64 = 100_000;
 
 impl World {
     /// The leader of now is cut off, and some of those that follow.
     pub(super) fn coup(&mut self) {
         self.nemesis.coups = self.nemesis.random.within(2..7);
         let leader = self.nodes.iter().enumerate().find(|(_place, node)| node.leads());
-        if let Some((node, life)) = leader.map(|(place, node)| (place, node.life)) {
-            self.cut_leader(node, life);
+        let Some((node, life)) = leader.map(|(place, node)| (place, node.life)) else { return };
+        if !self.profile.has(Fault::SlowLink) || self.nemesis.random.chance(300) {
+            return self.cut_leader(node, life);
         }
+        // Once: what was on its way to it arrives when its successor has long been serving.
+        self.nemesis.coups = 1;
+        let directions: Vec<(usize, usize)> =
+            (0..self.nodes.len()).filter(|other| *other != node).map(|other| (other, node)).collect();
+        self.network.slow.extend(directions.iter().map(|direction| (*direction, LATE)));
+        self.network.note_sound(self.now);
+        self.schedule(LATE * 2, Event::Heal(Lasting::Slow(directions)));
+        let wait = self.nemesis.random.within(0..LATE);
+        self.schedule(wait, Event::Coup { node, life });
     }
 
     /// A node has just taken office.
@@ -54,7 +67,8 @@ impl World {
         for _friend in 0..self.nemesis.random.place((count / 2).max(1)) {
             inside.push(outside.remove(self.nemesis.random.place(outside.len())));
         }
-        let both = self.nemesis.random.chance(700);
+        let late = self.network.slow.keys().any(|(_from, to)| *to == node);
+        let both = !late && self.nemesis.random.chance(700);
         let across = |one: usize| {
             outside.iter().flat_map(move |two| [(one, *two), (*two, one)].into_iter().take(1 + usize::from(both)))
         };
