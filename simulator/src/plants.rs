@@ -57,7 +57,7 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ReadRoundReused, "read-round-reused", &[15, 16]).under(&[Fault::Coup, Fault::SlowLink]).of(3),
     plant(Plant::ReadBeforeApplied, "read-before-applied", &[15]),
     plant(Plant::NoPreVote, "no-pre-vote", &[]).under(&[Fault::Partition, Fault::OneWay]),
-    plant(Plant::NotSticky, "not-sticky", &[]).under(&[Fault::Partition, Fault::OneWay, Fault::Reset]),
+    plant(Plant::NotSticky, "not-sticky", &[]).under(&[Fault::OneWay]),
     plant(Plant::NoCheckQuorum, "no-check-quorum", &[]).under(&[Fault::Partition]),
     plant(Plant::NoStallHandOver, "no-stall-hand-over", &[22]).under(&[Fault::HungDisk]),
     plant(Plant::ForwardTwice, "forward-twice", &[18]),
