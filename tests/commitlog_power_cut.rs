@@ -6,6 +6,8 @@
 //! the power fails again at every call of that recovery, when the process is killed at each call and the power goes
 //! only later, and when each sync in turn fails. Two tests prove that this checker notices a disk that lies.
 
+#[path = "support/log_disk.rs"]
+mod log_disk;
 #[path = "support/log_history.rs"]
 mod log_history;
 
@@ -16,7 +18,8 @@ use dledger::env::Disk;
 use dledger::env::memory::{Fate, MemoryDisk, Pending};
 use dledger::error::OpenError;
 use dledger::types::{ClusterId, Incarnation, NodeId};
-use log_history::{Model, Step, prepared_disk};
+use log_disk::prepared_disk;
+use log_history::{Model, Step};
 
 /// Votes, batches inside one sector and over many, several segments, truncations of one record and across segments,
 /// and a restart.

@@ -14,13 +14,16 @@
 
 #[path = "crash_states/history.rs"]
 mod history;
+#[path = "support/log_disk.rs"]
+mod log_disk;
 #[path = "crash_states/oracle.rs"]
 mod oracle;
 #[path = "crash_states/states.rs"]
 mod states;
 
 use dledger::env::memory::MemoryDisk;
-use history::{APPEND, Expected, History, MIX, ROTATE, SLOT, TRUNCATE, VOTE, open, prepared_disk, run};
+use history::{APPEND, Expected, History, MIX, ROTATE, SLOT, TRUNCATE, VOTE, open, run};
+use log_disk::prepared_disk;
 use oracle::check;
 use states::{Counts, Seen, each_state, plain_states};
 

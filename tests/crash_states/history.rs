@@ -3,16 +3,13 @@
 //! A history stops at the first failed call. What was acknowledged until then must be on the disk; the batch that
 //! failed is in flight: the caller knows nothing about it.
 
-use std::path::Path;
-
 use bytes::Bytes;
-use dledger::commitlog::{self, LogOptions, LogWriter, Opened, WriteBatch, frame};
-use dledger::config::Durability;
+use dledger::commitlog::{LogWriter, Opened, WriteBatch, frame};
 use dledger::env::memory::MemoryDisk;
-use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Position, Term, Vote};
+use dledger::types::{EntryId, Index, Kind, LogTime, NodeId, Position, Term, Vote};
 
-/// Where the log stands; its parents are durable beforehand.
-pub(crate) const DIR: &str = "/data/groups/1";
+use super::log_disk;
+
 /// The smallest that holds one block of records: header, two slots and footer take four blocks, and what is kept free
 /// for the footer's body two more. A batch that crosses 4096 bytes of records starts a segment.
 const SEGMENT_BYTES: u64 = 28 << 10;
@@ -158,28 +155,9 @@ pub(crate) struct Expected {
     pub(crate) batches: u64,
 }
 
-/// A disk with the directories that stand above a log.
-pub(crate) fn prepared_disk() -> MemoryDisk {
-    let memory = MemoryDisk::new();
-    let disk = memory.handle();
-    disk.create_dir_all(Path::new("/data/groups")).expect("an empty disk takes directories");
-    for directory in ["/data/groups", "/data", "/"] {
-        disk.sync_dir(Path::new(directory)).expect("the directory is there");
-    }
-    memory
-}
-
 /// Opens the log on a disk.
 pub(crate) fn open(memory: &MemoryDisk) -> Result<Opened, String> {
-    let options = LogOptions {
-        cluster: ClusterId(7),
-        group: GroupId::FIRST,
-        segment_bytes: SEGMENT_BYTES,
-        max_record_bytes: 1 << 20,
-        durability: Durability::Sync,
-        wall_ms: 1_700_000_000_000,
-    };
-    commitlog::open(memory.handle(), Path::new(DIR), options).map_err(|error| format!("open: {error}"))
+    log_disk::open(memory, SEGMENT_BYTES)
 }
 
 /// Runs a history on a disk until it ends or a call fails.

@@ -8,19 +8,15 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test that breaks here is broken itself")]
 
-use std::path::Path;
-
 use bytes::Bytes;
-use dledger::commitlog::{self, LogOptions, LogReader, LogState, LogWriter, Opened, WriteBatch, frame, split};
-use dledger::config::Durability;
+use dledger::commitlog::{LogReader, LogState, LogWriter, Opened, WriteBatch, frame, split};
 use dledger::env::memory::MemoryDisk;
-use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Position, Term, TermRun, Vote};
+use dledger::types::{EntryId, Index, Kind, LogTime, NodeId, Position, Term, TermRun, Vote};
 
-/// Where the log stands; its parents are made durable beforehand, as the owner of a data directory does.
-const DIR: &str = "/data/groups/1";
+use super::log_disk::{self, MAX_RECORD_BYTES};
+
 /// Half of it is room for records: a short history has several segments, and is quick.
 const SEGMENT_BYTES: u64 = 32 << 10;
-const MAX_RECORD_BYTES: u32 = 1 << 20;
 
 /// One thing a node does with its log.
 #[derive(Clone, Copy, Debug)]
@@ -74,28 +70,9 @@ pub(crate) struct Model {
     attempts: u64,
 }
 
-/// A disk with the directories that stand above a log.
-pub(crate) fn prepared_disk() -> MemoryDisk {
-    let memory = MemoryDisk::new();
-    let disk = memory.handle();
-    disk.create_dir_all(Path::new("/data/groups")).expect("an empty disk takes directories");
-    for directory in ["/data/groups", "/data", "/"] {
-        disk.sync_dir(Path::new(directory)).expect("the directory is there");
-    }
-    memory
-}
-
 /// Opens the log on a disk.
 pub(crate) fn open(memory: &MemoryDisk) -> Result<Opened, String> {
-    let options = LogOptions {
-        cluster: ClusterId(7),
-        group: GroupId::FIRST,
-        segment_bytes: SEGMENT_BYTES,
-        max_record_bytes: MAX_RECORD_BYTES,
-        durability: Durability::Sync,
-        wall_ms: 1_700_000_000_000,
-    };
-    commitlog::open(memory.handle(), Path::new(DIR), options).map_err(|error| format!("open: {error}"))
+    log_disk::open(memory, SEGMENT_BYTES)
 }
 
 impl Model {
