@@ -25,6 +25,7 @@ mod create;
 mod failure;
 mod fields;
 pub mod format;
+mod hole;
 pub mod identity;
 mod index;
 pub mod inspect;
@@ -48,6 +49,7 @@ mod writer;
 
 pub(crate) use format::walk_trusted;
 pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
+pub use hole::Hole;
 pub use identity::{DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, store_identity};
 pub(crate) use open::open_planted;
 pub use open::{LogOptions, LogState, Opened, open};

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::create;
 use super::failure::{self, Blame, is_full};
+use super::hole::Hole;
 use super::layout::{self, NEW_SEGMENT_FILE, RESERVE_FILE};
 use super::live::LiveSegment;
 use super::meta::{Owner, VoteFile};
@@ -72,6 +73,8 @@ pub struct LogState {
     pub last_time: LogTime,
     /// An index known to have been committed; the truth may be further.
     pub committed_hint: Index,
+    /// The records that cannot be read back, in index order.
+    pub holes: Vec<Hole>,
 }
 
 /// An open log.
@@ -284,6 +287,7 @@ fn state_of(
         memberships: in_force.into_iter().collect(),
         last_time: active.summary.last_time,
         committed_hint: active.slot.committed.min(active.summary.last.index),
+        holes: Vec::new(),
     };
     let closed = closed.iter().map(|part| (&part.summary, part.limit.index));
     let sealed = sealed.map(|(_, summary)| (summary, summary.last.index));

@@ -49,6 +49,9 @@ pub struct WriteBatch {
     pub records: Vec<Bytes>,
     /// An index known to be committed: the hint that opening starts from.
     pub committed: Index,
+    /// Whole records that go over holes, each element one or more of them in order, all of one hole: same identities
+    /// and positions as what they mend. They are durable when the write returns, whatever the durability.
+    pub mend: Vec<Bytes>,
 }
 
 /// The segment that takes records.

@@ -113,9 +113,9 @@ pub(crate) fn adopt(
     let vote = Vote { term: GENESIS.term, voted_for: NodeId::ZERO };
     let batch = WriteBatch {
         vote: Some(vote),
-        truncate_after: None,
         records: vec![genesis.record.clone()],
         committed: GENESIS.index,
+        ..WriteBatch::default()
     };
     opened
         .writer

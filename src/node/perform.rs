@@ -117,7 +117,7 @@ impl<M: StateMachine> Replica<M> {
             let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
             let records = if records.is_empty() { Vec::new() } else { vec![records] };
             let vote = ready.vote.filter(|_vote| !self.plants.has(Plant::VoteNotPersisted));
-            let batch = WriteBatch { vote, truncate_after, records, committed: self.vouched() };
+            let batch = WriteBatch { vote, truncate_after, records, committed: self.vouched(), mend: Vec::new() };
             self.effects.disk.push(DiskTask { number: ready.number, batch });
             self.disk_asked = ready.number;
         }

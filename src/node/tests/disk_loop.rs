@@ -33,7 +33,7 @@ fn task(index: u64, position: &mut Position) -> DiskTask {
     let id = EntryId::new(Index(index), Term(1));
     frame(&mut record, id, *position, LogTime(1), Kind::Data, 0, b"payload");
     *position = position.plus(record.len() as u64);
-    let batch = WriteBatch { vote: None, truncate_after: None, records: vec![record.into()], committed: Index(0) };
+    let batch = WriteBatch { vote: None, truncate_after: None, records: vec![record.into()], ..WriteBatch::default() };
     DiskTask { number: ReadyNumber(index), batch }
 }
 
@@ -105,7 +105,7 @@ fn disk_loop_that_waits_for_room_ends_when_the_node_stops() {
     for index in 1..=40_000 {
         records.extend(task(index, &mut position).batch.records);
     }
-    let batch = WriteBatch { vote: None, truncate_after: None, records, committed: Index(0) };
+    let batch = WriteBatch { vote: None, truncate_after: None, records, ..WriteBatch::default() };
     orders.send(DiskOrder::Task(DiskTask { number: ReadyNumber(1), batch })).unwrap();
     let stopping = Arc::new(AtomicBool::new(true));
     let reported = Arc::new(AtomicBool::new(false));

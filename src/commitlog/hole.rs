@@ -1,0 +1,53 @@
+//! Holes: records below the durable end that cannot be read back, and what is still known of them.
+//!
+//! ```text
+//!   index      40   41   42   43   44        first = 42, last = 43
+//!            ──┬────┬────┬────┬────┬──       position = where 42 starts
+//!              │ ok │ ok │ ?? │ ?? │ ok      end = where 44 starts
+//!            ──┴────┴────┴────┴────┴──       terms: from headers, else footer, slot or agreeing neighbours
+//! ```
+//! A hole is mended by whole records of the same identities, positions and total length ([`super::WriteBatch`]), or
+//! goes when the log is cut below it.
+
+use std::path::PathBuf;
+
+use crate::types::{EntryId, Index, Position, TermRun};
+
+/// Neighbouring records that cannot be read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first bad index.
+    pub first: Index,
+    /// The last bad index.
+    pub last: Index,
+    /// The terms of these indexes, each run by its first index; empty when they are not known.
+    pub terms: Vec<TermRun>,
+    /// Where the first bad record starts in the whole log.
+    pub position: Position,
+    /// Where the last bad record ends in the whole log.
+    pub end: Position,
+    /// The segment file.
+    pub path: PathBuf,
+    /// Byte offset of the first bad record in that file.
+    pub offset: u64,
+    /// What is wrong, for a person.
+    pub reason: String,
+}
+
+impl Hole {
+    /// Whether an index lies in it.
+    #[must_use]
+    pub fn holds(&self, index: Index) -> bool {
+        self.first <= index && index <= self.last
+    }
+
+    /// The identity of one of its indexes, when it is known.
+    #[must_use]
+    pub fn identity(&self, index: Index) -> Option<EntryId> {
+        if !self.holds(index) {
+            return None;
+        }
+        let run = self.terms.iter().rev().find(|run| run.first <= index)?;
+        Some(EntryId { index, term: run.term })
+    }
+}
