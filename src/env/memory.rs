@@ -20,6 +20,7 @@
 //!   directory with all it holds. A rename happens wholly or not at all, and on its own.
 //! - After a failed sync ([`MemoryDisk::fail_sync`]) reads go on showing the bytes, which no later sync makes durable
 //!   unless they are written again: so do the page caches of real systems. Names of a failed `sync_dir` stay pending.
+//! - A sector can be made unreadable ([`MemoryDisk::spoil_sector`]); a write of the whole of it heals it.
 //! - Every handle, file, map and lock from before a power cut fails for ever, so that what is left of the old process
 //!   cannot touch the disk of the new one. `Bytes` already handed out stay good.
 //!
@@ -132,7 +133,7 @@ pub enum Pending<'a> {
 /// How often the disk was called since it was made. Calls that failed are counted too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls that can change the disk: those that [`MemoryDisk::cut_power_at`] counts. At least the sum of the others.
+    /// Calls that can change the disk: those that [`MemoryDisk::cut_power_at`] counts. At least the sum of the next three.
     pub mutating: u64,
     /// [`super::File::write_all_at`].
     pub writes: u64,
@@ -140,6 +141,8 @@ pub struct Counts {
     pub syncs: u64,
     /// [`Disk::sync_dir`].
     pub dir_syncs: u64,
+    /// Slices of maps that touched an unreadable sector: each would have killed a real process with a signal.
+    pub map_faults: u64,
 }
 
 /// A disk in memory whose power can be cut; see the module's documentation. Clones are the same disk.
@@ -247,6 +250,15 @@ impl MemoryDisk {
     /// `NotFound` when there is no such file, `UnexpectedEof` when it is too short.
     pub fn flip_byte(&self, path: &Path, offset: u64) -> io::Result<()> {
         self.shared.state().flip_byte(path, offset)
+    }
+
+    /// Makes the sector of a byte unreadable, on the disk and in what reads show: reading any of it, or writing a part
+    /// of it, fails with `EIO`, until a write covers the whole sector. A drive does so with a sector that it has lost.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file, `UnexpectedEof` when it is too short.
+    pub fn spoil_sector(&self, path: &Path, offset: u64) -> io::Result<()> {
+        self.shared.state().spoil_sector(path, offset)
     }
 
     /// How often the disk was called.

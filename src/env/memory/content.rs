@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::{Fate, Pending};
 
 /// Bytes of a sector: what a drive writes at once.
@@ -32,6 +34,8 @@ pub(super) struct Content {
 struct Side {
     sectors: BTreeMap<u64, Sector>,
     len: u64,
+    /// Sectors that cannot be read until they are written as a whole.
+    unreadable: BTreeSet<u64>,
 }
 
 impl Content {
@@ -54,6 +58,9 @@ impl Content {
         let mut offset = offset;
         while !buffer.is_empty() {
             let (sector, within) = place(offset);
+            if self.live.unreadable.contains(&sector) {
+                return Err(Errno::IO.into());
+            }
             let (part, rest) = buffer.split_at_mut(buffer.len().min(SECTOR_BYTES - within));
             match self.live.sectors.get(&sector).and_then(|bytes| bytes.get(within..within + part.len())) {
                 Some(bytes) => part.copy_from_slice(bytes),
@@ -72,6 +79,11 @@ impl Content {
         while !bytes.is_empty() {
             let (sector, within) = place(offset);
             let (part, rest) = bytes.split_at(bytes.len().min(SECTOR_BYTES - within));
+            // Writing a part of it would need the rest.
+            if self.live.unreadable.contains(&sector) && part.len() < SECTOR_BYTES {
+                return Err(Errno::IO.into());
+            }
+            self.live.unreadable.remove(&sector);
             let block = match self.live.sectors.entry(sector) {
                 Entry::Occupied(block) => block.into_mut(),
                 Entry::Vacant(hole) => {
@@ -97,6 +109,7 @@ impl Content {
         for sector in std::mem::take(&mut self.dirty) {
             if let Some(bytes) = self.live.sectors.get(&sector) {
                 self.durable.sectors.insert(sector, Arc::clone(bytes));
+                self.durable.unreadable.remove(&sector);
             }
         }
         self.durable.len = self.live.len;
@@ -124,6 +137,17 @@ impl Content {
         Ok(())
     }
 
+    /// Makes the sector of an offset unreadable on both sides.
+    pub(super) fn spoil(&mut self, offset: u64) -> io::Result<()> {
+        if offset >= self.live.len {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let (sector, _within) = place(offset);
+        self.live.unreadable.insert(sector);
+        self.durable.unreadable.insert(sector);
+        Ok(())
+    }
+
     /// A power cut: the length, then each dirty sector, meets its fate; then both sides are the same.
     pub(super) fn settle(&mut self, path: &Path, fate: &mut impl FnMut(&Pending<'_>) -> Fate) {
         if self.live.len != self.durable.len {
@@ -139,9 +163,11 @@ impl Content {
             match fate(&Pending::Sector { path, sector }) {
                 Fate::Lost => {}
                 Fate::Kept => {
+                    self.durable.unreadable.remove(&sector);
                     self.durable.sectors.insert(sector, Arc::clone(written));
                 }
                 Fate::Garbled => {
+                    self.durable.unreadable.remove(&sector);
                     let old = self.durable.sectors.get(&sector).map_or([0; SECTOR_BYTES], |bytes| **bytes);
                     self.durable.sectors.insert(sector, Arc::new(garble(&old, written, sector)));
                 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::Shared;
 use super::tree::NodeKey;
@@ -170,7 +171,11 @@ impl Map for MemoryMap {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let mut bytes = vec![0; len];
-        self.open.read(&mut bytes, offset)?;
+        let read = self.open.read(&mut bytes, offset);
+        if read.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::IO.raw_os_error())) {
+            self.open.shared.state().counts.map_faults += 1;
+        }
+        read?;
         Ok(bytes.into())
     }
 }

@@ -150,6 +150,11 @@ impl State {
         self.tree.content_mut(key)?.flip(offset)
     }
 
+    pub(super) fn spoil_sector(&mut self, path: &Path, offset: u64) -> io::Result<()> {
+        let key = self.tree.find_file(path)?;
+        self.tree.content_mut(key)?.spoil(offset)
+    }
+
     pub(super) fn kill_process(&mut self) {
         self.generation += 1;
         self.off = false;

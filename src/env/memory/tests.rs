@@ -346,3 +346,29 @@ fn fate_seeded_repeats_and_uses_every_fate() {
         assert!(draw(3).contains(&fate));
     }
 }
+
+#[test]
+fn spoiled_sector_is_an_error_until_all_of_it_is_written_and_synced() {
+    let (memory, disk, file) = disk_with_file(1, 3 * SECTOR_BYTES);
+    memory.spoil_sector(&path("f"), 600).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 511).unwrap();
+    file.read_exact_at(&mut byte, 512).unwrap_err();
+    file.write_all_at(&[IoSlice::new(&[2; 100])], 512).unwrap_err();
+    assert_eq!(memory.counts().map_faults, 0);
+    file.map(1500).unwrap().slice(500, 20).unwrap_err();
+    assert_eq!(memory.counts().map_faults, 1);
+    write(&file, &[2; SECTOR_BYTES], 512);
+    file.read_exact_at(&mut byte, 512).unwrap();
+    drop((disk, file));
+    let kept = memory.fork();
+    memory.power_cut(|_| Fate::Lost);
+    let file = memory.handle().open(&path("f"), OpenMode::Write).unwrap();
+    file.read_exact_at(&mut byte, 512).unwrap_err();
+    kept.power_cut(|_| Fate::Kept);
+    assert_eq!(contents(&kept, "f").unwrap()[512], 2);
+    write(&file, &[3; SECTOR_BYTES], 512);
+    file.sync().unwrap();
+    memory.power_cut(|_| Fate::Lost);
+    assert_eq!(contents(&memory, "f").unwrap()[512], 3);
+}
