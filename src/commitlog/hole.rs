@@ -11,9 +11,10 @@
 
 use std::path::PathBuf;
 
+use crate::error::ReadError;
 use crate::types::{EntryId, Index, Position, TermRun};
 
-/// Neighbouring records that cannot be read back.
+/// Neighbouring records of one segment that cannot be read back: either the term of each of them is known, or of none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
     /// The first bad index.
@@ -49,5 +50,33 @@ impl Hole {
         }
         let run = self.terms.iter().rev().find(|run| run.first <= index)?;
         Some(EntryId { index, term: run.term })
+    }
+
+    /// The error of reading one of its indexes.
+    pub(super) fn damage(&self, index: Index) -> ReadError {
+        let (path, reason) = (self.path.clone(), self.reason.clone());
+        ReadError::Damaged { path, offset: self.offset, index, reason }
+    }
+
+    /// True when `next` starts where this one ends, and as much is known of it.
+    pub(super) fn continues_as(&self, next: &Self) -> bool {
+        (self.path == next.path && self.last.next() == next.first && self.end == next.position)
+            && self.terms.is_empty() == next.terms.is_empty()
+    }
+
+    /// What is left of it when the log is cut after `last`, which ends at `end`.
+    pub(super) fn clipped(&self, last: Index, end: Position) -> Self {
+        if self.last <= last {
+            return self.clone();
+        }
+        let terms = self.terms.iter().filter(|run| run.first <= last).copied().collect();
+        Self { last, end, terms, ..self.clone() }
+    }
+
+    /// Takes in the hole that continues it.
+    pub(super) fn extend(&mut self, next: Self) {
+        let known = self.terms.last().map(|run| run.term);
+        self.terms.extend(next.terms.into_iter().filter(|run| Some(run.term) != known));
+        (self.last, self.end) = (next.last, next.end);
     }
 }

@@ -14,6 +14,7 @@ use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, prefix};
 use super::layout::SegmentName;
 use super::scan::Scanner;
 use super::segment::header::SegmentHeader;
+use super::walk::{Limit, walk};
 use crate::env::{Disk, File, Map, OpenMode};
 
 const MAGIC: &[u8; 8] = b"DLEDGIDX";
@@ -31,7 +32,7 @@ const READ_BYTES: usize = 256 << 10;
 pub(super) enum Offsets {
     /// Not needed yet.
     Unloaded,
-    /// The offset at which each record ends; the first starts at the segment's records.
+    /// The offset at which each record ends, 0 where that is not known; the first starts at the segment's records.
     Table(Vec<u32>),
     /// The same on disk.
     File(IndexFile),
@@ -44,9 +45,9 @@ impl Offsets {
             Self::Unloaded => None,
             Self::Table(ends) => {
                 let nth = usize::try_from(nth).ok()?;
-                let end = u64::from(*ends.get(nth)?);
+                let end = known(*ends.get(nth)?)?;
                 let start = match nth.checked_sub(1) {
-                    Some(before) => u64::from(*ends.get(before)?),
+                    Some(before) => known(*ends.get(before)?)?,
                     None => records_offset,
                 };
                 Some((start, end))
@@ -54,6 +55,19 @@ impl Offsets {
             Self::File(file) => file.bounds(nth),
         }
     }
+
+    /// Where the `nth` record ends; that of the last one in a hole is known although its start may not be.
+    pub(super) fn end(&self, nth: u64) -> Option<u64> {
+        match self {
+            Self::Unloaded => None,
+            Self::Table(ends) => known(*ends.get(usize::try_from(nth).ok()?)?),
+            Self::File(file) => file.bounds(nth).map(|(_start, end)| end),
+        }
+    }
+}
+
+fn known(end: u32) -> Option<u64> {
+    Some(u64::from(end)).filter(|end| *end > 0)
 }
 
 /// An index file that was verified and is mapped.
@@ -132,10 +146,21 @@ pub(super) fn write(disk: &dyn Disk, path: &Path, segment: &SegmentHeader, ends:
     disk.open(path, OpenMode::Create)?.write_all_at(&[IoSlice::new(&bytes)], 0)
 }
 
-/// Reads where each record ends, from the records themselves, up to offset `limit`. Ends early at a header that
-/// cannot be read; a payload that cannot be read does not matter here.
-pub(super) fn rebuild(file: &dyn File, segment: &SegmentHeader, limit: u64) -> Vec<u32> {
-    let mut scanner = Scanner::new(file, segment, limit);
+/// Reads where each record ends, from the records themselves, up to `limit`; without one, as far as records follow each
+/// other. A payload that cannot be read does not matter here.
+pub(super) fn rebuild(
+    file: &dyn File,
+    path: &Path,
+    segment: &SegmentHeader,
+    limit: Option<Limit>,
+    file_bytes: u64,
+) -> Vec<u32> {
+    if limit.is_some()
+        && let Ok(walked) = walk(file, path, segment, limit, file_bytes)
+    {
+        return walked.ends;
+    }
+    let mut scanner = Scanner::new(file, segment, file_bytes);
     let mut ends = Vec::new();
     loop {
         let before = scanner.offset();

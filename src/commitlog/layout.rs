@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   <data-dir>/  LOCK  identity
-//!                groups/<id>/  vote
+//!                groups/<id>/  vote  doubt
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
-//!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data
+//!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
 //! ```
 //! Invariant: a file takes its final name only when it is whole and synced; what is unfinished ends in `.tmp` and
 //! may be removed at any time that no writer is open. Deliberately absent: what stands in the files.
@@ -22,6 +22,8 @@ pub const IDENTITY_FILE: &str = "identity";
 pub const GROUPS_DIR: &str = "groups";
 /// Name of the vote file of a group.
 pub const VOTE_FILE: &str = "vote";
+/// Name of the file that says why a group's last entry is not known; absent while it is.
+pub(super) const DOUBT_FILE: &str = "doubt";
 /// Name of the log directory of a group.
 pub const LOG_DIR: &str = "log";
 
@@ -33,6 +35,10 @@ pub(super) const SPARE_FILE: &str = "spare.tmp";
 pub(super) const NEW_SEGMENT_FILE: &str = "segment.tmp";
 /// A vote file that is being made now.
 pub(super) const NEW_VOTE_FILE: &str = "vote.tmp";
+/// A note of doubt that is being made now.
+pub(super) const NEW_DOUBT_FILE: &str = "doubt.tmp";
+/// Which bytes are being mended: read at opening, then removed.
+pub(super) const MENDING_FILE: &str = "mending.tmp";
 /// An identity file that is being made now.
 pub(super) const NEW_IDENTITY_FILE: &str = "identity.tmp";
 
@@ -54,7 +60,7 @@ pub fn log_dir(group_dir: &Path) -> PathBuf {
 /// True for a file that this release makes in a group's directory or in its log directory.
 #[must_use]
 pub fn is_own_file(name: &str) -> bool {
-    name == VOTE_FILE || LogFile::of(name) != LogFile::Foreign
+    name == VOTE_FILE || name == DOUBT_FILE || LogFile::of(name) != LogFile::Foreign
 }
 
 /// What names a segment: its first index and its generation.

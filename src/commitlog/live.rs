@@ -1,19 +1,21 @@
 //! A segment in use: its file, its map, and how far it may be read.
 //!
 //! Shared by the writer and by readers on any thread. Invariants: `published` only grows, and grows only after the
-//! record it names stands in the file and in the table of offsets; bytes below it never change. A region is read
+//! record it names stands in the file and in the table of offsets; bytes below it never change,
+//! those of a hole excepted (`mend`), which nobody holds and nobody looks at meanwhile (`gate`). A region is read
 //! through the map only after this process has written it or has read it once by `pread`, where an unreadable
 //! sector is an error and not a signal.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use super::index::{self, IndexFile, Offsets};
 use super::segment::header::SegmentHeader;
+use super::walk::Limit;
 use crate::env::{Disk, File, Map};
 use crate::types::Index;
 
@@ -35,6 +37,11 @@ pub(super) struct LiveSegment {
     /// One for each region of [`PROBE_BYTES`] that must be tried before it is mapped; none for a file that this
     /// process has written or scanned.
     untried: Vec<AtomicBool>,
+    /// Where the records end, when that is known and they were not scanned.
+    limit: Option<Limit>,
+    /// Held by a reader from taking a slice of the map until what it hands out is verified, and by the writer alone
+    /// while it mends: nobody looks at bytes that change.
+    gate: RwLock<()>,
 }
 
 /// Where a segment's files are.
@@ -47,13 +54,13 @@ impl LiveSegment {
     /// A segment that this process has written or scanned to its end; `ends` says where its records end.
     pub(super) fn known(paths: Paths, header: SegmentHeader, file: Arc<dyn File>, length: u64, ends: Vec<u32>) -> Self {
         let published = header.previous.index.plus(ends.len() as u64);
-        Self::new(paths, header, file, length, (published, Offsets::Table(ends), Vec::new()))
+        Self::new(paths, header, file, length, (published, Offsets::Table(ends), Vec::new(), None))
     }
 
-    /// A sealed segment whose records were not looked at; its footer says that `last` is the last.
-    pub(super) fn sealed(paths: Paths, header: SegmentHeader, file: Arc<dyn File>, length: u64, last: Index) -> Self {
+    /// A sealed segment whose records were not looked at; its footer says where they end.
+    pub(super) fn sealed(paths: Paths, header: SegmentHeader, file: Arc<dyn File>, length: u64, limit: Limit) -> Self {
         let untried = (0..length.div_ceil(PROBE_BYTES)).map(|_region| AtomicBool::new(true)).collect();
-        Self::new(paths, header, file, length, (last, Offsets::Unloaded, untried))
+        Self::new(paths, header, file, length, (limit.last.index, Offsets::Unloaded, untried, Some(limit)))
     }
 
     fn new(
@@ -61,7 +68,7 @@ impl LiveSegment {
         header: SegmentHeader,
         file: Arc<dyn File>,
         length: u64,
-        (published, offsets, untried): (Index, Offsets, Vec<AtomicBool>),
+        (published, offsets, untried, limit): (Index, Offsets, Vec<AtomicBool>, Option<Limit>),
     ) -> Self {
         Self {
             path: paths.segment,
@@ -73,6 +80,8 @@ impl LiveSegment {
             offsets: RwLock::new(offsets),
             map: RwLock::new(None),
             untried,
+            limit,
+            gate: RwLock::new(()),
         }
     }
 
@@ -101,28 +110,61 @@ impl LiveSegment {
 
     /// Start and end offset of a record; `None` when its place cannot be found out.
     pub(super) fn bounds(&self, disk: &dyn Disk, index: Index) -> Option<(u64, u64)> {
-        let nth = index.get().checked_sub(self.header.first().get())?;
         let records_offset = self.header.records_offset();
+        self.with_offsets(disk, index, |offsets, nth| offsets.bounds(nth, records_offset))
+    }
+
+    /// End offset of a record; `None` when it cannot be found out.
+    pub(super) fn end(&self, disk: &dyn Disk, index: Index) -> Option<u64> {
+        self.with_offsets(disk, index, Offsets::end)
+    }
+
+    fn with_offsets<T>(&self, disk: &dyn Disk, index: Index, ask: impl Fn(&Offsets, u64) -> Option<T>) -> Option<T> {
+        let nth = index.get().checked_sub(self.header.first().get())?;
         {
             let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
             if !matches!(*offsets, Offsets::Unloaded) {
-                return offsets.bounds(nth, records_offset);
+                return ask(&offsets, nth);
             }
         }
         let mut offsets = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*offsets, Offsets::Unloaded) {
             *offsets = self.load(disk);
         }
-        offsets.bounds(nth, records_offset)
+        ask(&offsets, nth)
+    }
+
+    /// Notes where records end that were hidden until now: the first of them is `index`, `start` is where it starts.
+    pub(super) fn found_out(&self, index: Index, start: u64, ends: &[u32]) {
+        let nth = usize::try_from(index.get().saturating_sub(self.header.first().get())).unwrap_or(usize::MAX);
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        if let Offsets::Table(table) = &mut *self.offsets.write().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(before) = nth.checked_sub(1).and_then(|before| table.get_mut(before)) {
+                *before = start;
+            }
+            for (known, end) in table.iter_mut().skip(nth).zip(ends) {
+                *known = *end;
+            }
+        }
+    }
+
+    /// To be held while a slice is taken and verified.
+    pub(super) fn read_gate(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be held while published bytes are written over.
+    pub(super) fn write_gate(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn load(&self, disk: &dyn Disk) -> Offsets {
         if let Some(file) = IndexFile::open(disk, &self.index_path, self.header.name()) {
             return Offsets::File(file);
         }
-        let ends = index::rebuild(&*self.file, &self.header, self.length());
+        let ends = index::rebuild(&*self.file, &self.path, &self.header, self.limit, self.length());
         let wanted = self.published().get().saturating_sub(self.header.previous.index.get());
-        if ends.len() as u64 >= wanted {
+        if ends.len() as u64 >= wanted && !ends.contains(&0) {
             // The table serves as well as the file; a disk without room only costs the next opening a rebuild.
             let _without_room = index::write(disk, &self.index_path, &self.header, &ends);
         }
@@ -134,6 +176,9 @@ impl LiveSegment {
         {
             let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
             let Offsets::Table(ends) = &*offsets else { return Ok(()) };
+            if ends.contains(&0) {
+                return Ok(());
+            }
             index::write(disk, &self.index_path, &self.header, ends)?;
         }
         if let Some(file) = IndexFile::open(disk, &self.index_path, self.header.name()) {
@@ -142,10 +187,15 @@ impl LiveSegment {
         Ok(())
     }
 
-    /// The bytes of a range below the published end, as a slice of the map.
+    /// The bytes of a range below the published end, as a slice of the map; as a copy where a sector nearby cannot be
+    /// read. The caller holds the gate.
     pub(super) fn slice(&self, start: u64, end: u64) -> io::Result<Bytes> {
-        self.probe(start, end)?;
         let len = usize::try_from(end.saturating_sub(start)).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
+        if self.probe(start, end).is_err() {
+            let mut bytes = vec![0; len];
+            self.file.read_exact_at(&mut bytes, start)?;
+            return Ok(bytes.into());
+        }
         {
             let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
             if let Some((mapped, map)) = &*map

@@ -13,7 +13,8 @@
 //!   └───────────────────────────────────────────────────────────────────┘         (table in recovery)
 //! ```
 //! Invariants:
-//! - A record is readable once published; published bytes never change and are verified whenever they are read.
+//! - A record is readable once published; published bytes never change and are verified whenever they are read. The
+//!   one exception: a record that does not verify, and so was never handed out, may be mended (`mend`).
 //! - `first position + bytes of the records` is the position of the next record, the same on every replica.
 //! - What a progress slot calls durable was synced before the slot was written.
 //! - The first failed write or sync is the last: see [`LogFault`].
@@ -22,6 +23,7 @@
 //! of what a payload means.
 
 mod create;
+mod doubt;
 mod failure;
 mod fields;
 pub mod format;
@@ -29,8 +31,10 @@ mod hole;
 pub mod identity;
 mod index;
 pub mod inspect;
+mod known;
 pub mod layout;
 mod live;
+mod mend;
 mod meta;
 mod open;
 mod poison;
@@ -38,6 +42,7 @@ mod prepare;
 mod reader;
 pub mod recovery;
 mod restart;
+mod resync;
 mod roll;
 mod room;
 mod scan;
@@ -45,6 +50,7 @@ mod segment;
 mod space;
 mod survey;
 mod tail;
+mod walk;
 mod writer;
 
 pub(crate) use format::walk_trusted;

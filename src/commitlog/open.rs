@@ -13,8 +13,10 @@ use bytes::Bytes;
 use super::create;
 use super::failure::{self, Blame, is_full};
 use super::hole::Hole;
+use super::known::Known;
 use super::layout::{self, NEW_SEGMENT_FILE, RESERVE_FILE};
 use super::live::LiveSegment;
+use super::mend;
 use super::meta::{Owner, VoteFile};
 use super::poison::Poison;
 use super::prepare::{self, FIRST_CHUNK_BYTES};
@@ -28,6 +30,7 @@ use super::segment::slots::Slot;
 use super::space::{Space, SpaceCell};
 use super::survey::{self, Closed, Segment, Survey};
 use super::tail::{self, Behind};
+use super::walk::Limit;
 use super::writer::{Active, LogWriter};
 use crate::config::Durability;
 use crate::env::Disk;
@@ -75,6 +78,9 @@ pub struct LogState {
     pub committed_hint: Index,
     /// The records that cannot be read back, in index order.
     pub holes: Vec<Hole>,
+    /// Why acknowledged entries may have stood behind `last`; `None` when `last` is known. Until
+    /// [`LogWriter::trust_last`] each opening says so again: such a node cannot vouch for what it has acknowledged.
+    pub last_in_doubt: Option<String>,
 }
 
 /// An open log.
@@ -129,22 +135,33 @@ pub(crate) fn open_planted(
     let Survey { segments, superseded, unfinished, indexes } = survey;
     let (closed, last) = survey::chain(&opening.log_dir, segments, &mut report)?;
     let tail = tail::read(&last, plants)?;
-    let made_just_now = last.header.generation == 1 && tail.summary.count == 0 && matches!(tail.behind, Behind::Blank);
+    let made_just_now = tail.doubt.is_none()
+        && last.header.generation == 1
+        && tail.summary.count == 0
+        && matches!(tail.behind, Behind::Blank);
     if vote.is_none() && !made_just_now {
         // R19
         return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
     }
+    let doubt = super::doubt::load(&*opening.disk, dir)?;
     // R22
     failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
     opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
     let kept: Vec<_> = closed.iter().map(|part| &part.segment).chain([&last]).map(|part| part.header.name()).collect();
+    mend::complete(&*opening.disk, &opening.log_dir, &mut report)?;
     let orphans = indexes.into_iter().filter(|name| !kept.contains(name)).map(|name| name.index_file());
     opening.remove(unfinished.into_iter().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
     let beaten = superseded.iter().map(|segment| segment.header.name().segment_file()).collect();
     opening.remove(beaten, Rule::Superseded, &mut report)?;
     let vote = opening.renew_vote()?;
+    if let Some(reason) = tail.doubt.as_ref().filter(|_reason| doubt.is_none()) {
+        super::doubt::store(&*opening.disk, dir, reason)?;
+    }
+    let doubt = doubt.or(tail.doubt.clone());
+    let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
+    let holes = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
     let restarted = restart::restart(&opening.disk, &opening.log_dir, &opening.options, last, tail, &mut report)?;
-    opening.finish(closed, restarted, vote, report)
+    opening.finish(closed, restarted, vote, (holes, doubt), report)
 }
 
 /// What all steps of opening need.
@@ -184,7 +201,7 @@ impl Opening {
         let paths = create::paths(&self.log_dir, header.name());
         let segment = Arc::new(LiveSegment::known(paths, header, file, length, Vec::new()));
         let active = fresh(segment, (EntryId::ZERO, LogTime::ZERO, Position::ZERO), slot, length);
-        self.finish(Vec::new(), Restarted { sealed: None, active }, vote, report)
+        self.finish(Vec::new(), Restarted { before: None, active }, vote, (Vec::new(), None), report)
     }
 
     fn remove(&self, names: Vec<String>, rule: Rule, report: &mut RecoveryReport) -> Result<(), OpenError> {
@@ -210,21 +227,24 @@ impl Opening {
         closed: Vec<Closed>,
         restarted: Restarted,
         vote: VoteFile,
+        (holes, doubt): (Vec<Hole>, Option<String>),
         report: RecoveryReport,
     ) -> Result<Opened, OpenError> {
-        let Restarted { sealed, active } = restarted;
+        let Restarted { before, active } = restarted;
         let reserve = self.make_reserve()?;
-        let state = state_of(&closed, sealed.as_ref(), &active, vote.vote());
+        let state =
+            LogState { holes, last_in_doubt: doubt, ..state_of(&closed, before.as_ref(), &active, vote.vote()) };
         let mut parts: Vec<Part> = closed.into_iter().map(closed_part).collect();
-        let sealed: Option<Part> = sealed.map(|(part, _summary)| part);
-        let unindexed = sealed.iter().map(|part| part.segment.clone()).collect();
-        parts.extend(sealed);
+        let before: Option<Part> = before.map(|(part, _summary)| part);
+        let unindexed = before.iter().map(|part| part.segment.clone()).collect();
+        parts.extend(before);
         parts.push(Part::whole(active.segment.clone()));
         let shared = Arc::new(Shared {
             disk: self.disk.clone(),
             view: ArcSwap::from_pointee(View { base: state.base, base_position: state.base_position, parts }),
             space: SpaceCell::new(if reserve > 0 { Space::Open } else { Space::Reserve }),
             disk_bytes: AtomicU64::new(0),
+            known: Known::new(state.holes.clone()),
         });
         let generation = active.segment.header.generation;
         let writer = LogWriter {
@@ -261,20 +281,26 @@ impl Opening {
 }
 
 fn closed_part(closed: Closed) -> Part {
-    let Closed { segment: Segment { paths, header, file, length, .. }, summary, limit } = closed;
-    let live = LiveSegment::sealed(paths, header, file, length, summary.last.index);
+    let Closed { segment: Segment { paths, header, file, length, .. }, summary, limit, scanned } = closed;
+    let live = match scanned {
+        Some(scanned) => LiveSegment::known(paths, header, file, length, scanned.ends),
+        None => {
+            let end = Limit { last: summary.last, offset: survey::end_offset(&header, summary.end) };
+            LiveSegment::sealed(paths, header, file, length, end)
+        }
+    };
     Part { segment: Arc::new(live), limit: limit.index }
 }
 
 /// What the segments together hold.
 fn state_of(
     closed: &[Closed],
-    sealed: Option<&(Part, super::segment::footer::Summary)>,
+    before: Option<&(Part, super::segment::footer::Summary)>,
     active: &Active,
     vote: Vote,
 ) -> LogState {
     let headers = closed.iter().map(|part| &part.segment.header);
-    let headers = headers.chain(sealed.map(|(part, _)| &part.segment.header)).chain([&active.segment.header]);
+    let headers = headers.chain(before.map(|(part, _)| &part.segment.header)).chain([&active.segment.header]);
     let first = headers.clone().next().unwrap_or(&active.segment.header);
     let in_force = Some(first.membership.clone()).filter(|(index, _)| !index.is_zero());
     let mut state = LogState {
@@ -288,14 +314,19 @@ fn state_of(
         last_time: active.summary.last_time,
         committed_hint: active.slot.committed.min(active.summary.last.index),
         holes: Vec::new(),
+        last_in_doubt: None,
     };
     let closed = closed.iter().map(|part| (&part.summary, part.limit.index));
-    let sealed = sealed.map(|(_, summary)| (summary, summary.last.index));
-    for (summary, limit) in closed.chain(sealed).chain([(&active.summary, active.summary.last.index)]) {
+    let before = before.map(|(_, summary)| (summary, summary.last.index));
+    for (summary, limit) in closed.chain(before).chain([(&active.summary, active.summary.last.index)]) {
         for run in summary.runs.iter().filter(|run| run.first <= limit) {
             if state.runs.last().is_none_or(|last| last.term != run.term) {
                 state.runs.push(*run);
             }
+        }
+        // A segment made behind a hole knows the last entry's time only once that entry can be read again.
+        if summary.last.index == limit {
+            state.last_time = state.last_time.max(summary.last_time);
         }
         state.memberships.extend(summary.memberships.iter().filter(|(index, _)| *index <= limit).cloned());
     }

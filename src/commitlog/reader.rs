@@ -14,6 +14,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::format::{HEADER_BYTES, Record, RecordError, RecordHeader};
+use super::hole::Hole;
+use super::known::Known;
 use super::live::LiveSegment;
 use super::space::{Space, SpaceCell};
 use crate::config::MAX_RECORD_BYTES_LIMIT;
@@ -53,7 +55,7 @@ impl View {
         self.parts.last().map_or(self.base.index, Part::last)
     }
 
-    fn part_of(&self, index: Index) -> Option<&Part> {
+    pub(super) fn part_of(&self, index: Index) -> Option<&Part> {
         let behind = self.parts.partition_point(|part| part.segment.header.first() <= index);
         self.parts.get(behind.checked_sub(1)?).filter(|part| index <= part.last())
     }
@@ -70,6 +72,7 @@ pub(super) struct Shared {
     pub(super) view: ArcSwap<View>,
     pub(super) space: SpaceCell,
     pub(super) disk_bytes: AtomicU64,
+    pub(super) known: Known,
 }
 
 /// Reads published records. Cheap to clone; every method may be called from any thread.
@@ -87,7 +90,11 @@ impl LogReader {
         let view = self.shared.view.load();
         let part = view.part_of(index).ok_or_else(|| out_of_range(&view, index))?;
         let segment = &*part.segment;
+        if let Some(hole) = self.shared.known.holding(index) {
+            return Err(hole.damage(index));
+        }
         let (start, end) = self.bounds(segment, index)?;
+        let _verifying = segment.read_gate();
         let record = take(segment, index, start, end)?;
         let right =
             record.header().id.index == index && segment.header.offset_of(record.header().position) == Some(start);
@@ -101,13 +108,17 @@ impl LogReader {
     /// As for [`LogReader::read`]; a bad record behind a good one ends the answer before it.
     pub fn read_from(&self, index: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
         let view = self.shared.view.load();
-        let last = view.last();
+        let hole = self.shared.known.from(index);
+        if let Some(hole) = hole.as_ref().filter(|hole| hole.holds(index) && view.part_of(index).is_some()) {
+            return Err(hole.damage(index));
+        }
+        let last = view.last().min(hole.map_or(Index(u64::MAX), |hole| hole.first.prev()));
         let (mut next, mut room, mut pieces) = (index, max_bytes, Vec::new());
         loop {
             let Some(part) = view.part_of(next) else {
                 return if pieces.is_empty() { Err(out_of_range(&view, index)) } else { Ok(pieces) };
             };
-            match self.read_part(part, next, room, pieces.is_empty()) {
+            match self.read_part(part, (next, last), room, pieces.is_empty()) {
                 Ok((piece, reached)) if !piece.is_empty() => {
                     room = room.saturating_sub(piece.len() as u64);
                     pieces.push(piece);
@@ -136,7 +147,11 @@ impl LogReader {
         if position >= log_end {
             return Err(outside());
         }
+        if let Some(hole) = self.shared.known.around(position) {
+            return Err(hole.damage(hole.first));
+        }
         let start = segment.header.offset_of(position).ok_or_else(outside)?;
+        let _verifying = segment.read_gate();
         let header = read_header(segment, Index::ZERO, start)?;
         if header.position != position || view.part_of(header.id.index).is_none() {
             return Err(misplaced(segment, header.id.index, start, header.id));
@@ -152,7 +167,7 @@ impl LogReader {
             return Some(view.base_position);
         }
         let segment = &*view.part_of(index)?.segment;
-        let (_start, end) = segment.bounds(&*self.shared.disk, index)?;
+        let end = segment.end(&*self.shared.disk, index)?;
         Some(segment.header.position_of(end))
     }
 
@@ -172,13 +187,23 @@ impl LogReader {
     #[must_use]
     pub fn end(&self) -> Position {
         let view = self.shared.view.load();
-        self.end_of(view.last()).unwrap_or(view.base_position)
+        let behind = view.parts.last().filter(|part| part.segment.published() == part.segment.header.previous.index);
+        match behind {
+            Some(empty) => empty.segment.header.first_position,
+            None => self.end_of(view.last()).unwrap_or(view.base_position),
+        }
     }
 
     /// Bytes that the log's files take on disk, the reserve included.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.shared.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The records that are known to be unreadable, in index order. A read of one of them is answered from here.
+    #[must_use]
+    pub fn holes(&self) -> Vec<Hole> {
+        self.shared.known.all().to_vec()
     }
 
     /// Whether there is room for more.
@@ -194,14 +219,21 @@ impl LogReader {
     }
 
     /// Records of one segment from `index` on; empty when the first does not fit and need not be taken.
-    fn read_part(&self, part: &Part, index: Index, room: u64, at_least_one: bool) -> Result<(Bytes, Index), ReadError> {
+    fn read_part(
+        &self,
+        part: &Part,
+        (index, last): (Index, Index),
+        room: u64,
+        at_least_one: bool,
+    ) -> Result<(Bytes, Index), ReadError> {
         let segment = &*part.segment;
         let (start, first_end) = self.bounds(segment, index)?;
-        let (_start, last_end) = self.bounds(segment, part.last())?;
+        let (_start, last_end) = self.bounds(segment, part.last().min(last))?;
         if first_end - start > room && !at_least_one {
             return Ok((Bytes::new(), index));
         }
         let end = first_end.max(last_end.min(start.saturating_add(room)));
+        let _verifying = segment.read_gate();
         let bytes = segment.slice(start, end).map_err(|error| damaged(segment, index, start, error.to_string()))?;
         let (mut taken, mut reached) = (0, index.prev());
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {

@@ -11,24 +11,31 @@
 //! | R7 | a segment that a higher generation wins over | removed |
 //! | R8 | a gap before, between or (the last one is sealed) behind segments | refused: lost segment |
 //! | R9 | a sealed segment, not the last | taken as its footer describes it |
-//! | R10 | a segment, not the last, without a readable footer | scanned up to its successor; a bad record: corrupt |
+//! | R10 | a segment, not the last, without a readable footer | scanned up to its successor; a bad record: a hole |
 //! | R11 | neighbours that do not fit together | refused: corrupt |
-//! | R12 | the last segment has no readable slot | refused: corrupt |
-//! | R13 | a bad record, or an end, below the newest slot's durable end | refused: corrupt |
+//! | R12 | the last segment has no readable slot | all that is found is kept, with holes; the last entry is in doubt |
+//! | R13 | a bad record, or an end, below the newest slot's durable end | a hole, kept; a new segment |
 //! | R14 | the records end where the slot says, zeros behind | goes on in place; the zeros are written again |
 //! | R15 | good records above the durable end | copied to a new segment, synced |
 //! | R16 | a bad record at or above the durable end | cut there, whatever follows; a new segment |
-//! | R17 | a sector that cannot be read | refused: I/O |
+//! | R17 | a sector that cannot be read | as bad bytes: R13 or R16; a file that cannot be opened or listed: refused: I/O |
 //! | R18 | an intact record of a later release | refused: unsupported |
 //! | R19 | records or segments without a vote file, or no readable copy in it | refused: lost vote |
 //! | R20 | a vote file without segments | refused: lost segment |
 //! | R21 | a vote file with a readable copy | the newest copy, made anew |
 //! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
+//! | R23 | good bytes that contradict each other: a slot and the records | refused: corrupt |
+//! | R24 | a mend that was under way | its bytes are written again as they are, and synced |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could
 //! spoil what was acknowledged. Why R16 never goes on in place: sectors of one batch reach the disk in any order, so
 //! a whole record of the cut batch may stand behind the cut and would follow the next one that is written there.
+//! Why R11 and R23 stay refusals: rot does not leave good checksums. A file was swapped or restored from elsewhere, and
+//! nothing here says which of two intact testimonies is the true one. Why R12 doubts: without a slot no bad record can be
+//! told from a torn one, so that nothing is cut, and acknowledged records may have stood behind the last one found. A
+//! file of its own keeps the doubt over the next openings, until [`super::LogWriter::trust_last`]. Why R13 takes a new
+//! segment and seals nothing: a footer would vouch for what the hole hides.
 //! Why R22: a process killed between a rename and its directory sync leaves a name that reads well and that a power
 //! cut takes away, with everything the next process has acknowledged in that file.
 
@@ -52,12 +59,18 @@ pub enum Rule {
     Sealed,
     /// R10: a segment without a readable footer was scanned.
     Unsealed,
+    /// R12: the last segment had no readable slot; what was found in it was kept.
+    NoSlot,
+    /// R13: records below the durable end cannot be read back.
+    Hole,
     /// R14: the log goes on in place.
     CleanEnd,
     /// R15: good records above the durable end were copied.
     Copied,
     /// R16: a torn write was cut.
     TornTail,
+    /// R24: a mend was under way; its bytes were written again.
+    Mending,
 }
 
 impl Rule {
@@ -83,9 +96,12 @@ impl Rule {
             Self::Superseded => "R7",
             Self::Sealed => "R9",
             Self::Unsealed => "R10",
+            Self::NoSlot => "R12",
+            Self::Hole => "R13",
             Self::CleanEnd => "R14",
             Self::Copied => "R15",
             Self::TornTail => "R16",
+            Self::Mending => "R24",
         }
     }
 }

@@ -29,8 +29,8 @@ const COPY_BYTES: u64 = 1 << 20;
 
 /// The segment that takes records from now on; its generation is the highest there is.
 pub(super) struct Restarted {
-    /// The segment before it, when it was sealed just now, and what it holds.
-    pub(super) sealed: Option<(Part, Summary)>,
+    /// The segment before it, when it was the last until now, and what it holds.
+    pub(super) before: Option<(Part, Summary)>,
     pub(super) active: Active,
 }
 
@@ -46,9 +46,13 @@ pub(super) fn restart(
     let path = last.paths.segment.clone();
     let file = disk.open(&path, OpenMode::Write).blame(&path)?;
     let end = end_offset(&last.header, tail.summary.end);
-    let clean = tail.durable_count == tail.ends.len();
+    let copied = tail.durable_count < tail.ends.len();
+    let whole = tail.holes.is_empty() && tail.doubt.is_none();
+    if !tail.holes.is_empty() {
+        report.note(Rule::Hole);
+    }
     match &tail.behind {
-        Behind::Blank if clean => {
+        Behind::Blank if whole && !copied => {
             report.note(Rule::CleanEnd);
             blank_again(&*file, end, last.length).blame_room(&path, 0)?;
             return Ok(go_on_in_place(last, file, tail));
@@ -59,12 +63,17 @@ pub(super) fn restart(
             report.cut = Some(cut.clone());
         }
     }
-    if !clean {
+    if copied {
         report.note(Rule::Copied);
     }
+    if tail.doubt.is_some() {
+        report.note(Rule::NoSlot);
+        // Without a slot nothing of it is known to be synced.
+        rewrite(&last, &*file, &tail).blame(&path)?;
+    }
     let active = copy_tail(&**disk, log_dir, options, &last, &tail, report)?;
-    let sealed = seal_behind(&**disk, last, file, tail, report)?;
-    Ok(Restarted { sealed, active })
+    let before = close_behind(&**disk, last, file, tail, report)?;
+    Ok(Restarted { before, active })
 }
 
 fn go_on_in_place(last: Segment, file: Arc<dyn File>, tail: Tail) -> Restarted {
@@ -79,10 +88,10 @@ fn go_on_in_place(last: Segment, file: Arc<dyn File>, tail: Tail) -> Restarted {
         synced,
         batches_since_slot: 0,
     };
-    Restarted { sealed: None, active }
+    Restarted { before: None, active }
 }
 
-/// R15, R16: a new segment that starts at the durable end and holds every good record behind it.
+/// R13, R15, R16: a new segment that starts at the durable end and holds every good record behind it.
 fn copy_tail(
     disk: &dyn Disk,
     log_dir: &Path,
@@ -140,8 +149,23 @@ fn copy(last: &Segment, to_file: &dyn File, mut from: u64, to: u64, mut at: u64)
     Ok(())
 }
 
-/// The membership in force at the durable end.
+/// Writes the good records again as they are, and syncs them.
+fn rewrite(last: &Segment, file: &dyn File, tail: &Tail) -> std::io::Result<()> {
+    let mut from = last.header.records_offset();
+    let end = end_offset(&last.header, tail.durable.2);
+    let bad = tail.holes.iter().map(|hole| (hole.offset, end_offset(&last.header, hole.end)));
+    for (bad_from, bad_to) in bad.chain([(end, end)]) {
+        copy(last, file, from, bad_from, from)?;
+        from = bad_to;
+    }
+    file.sync()
+}
+
+/// The membership in force at the durable end; none when a hole may hold another one.
 fn membership_at(last: &Segment, tail: &Tail) -> (crate::types::Index, bytes::Bytes) {
+    if tail.hides_membership {
+        return (crate::types::Index::ZERO, bytes::Bytes::new());
+    }
     let below = tail.summary.memberships.iter().rev().find(|(index, _)| *index <= tail.durable.0.index);
     below.unwrap_or(&last.header.membership).clone()
 }
@@ -164,8 +188,9 @@ fn above(
     }
 }
 
-/// Seals the old last segment at its durable end; removes it when nothing stands below.
-fn seal_behind(
+/// Seals the old last segment at its durable end; removes it when nothing stands below. One with a hole stays without a
+/// footer, which would vouch for what is not known: it is scanned again at each opening, until it is whole.
+fn close_behind(
     disk: &dyn Disk,
     last: Segment,
     file: Arc<dyn File>,
@@ -181,11 +206,16 @@ fn seal_behind(
     }
     let mut summary = tail.summary;
     summary.clip(durable, durable_time, durable_end);
+    let mut ends = tail.ends;
+    ends.truncate(tail.durable_count);
+    if !tail.holes.is_empty() {
+        let length = last.length;
+        let live = LiveSegment::known(last.paths, last.header, file, length, ends);
+        return Ok(Some((Part { segment: Arc::new(live), limit: durable.index }, summary)));
+    }
     // Nobody reads what stands behind the durable end any more: the footer's body may take its place.
     let written_end = end_offset(&last.header, durable_end);
     let length = create::seal(&*file, &last.header, &summary, written_end).blame_room(path, summary.body_bytes())?;
-    let mut ends = tail.ends;
-    ends.truncate(tail.durable_count);
     let live = LiveSegment::known(last.paths, last.header, file, last.length.max(length), ends);
     Ok(Some((Part { segment: Arc::new(live), limit: durable.index }, summary)))
 }

@@ -134,7 +134,11 @@ impl LogWriter {
             part.limit = part.limit.min(last.index);
         }
         parts.push(Part::whole(self.active.segment.clone()));
-        self.shared.view.store(Arc::new(View { parts, ..View::clone(&view) }));
+        {
+            let known = self.shared.known.change();
+            self.shared.view.store(Arc::new(View { parts, ..View::clone(&view) }));
+            known.cut(last.index, self.active.segment.header.first_position);
+        }
         drop(old);
         self.unindexed.retain(|segment| segment.header.first() <= last.index);
         for part in view.parts.iter().filter(|part| is_cut(part)) {

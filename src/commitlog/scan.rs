@@ -56,21 +56,44 @@ pub(super) struct Scanner<'a> {
     buffer_start: u64,
     /// Payloads are not verified: a planted bug.
     pub(super) believes_payloads: bool,
+    /// The header of the record that the last call passed over because its payload is bad.
+    passed: Option<RecordHeader>,
 }
 
 impl<'a> Scanner<'a> {
     /// Starts at the first record; the file counts up to `limit`.
     pub(super) fn new(file: &'a dyn File, header: &SegmentHeader, limit: u64) -> Self {
+        Self::at(file, limit, header.records_offset(), (header.previous, header.first_position))
+    }
+
+    /// Starts at `offset`, behind the entry that ends there at a position.
+    pub(super) fn at(file: &'a dyn File, limit: u64, offset: u64, (after, position): (EntryId, Position)) -> Self {
         Self {
             file,
-            offset: header.records_offset(),
+            offset,
             limit,
-            after: header.previous,
-            position: header.first_position,
+            after,
+            position,
             buffer: Vec::new(),
             buffer_start: 0,
             believes_payloads: false,
+            passed: None,
         }
+    }
+
+    /// Goes on at `offset`, behind the entry that ends there at a position.
+    pub(super) fn jump(&mut self, offset: u64, (after, position): (EntryId, Position)) {
+        (self.offset, self.after, self.position) = (offset, after, position);
+    }
+
+    /// The entry before the next record.
+    pub(super) fn after(&self) -> EntryId {
+        self.after
+    }
+
+    /// The header of the record whose payload was bad, when the last call has failed and gone on behind it.
+    pub(super) fn passed(&self) -> Option<RecordHeader> {
+        self.passed
     }
 
     /// Offset of the next record, or of what is not one.
@@ -78,9 +101,10 @@ impl<'a> Scanner<'a> {
         self.offset
     }
 
-    /// The next record, verified; `None` at the limit. After a payload that does not match, the scan may go on
-    /// behind that record; after any other error it stays where it is.
+    /// The next record, verified; `None` at the limit. After a payload that does not match or cannot be read, the
+    /// scan may go on behind that record ([`Scanner::passed`]); after any other error it stays where it is.
     pub(super) fn next(&mut self) -> Result<Option<Found<'_>>, ScanError> {
+        self.passed = None;
         if self.offset >= self.limit {
             return Ok(None);
         }
@@ -93,16 +117,17 @@ impl<'a> Scanner<'a> {
         if length > have {
             return Err(ScanError::Record(RecordError::Incomplete { needed: length, have }));
         }
-        self.fill(length)?;
+        let filled = self.fill(length);
         let offset = self.offset;
-        self.offset += length;
-        self.after = header.id;
-        self.position = header.end();
+        self.jump(offset + length, (header.id, header.end()));
+        self.passed = Some(header);
+        filled?;
         let from = usize::try_from(offset - self.buffer_start).unwrap_or(usize::MAX);
         let bytes = self.buffer.get(from..from.saturating_add(header.length as usize)).unwrap_or_default();
         if !self.believes_payloads {
             header.verify_payload(bytes).map_err(ScanError::Record)?;
         }
+        self.passed = None;
         Ok(Some(Found { header, offset, bytes }))
     }
 
@@ -113,13 +138,19 @@ impl<'a> Scanner<'a> {
         if self.buffer_start <= self.offset && needed_end <= buffer_end {
             return Ok(());
         }
-        let end = needed_end.max(self.offset.saturating_add(READ_BYTES)).min(self.limit);
+        let ample_end = needed_end.max(self.offset.saturating_add(READ_BYTES)).min(self.limit);
+        // Bytes that cannot be read harm only the record that they belong to.
+        self.read(ample_end).or_else(|_elsewhere| self.read(needed_end)).map_err(ScanError::Io)
+    }
+
+    fn read(&mut self, end: u64) -> io::Result<()> {
         self.buffer.resize(usize::try_from(end - self.offset).unwrap_or(0), 0);
         self.buffer_start = self.offset;
-        self.file.read_exact_at(&mut self.buffer, self.offset).map_err(|error| {
+        let read = self.file.read_exact_at(&mut self.buffer, self.offset);
+        if read.is_err() {
             self.buffer.clear();
-            ScanError::Io(error)
-        })
+        }
+        read
     }
 
     fn buffered(&self, bytes: u64) -> &[u8] {

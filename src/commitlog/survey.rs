@@ -9,14 +9,17 @@ use std::sync::Arc;
 
 use super::create;
 use super::failure::Blame;
+use super::hole::Hole;
 use super::layout::{LogFile, SegmentName};
 use super::live::Paths;
 use super::meta::Owner;
 use super::recovery::{RecoveryReport, Rule};
-use super::scan::{ScanError, Scanner};
+use super::roll::MAX_SEGMENT_BYTES;
+use super::scan::ScanError;
 use super::segment::footer::{FooterHead, Summary};
 use super::segment::header::{HeaderError, SegmentHeader};
 use super::segment::{BLOCK_BYTES, VERSION};
+use super::walk::{Limit, walk};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
 use crate::simulation::plants::{Plant, Plants};
@@ -38,6 +41,15 @@ pub(super) struct Closed {
     pub(super) summary: Summary,
     /// The entry after which the next segment starts.
     pub(super) limit: EntryId,
+    /// Its records up to the next segment, when they had to be read.
+    pub(super) scanned: Option<Scanned>,
+}
+
+/// What reading a closed segment has shown.
+pub(super) struct Scanned {
+    /// Where each record ends; 0 inside a hole where that is not known.
+    pub(super) ends: Vec<u32>,
+    pub(super) holes: Vec<Hole>,
 }
 
 /// All files of a log directory.
@@ -162,8 +174,11 @@ pub(super) fn chain(
     }
     let mut closed = Vec::new();
     for next in segments {
-        let summary = close(log_dir, &segment, &next.header, report)?;
-        closed.push(Closed { segment, summary, limit: next.header.previous });
+        let (summary, scanned) = close(log_dir, &segment, &next.header, report)?;
+        if scanned.as_ref().is_some_and(|scanned| !scanned.holes.is_empty()) {
+            report.note(Rule::Hole);
+        }
+        closed.push(Closed { segment, summary, limit: next.header.previous, scanned });
         segment = next;
     }
     // R8: a segment is sealed only once its successor is durable.
@@ -179,18 +194,14 @@ fn close(
     segment: &Segment,
     next: &SegmentHeader,
     report: &mut RecoveryReport,
-) -> Result<Summary, OpenError> {
+) -> Result<(Summary, Option<Scanned>), OpenError> {
     let limit = next.previous;
-    let summary = match &segment.footer {
-        Some(footer) => {
-            report.note(Rule::Sealed);
-            footer.clone()
-        }
-        None => {
-            report.note(Rule::Unsealed);
-            scan_closed(segment, next)?
-        }
+    let Some(summary) = segment.footer.clone() else {
+        report.note(Rule::Unsealed);
+        let (summary, scanned) = scan_closed(log_dir, segment, next)?;
+        return Ok((summary, Some(scanned)));
     };
+    report.note(Rule::Sealed);
     if summary.last.index < limit.index {
         return Err(OpenError::LostSegment { path: log_dir.to_owned(), index: summary.last.index.next() });
     }
@@ -213,21 +224,23 @@ fn close(
     if end.is_none_or(|end| end > segment.length) {
         return Err(corrupt(format!("the file is cut short: it has {} bytes", segment.length)));
     }
-    Ok(summary)
+    Ok((summary, None))
 }
 
-/// R10: all records up to the next segment must be there and good.
-fn scan_closed(segment: &Segment, next: &SegmentHeader) -> Result<Summary, OpenError> {
-    let end = segment.header.offset_of(next.first_position).unwrap_or(0);
-    let mut scanner = Scanner::new(&*segment.file, &segment.header, end.min(segment.length));
-    let mut summary = empty_summary(&segment.header);
-    loop {
-        match scanner.next() {
-            Ok(Some(found)) => add(&mut summary, &found),
-            Ok(None) => return Ok(summary),
-            Err(error) => return Err(bad_record(&segment.paths.segment, &summary, &segment.header, error)),
-        }
+/// R10: all records up to the next segment were durable once, so what cannot be read there is a hole.
+fn scan_closed(log_dir: &Path, segment: &Segment, next: &SegmentHeader) -> Result<(Summary, Scanned), OpenError> {
+    let end = segment.header.offset_of(next.first_position).filter(|end| *end <= MAX_SEGMENT_BYTES);
+    let lost = || OpenError::LostSegment { path: log_dir.to_owned(), index: next.first() };
+    let limit = Limit { last: next.previous, offset: end.ok_or_else(lost)? };
+    let path = &segment.paths.segment;
+    let mut walked = walk(&*segment.file, path, &segment.header, Some(limit), segment.length)?;
+    // The successor carries the membership in force where it starts: it may be the one that a hole hides.
+    let (index, _) = &next.membership;
+    let newer = walked.summary.memberships.last().is_none_or(|(known, _)| known < index);
+    if newer && *index >= segment.header.first() {
+        walked.summary.memberships.push(next.membership.clone());
     }
+    Ok((walked.summary, Scanned { ends: walked.ends, holes: walked.holes }))
 }
 
 /// The summary of a segment before its first record.

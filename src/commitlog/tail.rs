@@ -2,31 +2,32 @@
 //!
 //! ```text
 //!   records ──────────────┬──── durable end ───────┬──── end ──────── zeros, or what a torn write left
-//!     a bad one: corrupt  │  a bad one: the end    │
+//!     a bad one: a hole   │  a bad one: the end    │
 //!       (R13)             │      (R16)             │
 //! ```
 
-use super::failure::Blame;
 use super::format::RecordError;
+use super::hole::Hole;
 use super::recovery::Cut;
 use super::scan::{ScanError, Scanner, is_blank};
 use super::segment::BLOCK;
 use super::segment::footer::Summary;
 use super::segment::slots::Slot;
-use super::survey::{Segment, add, bad_record, empty_summary};
+use super::survey::{Segment, add, bad_record, end_offset};
+use super::walk::{Limit, walk};
 use crate::env::File;
 use crate::error::OpenError;
 use crate::simulation::plants::{Plant, Plants};
-use crate::types::{EntryId, LogTime, Position};
+use crate::types::{EntryId, Index, LogTime, Position};
 
 /// Bytes read of a slot's block.
 const SLOT_READ_BYTES: usize = 64;
 
 /// The last segment as found.
 pub(super) struct Tail {
-    /// All good records.
+    /// All records, bad ones below the durable end included.
     pub(super) summary: Summary,
-    /// Where each of them ends.
+    /// Where each of them ends; 0 inside a hole where that is not known.
     pub(super) ends: Vec<u32>,
     /// The newest slot.
     pub(super) slot: Slot,
@@ -36,6 +37,12 @@ pub(super) struct Tail {
     pub(super) durable_count: usize,
     /// What stands behind the last good record.
     pub(super) behind: Behind,
+    /// Records below the durable end that cannot be read back.
+    pub(super) holes: Vec<Hole>,
+    /// A hole may hold a membership record.
+    pub(super) hides_membership: bool,
+    /// Why acknowledged records may have stood behind the last one that was found.
+    pub(super) doubt: Option<String>,
 }
 
 /// What stands behind the last good record.
@@ -48,18 +55,40 @@ pub(super) enum Behind {
 
 /// Reads the last segment.
 pub(super) fn read(segment: &Segment, plants: Plants) -> Result<Tail, OpenError> {
-    let (header, path) = (&segment.header, &segment.paths.segment);
-    let slot = read_slots(segment)?;
-    let mut scanner = Scanner::new(&*segment.file, header, segment.length);
-    scanner.believes_payloads = plants.has(Plant::TornTailAccepted);
-    let mut tail = Tail {
-        summary: empty_summary(header),
-        ends: Vec::new(),
-        slot,
-        durable: (header.previous, header.previous_time, header.first_position),
-        durable_count: 0,
-        behind: Behind::Blank,
+    let (header, path, file) = (&segment.header, &segment.paths.segment, &*segment.file);
+    let slot = newest_slot(segment);
+    let limit = match slot {
+        None => None,
+        Some(slot) => {
+            let offset = header.offset_of(slot.durable_end).ok_or_else(|| misplaced(segment, &slot))?;
+            Some(Limit { last: slot.last, offset })
+        }
     };
+    let walked = walk(file, path, header, limit, segment.length)?;
+    let (last, time, end) = (walked.summary.last, walked.summary.last_time, walked.summary.end);
+    let no_slot = "neither progress slot of the last segment can be read, so nobody knows how far it was durable";
+    let found = Slot { sequence: 0, durable_end: end, last, committed: Index::ZERO };
+    let tail = Tail {
+        durable: (last, time, end),
+        durable_count: walked.ends.len(),
+        summary: walked.summary,
+        ends: walked.ends,
+        slot: slot.unwrap_or(found),
+        behind: Behind::Blank,
+        holes: walked.holes,
+        hides_membership: walked.hides_membership,
+        // R12
+        doubt: slot.is_none().then(|| no_slot.to_owned()),
+    };
+    above(segment, tail, plants)
+}
+
+/// Reads on above the durable end, where a bad record is a torn write.
+fn above(segment: &Segment, mut tail: Tail, plants: Plants) -> Result<Tail, OpenError> {
+    let (header, path) = (&segment.header, &segment.paths.segment);
+    let start = end_offset(header, tail.durable.2);
+    let mut scanner = Scanner::at(&*segment.file, segment.length, start, (tail.durable.0, tail.durable.2));
+    scanner.believes_payloads = plants.has(Plant::TornTailAccepted);
     let stopped_by = loop {
         match scanner.next() {
             Ok(Some(found)) => {
@@ -70,47 +99,30 @@ pub(super) fn read(segment: &Segment, plants: Plants) -> Result<Tail, OpenError>
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
-        let summary = &tail.summary;
-        if summary.end <= slot.durable_end {
-            tail.durable = (summary.last, summary.last_time, summary.end);
-            tail.durable_count = tail.ends.len();
-        }
     };
-    let end = header.offset_of(tail.summary.end).unwrap_or(0);
-    if tail.summary.end < slot.durable_end {
-        // R13
-        let error = stopped_by.unwrap_or(ScanError::Record(RecordError::Incomplete {
-            needed: slot.durable_end.get(),
-            have: tail.summary.end.get(),
-        }));
-        return Err(bad_record(path, &tail.summary, header, error));
-    }
-    if (tail.durable.0, tail.durable.2) != (slot.last, slot.durable_end) {
-        // R13
-        let reason = format!("entry {} ends where entry {} should", tail.durable.0, slot.last);
-        return Err(OpenError::Corrupt { path: path.clone(), offset: end, index: slot.last.index, reason });
-    }
+    let end = end_offset(header, tail.summary.end);
     tail.behind = match stopped_by {
-        Some(error @ (ScanError::Io(_) | ScanError::Record(RecordError::Unsupported { .. }))) => {
+        Some(error @ ScanError::Record(RecordError::Unsupported { .. })) => {
             return Err(bad_record(path, &tail.summary, header, error));
         }
-        Some(ScanError::Record(error)) if !is_blank(&*segment.file, end, segment.length).blame(path)? => {
+        // R17: what cannot be read is not blank.
+        Some(error) if !is_blank(&*segment.file, end, segment.length).unwrap_or(false) => {
             let (path, index) = (path.clone(), tail.summary.last.index.next());
             Behind::Torn(Cut { path, offset: end, index, reason: error.to_string() })
         }
-        Some(ScanError::Record(_)) | None => Behind::Blank,
+        Some(_) | None => Behind::Blank,
     };
     Ok(tail)
 }
 
-fn read_slots(segment: &Segment) -> Result<Slot, OpenError> {
-    // R12: slots are written one at a time, so a torn write leaves one.
-    newest_slot(segment).ok_or_else(|| OpenError::Corrupt {
+/// R23
+fn misplaced(segment: &Segment, slot: &Slot) -> OpenError {
+    OpenError::Corrupt {
         path: segment.paths.segment.clone(),
-        offset: segment.header.slot_offset(0),
-        index: segment.header.first(),
-        reason: "neither progress slot can be read".to_owned(),
-    })
+        offset: segment.header.slot_offset(slot.sequence),
+        index: slot.last.index,
+        reason: format!("a slot names position {}, where the segment does not reach", slot.durable_end),
+    }
 }
 
 /// The newest readable slot of a segment.

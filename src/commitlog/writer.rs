@@ -1,7 +1,7 @@
 //! Writing the log.
 //!
 //! ```text
-//!   write(batch):  vote ─► cut, if asked ─► room ─► records (one vectored write) [─► slot] ─► sync ─► publish
+//!   write(batch):  vote ─► mend ─► cut, if asked ─► room ─► records (one vectored write) [─► slot] ─► sync ─► publish
 //! ```
 //! Invariants: a slot names only ends that were synced before it was written; readers see a record only once it is
 //! written (and, with [`Durability::Sync`], synced); a batch stands in one segment, and everything before that
@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use super::create;
 use super::format::walk_trusted;
+use super::hole::Hole;
 use super::live::LiveSegment;
 use super::meta::{Owner, VoteFile};
 use super::open::LogOptions;
@@ -38,7 +39,7 @@ const BATCHES_BETWEEN_SLOTS: u32 = 32;
 /// A slot is written at the latest after so many bytes: bounds what opening after a crash must copy.
 const BYTES_BETWEEN_SLOTS: u64 = 8 << 20;
 
-/// What is to be written at once, in this order: the vote, the cut, the records.
+/// What is to be written at once, in this order: the vote, the mending, the cut, the records.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// Term and vote to sync, whatever the durability.
@@ -49,8 +50,10 @@ pub struct WriteBatch {
     pub records: Vec<Bytes>,
     /// An index known to be committed: the hint that opening starts from.
     pub committed: Index,
-    /// Whole records that go over holes, each element one or more of them in order, all of one hole: same identities
-    /// and positions as what they mend. They are durable when the write returns, whatever the durability.
+    /// Whole records that go over holes, each element one or more of them in order: same identities and positions as
+    /// what they mend. They are durable when the write returns, whatever the durability. An element that does not fit
+    /// is left out as a whole, records that are good already are passed over: [`super::LogReader::holes`] says what is
+    /// left to mend.
     pub mend: Vec<Bytes>,
 }
 
@@ -158,6 +161,19 @@ impl LogWriter {
         self.poison.note(noted)
     }
 
+    /// Ends the doubt about the last entry ([`super::LogState::last_in_doubt`]): the caller vouches that this log holds
+    /// whatever it may have acknowledged. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn trust_last(&mut self) -> Result<(), LogFault> {
+        self.poison.check()?;
+        let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
+        let cleared = super::doubt::clear(&*self.disk, group_dir);
+        let cleared = cleared.map_err(|error| broken("ending the doubt about the last entry", &error));
+        self.poison.note(cleared)
+    }
+
     /// The vote that is durable.
     #[must_use]
     pub fn vote(&self) -> Vote {
@@ -181,10 +197,11 @@ impl LogWriter {
         if let Some(vote) = batch.vote.filter(|vote| *vote != self.vote.vote()) {
             self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))?;
         }
+        self.mend(&batch.mend)?;
         let cut = batch.truncate_after.filter(|after| after.index < self.active.summary.last.index);
         let (after, time, end) = match cut {
             None => (self.active.summary.last, self.active.summary.last_time, self.active.summary.end),
-            Some(after) => self.entry_to_keep(after)?,
+            Some(after) => self.entry_to_keep(after, &batch.records)?,
         };
         if batch.truncate_after.is_some_and(|wanted| wanted != after) {
             return Err(rule_broken(format!(
@@ -204,7 +221,10 @@ impl LogWriter {
     }
 
     /// Log time and end of an entry that a cut leaves last.
-    fn entry_to_keep(&self, after: EntryId) -> Result<(EntryId, LogTime, Position), LogFault> {
+    fn entry_to_keep(&self, after: EntryId, new: &[Bytes]) -> Result<(EntryId, LogTime, Position), LogFault> {
+        if let Some(hole) = self.shared.known.holding(after.index) {
+            return self.entry_in_hole(after, &hole, new);
+        }
         let reader = super::reader::LogReader { shared: self.shared.clone() };
         let base = self.shared.view.load();
         if after == base.base {
@@ -215,6 +235,26 @@ impl LogWriter {
         let record =
             reader.read(after.index).map_err(|error| rule_broken(format!("cannot cut after {after}: {error}")))?;
         Ok((record.header().id, record.header().time, record.header().end()))
+    }
+
+    /// An entry that cannot be read may stay last too: its end is that of the hole, or where the new records start.
+    fn entry_in_hole(
+        &self,
+        after: EntryId,
+        hole: &Hole,
+        new: &[Bytes],
+    ) -> Result<(EntryId, LogTime, Position), LogFault> {
+        let start = new.first().and_then(|bytes| walk_trusted(bytes).next()).map(|(header, _)| header.position);
+        let view = self.shared.view.load();
+        let segment = view.part_of(after.index).map(|part| &part.segment);
+        let known = segment
+            .and_then(|segment| segment.end(&*self.disk, after.index).map(|end| segment.header.position_of(end)));
+        let end = known.or(start.filter(|start| *start > hole.position && *start < hole.end));
+        let right = hole.identity(after.index).is_none_or(|known| known == after);
+        match end.filter(|end| right && start.is_none_or(|start| start == *end)) {
+            Some(end) => Ok((after, segment.map_or(LogTime::ZERO, |segment| segment.header.previous_time), end)),
+            None => Err(rule_broken(format!("cannot cut after {after}: it cannot be read and must be mended first"))),
+        }
     }
 
     fn write_records(&mut self, batch: &WriteBatch, gathered: Gathered) -> Result<(), LogFault> {

@@ -134,8 +134,8 @@ pub trait File: Send + Sync {
 pub trait Map: Send + Sync {
     /// The bytes of a range, without copying where the machine can. The answer keeps the map alive.
     ///
-    /// The caller promises that nobody writes to this range any more: the commitlog asks only for bytes below its
-    /// published end.
+    /// The caller promises that nobody writes to this range as long as the answer lives: the commitlog asks only for
+    /// bytes below its published end, and keeps its one exception, mending, away from ranges that are looked at.
     ///
     /// # Errors
     /// `UnexpectedEof` when the range leaves the map.

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dledger::commitlog::{LogOptions, LogReader, LogWriter, Opened, WriteBatch, frame, layout, open};
+use dledger::commitlog::{LogOptions, LogReader, LogWriter, Opened, WriteBatch, frame, layout, open, split};
 use dledger::config::Durability;
 use dledger::env::memory::MemoryDisk;
 use dledger::error::OpenError;
-use dledger::types::{ClusterId, EntryId, GroupId, Kind, LogTime, Position, Term};
+use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Position, Term};
 
 pub(crate) const DATA_DIR: &str = "/data";
 
@@ -96,6 +96,13 @@ pub(crate) fn all_bytes(reader: &LogReader) -> Vec<u8> {
         next = next.next();
     }
     all
+}
+
+/// One record out of the bytes of a log that starts with index 1.
+pub(crate) fn record_of(bytes: &[u8], index: Index) -> Bytes {
+    let bytes = bytes.to_vec().into();
+    let mut records = split(&bytes, u32::MAX).map(|record| record.unwrap());
+    records.find(|record| record.header().id.index == index).unwrap().bytes().clone()
 }
 
 /// The segment files of the log, in order of their names.
