@@ -13,9 +13,6 @@ mod tests {
     use dledger::types::{EntryId, Index, Kind, Position, Term, TermRun};
     use std::path::PathBuf;
 
-    /// Where the records of a segment without members start.
-    const RECORDS: u64 = 4 * 4096;
-
     /// A log in one segment, idle; each record has its own term and length.
     struct Log {
         memory: MemoryDisk,

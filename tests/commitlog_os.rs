@@ -7,7 +7,7 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{LogReader, lock_data_dir, open};
+    use dledger::commitlog::{LogReader, WriteBatch, lock_data_dir, open};
     use dledger::env::os::OsDisk;
     use dledger::error::OpenError;
     use dledger::types::Index;
@@ -44,6 +44,56 @@ mod tests {
         let again = open(Arc::new(OsDisk), &dir, options()).unwrap();
         assert!(all_bytes(&again.reader) == expected);
         drop(lock);
+    }
+
+    #[test]
+    fn log_mended_under_a_map_is_read_right_and_what_readers_hold_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("groups/1");
+        let mut opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        let mut maker = Maker::new();
+        while opened.reader.last() < Index(200) {
+            opened.writer.write(&maker.batch(1, 5, 1000)).unwrap();
+        }
+        let expected = all_bytes(&opened.reader);
+        let held: Vec<_> = (1..=200).map(|number| opened.reader.read(Index(number)).unwrap()).collect();
+        // Through another handle into the page cache, which the map shows at once.
+        let path = opened
+            .reader
+            .hole_at(Index(1))
+            .map_or_else(|| dir.join("log/00000000000000000001-1.seg"), |hole| hole.path);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for number in [7u64, 8, 20] {
+            let offset = 4 * 4096 + (number - 1) * 1048 + 500;
+            std::os::unix::fs::FileExt::write_all_at(&file, b"rot", offset).unwrap();
+        }
+        let readers: Vec<_> = (0..2).map(|_| opened.reader.clone()).collect();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for reader in &readers {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Acquire) {
+                        for number in 1..=25 {
+                            if let Ok(record) = reader.read(Index(number)) {
+                                assert_eq!(record.payload(), payload(number, 1000));
+                            }
+                        }
+                    }
+                });
+            }
+            for number in [7, 8, 20] {
+                let hole = opened.reader.hole_at(Index(number)).filter(|hole| hole.first == Index(number));
+                let Some(hole) = hole else { continue };
+                let piece = expected[hole.position.get() as usize..hole.end.get() as usize].to_vec();
+                opened.writer.write(&WriteBatch { mend: vec![piece.into()], ..WriteBatch::default() }).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        assert!(opened.reader.holes().is_empty());
+        assert!(all_bytes(&opened.reader) == expected);
+        for (place, record) in held.iter().enumerate().filter(|(place, _)| ![6, 7, 19].contains(place)) {
+            assert_eq!(record.payload(), payload(place as u64 + 1, 1000));
+        }
     }
 
     #[test]

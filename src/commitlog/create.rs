@@ -14,7 +14,7 @@ use super::live::Paths;
 use super::segment::footer::Summary;
 use super::segment::header::SegmentHeader;
 use super::segment::slots::Slot;
-use super::segment::{BLOCK, block_aligned};
+use super::segment::{BLOCK, BLOCK_BYTES, block_aligned};
 use crate::env::{Disk, File};
 use crate::simulation::plants::{Plant, Plants};
 
@@ -61,7 +61,9 @@ pub(super) fn write_slot(file: &dyn File, header: &SegmentHeader, slot: &Slot) -
 pub(super) fn seal(file: &dyn File, header: &SegmentHeader, summary: &Summary, written_end: u64) -> io::Result<u64> {
     let body = summary.encode_body();
     let body_offset = block_aligned(written_end);
-    let head = summary.encode_head(header.generation, body_offset, &body);
+    // The whole block: a sector that cannot be read can only be written as a whole.
+    let mut head = summary.encode_head(header.generation, body_offset, &body);
+    head.resize(BLOCK_BYTES, 0);
     if !body.is_empty() {
         file.write_all_at(&[IoSlice::new(&body)], body_offset)?;
     }

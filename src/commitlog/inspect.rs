@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::format::Record;
 use super::layout;
+use super::resync::Search;
 use super::scan::Scanner;
 use super::segment::slots::Slot;
 use super::survey::{self, Segment};
@@ -18,7 +19,7 @@ use super::tail;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::env::Disk;
 use crate::error::OpenError;
-use crate::types::{Index, Position, Vote};
+use crate::types::{EntryId, Index, Position, Vote};
 
 /// What a segment file is to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Inspection {
             records: 0,
             bytes: 0,
             digest: String::new(),
-            damage: self.missing_ends(from, to),
+            damage: [self.missing_ends(from, to), self.bad_headers(from, to)].concat(),
         };
         let mut digest = Digest::default();
         for record in self.records(from, to) {
@@ -170,6 +171,20 @@ impl Inspection {
         }
         verified.digest = digest.finish();
         verified
+    }
+
+    /// Headers that were made again from what stands around them.
+    fn bad_headers(&self, from: Index, to: Index) -> Vec<Damage> {
+        let behind = self.live.iter().skip(1).map(|next| next.header.first()).chain([Index(u64::MAX)]);
+        let within = self.live.iter().zip(behind).filter(|(one, next)| one.header.first() <= to && *next > from);
+        let bad = within.filter_map(|(one, _next)| Some((one, one.bad_header.as_ref()?)));
+        bad.map(|(segment, reason)| Damage {
+            path: segment.paths.segment.clone(),
+            offset: 0,
+            index: segment.header.first(),
+            reason: reason.clone(),
+        })
+        .collect()
     }
 
     /// What is missing before the first and behind the last file.
@@ -242,6 +257,10 @@ impl<'a> Records<'a> {
             Ok(None) => (self.cut_short(segment, offset), false),
             Err(error) => (Some(error.to_string()), scanner.offset() > offset),
         };
+        if !advanced && outcome.is_some() && self.go_on_behind(segment, offset) {
+            let reason = outcome.filter(|_reason| index >= self.from)?;
+            return Some(Err(Damage { path: segment.paths.segment.clone(), offset, index, reason }));
+        }
         if advanced {
             self.next_index = index.next();
         } else {
@@ -252,6 +271,19 @@ impl<'a> Records<'a> {
         let reason = outcome.filter(|_reason| index >= self.from || !advanced)?;
         let torn = self.place_is_last(segment) && offset >= durable_offset(segment);
         (!torn).then(|| Err(Damage { path: segment.paths.segment.clone(), offset, index, reason }))
+    }
+
+    /// Looks for the next record behind a header that cannot be read, where one must stand.
+    fn go_on_behind(&mut self, segment: &Segment, from: u64) -> bool {
+        let limit =
+            if self.place_is_last(segment) { durable_offset(segment).min(segment.length) } else { self.limit(segment) };
+        let Some(scanner) = self.scanner.as_mut().filter(|_scanner| from < limit) else { return false };
+        let after = scanner.after();
+        let search = Search { file: &*segment.file, segment: &segment.header, after, from, limit, last: None };
+        let Ok(Some((next, header))) = search.run() else { return false };
+        scanner.jump(next, (EntryId::new(header.id.index.prev(), after.term), header.position));
+        self.next_index = header.id.index;
+        true
     }
 
     fn damage(&self, segment: &Segment, offset: u64, reason: &str) -> Damage {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::index::{self, IndexFile, Offsets};
 use super::segment::header::SegmentHeader;
 use super::walk::Limit;
-use crate::env::{Disk, File, Map};
+use crate::env::{Disk, File, Map, OpenMode};
 use crate::types::Index;
 
 /// Regions are tried by `pread` in this size.
@@ -169,6 +169,26 @@ impl LiveSegment {
             let _without_room = index::write(disk, &self.index_path, &self.header, &ends);
         }
         Offsets::Table(ends)
+    }
+
+    /// Finds out anew where the records stand, when that is taken from a file: it may have rotted since.
+    pub(super) fn reload_offsets(&self, disk: &dyn Disk) {
+        let mut offsets = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*offsets, Offsets::File(_)) {
+            *offsets = self.load(disk);
+        }
+    }
+
+    /// Makes an index file anew that cannot be used: from memory, else from the records.
+    pub(super) fn renew_index(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.reload_offsets(disk);
+        self.write_index(disk)
+    }
+
+    /// Whether there is an index file that cannot be used.
+    pub(super) fn has_bad_index(&self, disk: &dyn Disk) -> bool {
+        let exists = disk.open(&self.index_path, OpenMode::Read).is_ok();
+        exists && IndexFile::open(disk, &self.index_path, self.header.name()).is_none()
     }
 
     /// Writes the index file of a segment that takes no more records, and lets go of the table in memory.

@@ -155,6 +155,35 @@ pub(super) fn read_own_vote(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> 
     Ok(Some(newest.vote))
 }
 
+/// The cluster and group that a group's vote file names; `None` when nothing of it can be read.
+pub(super) fn read_owner(disk: &dyn Disk, group_dir: &Path) -> Option<Owner> {
+    read(disk, group_dir).ok().flatten().map(|slot| slot.owner)
+}
+
+/// The file and the offset of a copy of the newest vote that cannot be read, when there is one. The file may be written
+/// meanwhile: it is read twice.
+pub(super) fn bad_copy(disk: &dyn Disk, group_dir: &Path) -> Option<(PathBuf, u64)> {
+    let path = group_dir.join(VOTE_FILE);
+    let look = || {
+        let newest = match read(disk, group_dir) {
+            Ok(newest) => newest?,
+            Err(OpenError::LostVote { path }) => return Some((path, 0)),
+            Err(_) => return None,
+        };
+        let file = disk.open(&path, OpenMode::Read).ok()?;
+        let pair = (newest.generation % COPIES) * COPIES;
+        let bad = (pair..pair + COPIES).find(|slot| {
+            let mut block = [0; SLOT_BYTES];
+            let read = file.read_exact_at(&mut block, slot * BLOCK);
+            read.is_err()
+                || prefix(&block, MAGIC, VERSION) != Prefix::Ours
+                || VoteSlot::decode(&block).as_ref() != Some(&newest)
+        })?;
+        Some((path.clone(), bad * BLOCK))
+    };
+    look().and_then(|_first_look| look())
+}
+
 fn read(disk: &dyn Disk, group_dir: &Path) -> Result<Option<VoteSlot>, OpenError> {
     let path: PathBuf = group_dir.join(VOTE_FILE);
     let file = match disk.open(&path, OpenMode::Read) {

@@ -22,11 +22,15 @@
 //! `docs/format.md` is the only text of the byte layout. Deliberately absent: threads, timers, networks, and any idea
 //! of what a payload means.
 
+mod blocks;
 mod create;
+mod derive;
 mod doubt;
+mod examine;
 mod failure;
 mod fields;
 pub mod format;
+mod gap;
 mod hole;
 pub mod identity;
 mod index;
@@ -46,6 +50,7 @@ mod resync;
 mod roll;
 mod room;
 mod scan;
+pub mod scrub;
 mod segment;
 mod space;
 mod survey;
@@ -63,5 +68,6 @@ pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};
 pub use reader::LogReader;
 pub use recovery::{Cut, RecoveryReport, Rule};
+pub use scrub::{BadBlock, Region, Scrubbed};
 pub use space::Space;
 pub use writer::{LogWriter, WriteBatch};

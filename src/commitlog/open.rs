@@ -3,6 +3,7 @@
 //! Nothing is written before everything that can be refused was refused, except that a lost power supply may stop
 //! the changes anywhere: each leaves a directory that opens again to the same log.
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,7 +34,7 @@ use super::tail::{self, Behind};
 use super::walk::Limit;
 use super::writer::{Active, LogWriter};
 use crate::config::Durability;
-use crate::env::Disk;
+use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::simulation::plants::Plants;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
@@ -115,11 +116,14 @@ pub(crate) fn open_planted(
     let owner = Owner { cluster: options.cluster, group: options.group };
     let log_dir = layout::log_dir(dir);
     let mut report = RecoveryReport::default();
-    let survey = match disk.list(&log_dir) {
+    let mut survey = match disk.list(&log_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Survey::default(),
         Err(source) => return Err(OpenError::Io { path: log_dir, source }),
         Ok(_) => survey::survey(&*disk, &log_dir, plants)?,
     };
+    for segment in survey.segments.iter_mut().filter(|segment| segment.bad_header.is_some()) {
+        segment.header.wall_ms = options.wall_ms;
+    }
     for segment in survey.segments.iter().chain(&survey.superseded) {
         survey::check_owner(dir, &segment.header, owner)?;
     }
@@ -160,6 +164,7 @@ pub(crate) fn open_planted(
     let doubt = doubt.or(tail.doubt.clone());
     let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
     let holes = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
+    opening.write_headers(closed.iter().map(|part| &part.segment).chain([&last]), &mut report)?;
     let restarted = restart::restart(&opening.disk, &opening.log_dir, &opening.options, last, tail, &mut report)?;
     opening.finish(closed, restarted, vote, (holes, doubt), report)
 }
@@ -202,6 +207,22 @@ impl Opening {
         let segment = Arc::new(LiveSegment::known(paths, header, file, length, Vec::new()));
         let active = fresh(segment, (EntryId::ZERO, LogTime::ZERO, Position::ZERO), slot, length);
         self.finish(Vec::new(), Restarted { before: None, active }, vote, (Vec::new(), None), report)
+    }
+
+    /// R5
+    fn write_headers<'a>(
+        &self,
+        segments: impl Iterator<Item = &'a Segment>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        for segment in segments.filter(|segment| segment.bad_header.is_some()) {
+            report.note(Rule::Header);
+            let path = &segment.paths.segment;
+            let file = self.disk.open(path, OpenMode::Write).blame(path)?;
+            file.write_all_at(&[IoSlice::new(&segment.header.encode())], 0).blame(path)?;
+            file.sync().blame(path)?;
+        }
+        Ok(())
     }
 
     fn remove(&self, names: Vec<String>, rule: Rule, report: &mut RecoveryReport) -> Result<(), OpenError> {

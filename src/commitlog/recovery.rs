@@ -6,7 +6,7 @@
 //! | R2 | blank or unfinished files, an index without its segment | removed |
 //! | R3 | a file of another name or kind | refused: foreign |
 //! | R4 | a segment of a later version | refused: unsupported |
-//! | R5 | a segment whose header is damaged | refused: corrupt |
+//! | R5 | a segment whose header cannot be read | made again from what stands around it; if nothing vouches: refused |
 //! | R6 | a segment of another cluster or group | refused: identity |
 //! | R7 | a segment that a higher generation wins over | removed |
 //! | R8 | a gap before, between or (the last one is sealed) behind segments | refused: lost segment |
@@ -53,6 +53,8 @@ pub enum Rule {
     NewLog,
     /// R2: leftovers were removed.
     Leftovers,
+    /// R5: a segment's header was made again.
+    Header,
     /// R7: a segment was removed that a higher generation wins over.
     Superseded,
     /// R9: a segment was taken as its footer describes it.
@@ -93,6 +95,7 @@ impl Rule {
         match self {
             Self::NewLog => "R1",
             Self::Leftovers => "R2",
+            Self::Header => "R5",
             Self::Superseded => "R7",
             Self::Sealed => "R9",
             Self::Unsealed => "R10",

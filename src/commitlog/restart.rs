@@ -47,7 +47,7 @@ pub(super) fn restart(
     let file = disk.open(&path, OpenMode::Write).blame(&path)?;
     let end = end_offset(&last.header, tail.summary.end);
     let copied = tail.durable_count < tail.ends.len();
-    let whole = tail.holes.is_empty() && tail.doubt.is_none();
+    let whole = tail.holes.is_empty() && tail.doubt.is_none() && slots_can_be_written(&last);
     if !tail.holes.is_empty() {
         report.note(Rule::Hole);
     }
@@ -74,6 +74,12 @@ pub(super) fn restart(
     let active = copy_tail(&**disk, log_dir, options, &last, &tail, report)?;
     let before = close_behind(&**disk, last, file, tail, report)?;
     Ok(Restarted { before, active })
+}
+
+/// A slot is a part of a sector, and of one that cannot be read no part can be written.
+fn slots_can_be_written(last: &Segment) -> bool {
+    let mut byte = [0; 1];
+    (0..2).all(|slot| last.file.read_exact_at(&mut byte, last.header.slot_offset(slot)).is_ok())
 }
 
 fn go_on_in_place(last: Segment, file: Arc<dyn File>, tail: Tail) -> Restarted {

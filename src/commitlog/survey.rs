@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::create;
+use super::derive;
 use super::failure::Blame;
 use super::hole::Hole;
 use super::layout::{LogFile, SegmentName};
 use super::live::Paths;
-use super::meta::Owner;
+use super::meta::{Owner, read_owner};
 use super::recovery::{RecoveryReport, Rule};
 use super::roll::MAX_SEGMENT_BYTES;
 use super::scan::ScanError;
@@ -29,6 +30,8 @@ use crate::types::{EntryId, Index, Kind, Position, TermRun};
 pub(super) struct Segment {
     pub(super) paths: Paths,
     pub(super) header: SegmentHeader,
+    /// Why the header's block cannot be used, when the header was made again without it.
+    pub(super) bad_header: Option<String>,
     pub(super) file: Arc<dyn File>,
     pub(super) length: u64,
     /// What its footer says, when it is sealed and the footer can be read.
@@ -68,7 +71,7 @@ pub(super) struct Survey {
 /// Lists and reads the headers and footers of a log directory.
 pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<Survey, OpenError> {
     let mut survey = Survey::default();
-    let mut found = Vec::new();
+    let (mut found, mut live): (Vec<Found>, Vec<Found>) = (Vec::new(), Vec::new());
     for name in disk.list(log_dir).blame(log_dir)? {
         match LogFile::of(&name) {
             LogFile::Unfinished => survey.unfinished.push(name),
@@ -81,7 +84,11 @@ pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<
             }
         }
     }
-    found.sort_by_key(|segment| segment.header.generation);
+    found.sort_by_key(|segment| segment.name.generation);
+    let good = found.iter().find_map(|segment| segment.header.as_ref().ok());
+    let owner = good.map(|header| Owner { cluster: header.cluster, group: header.group });
+    let owner = owner.or_else(|| read_owner(disk, log_dir.parent()?));
+    let mut beaten = Vec::new();
     for segment in found {
         if plants.has(Plant::TruncatedResurrected)
             && survey.segments.last().is_some_and(|last| last.header.first() == segment.header.first())
@@ -90,26 +97,67 @@ pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<
             continue;
         }
         // R7
-        while let Some(beaten) = survey.segments.pop_if(|last| last.header.first() >= segment.header.first()) {
-            survey.superseded.push(beaten);
+        while let Some(last) = live.pop_if(|last| last.name.first >= segment.name.first) {
+            beaten.push(last);
         }
+        live.push(segment);
+    }
+    for found in live {
+        let before = survey.segments.last();
+        let segment = found.segment(owner, |file, name, owner| derive::header(file, name, before, owner))?;
         survey.segments.push(segment);
+    }
+    for found in beaten {
+        survey.superseded.push(found.segment(owner, derive::beaten)?);
     }
     Ok(survey)
 }
 
-fn read_segment(disk: &dyn Disk, log_dir: &Path, name: SegmentName) -> Result<Segment, OpenError> {
+/// A segment file whose header may not be readable.
+struct Found {
+    name: SegmentName,
+    paths: Paths,
+    file: Arc<dyn File>,
+    length: u64,
+    header: Result<SegmentHeader, OpenError>,
+}
+
+impl Found {
+    /// R5: a header that cannot be read is made again by `derive`.
+    fn segment(
+        self,
+        owner: Option<Owner>,
+        derive: impl Fn(&dyn File, SegmentName, Owner) -> Option<SegmentHeader>,
+    ) -> Result<Segment, OpenError> {
+        let Self { name, paths, file, length, header } = self;
+        let (header, bad_header) = match header {
+            Ok(header) => (header, None),
+            Err(error @ (OpenError::Corrupt { .. } | OpenError::Foreign { .. } | OpenError::Io { .. })) => {
+                match owner.and_then(|owner| derive(&*file, name, owner)) {
+                    Some(header) => (header, Some(error.to_string())),
+                    None => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let footer = read_footer(&*file, &header, length);
+        Ok(Segment { paths, header, bad_header, file, length, footer })
+    }
+}
+
+fn read_segment(disk: &dyn Disk, log_dir: &Path, name: SegmentName) -> Result<Found, OpenError> {
     let paths = create::paths(log_dir, name);
     let path = &paths.segment;
     let file = disk.open(path, OpenMode::Read).blame(path)?;
     let length = file.len().blame(path)?;
-    let header = read_header(&*file, path, length)?;
-    if header.name() != name {
+    let header = read_header(&*file, path, length);
+    if let Ok(header) = &header
+        && header.name() != name
+    {
         let reason = format!("its header names it {}", header.name().segment_file());
         return Err(OpenError::Foreign { path: path.clone(), reason });
     }
-    let footer = read_footer(&*file, &header, length);
-    Ok(Segment { header, footer, file, length, paths })
+    Ok(Found { name, header, file, length, paths })
 }
 
 fn read_header(file: &dyn File, path: &Path, length: u64) -> Result<SegmentHeader, OpenError> {
@@ -137,7 +185,7 @@ fn read_header(file: &dyn File, path: &Path, length: u64) -> Result<SegmentHeade
 }
 
 /// The footer, when there is one that can be read: one that cannot is as good as none (R10).
-fn read_footer(file: &dyn File, header: &SegmentHeader, length: u64) -> Option<Summary> {
+pub(super) fn read_footer(file: &dyn File, header: &SegmentHeader, length: u64) -> Option<Summary> {
     let mut block = [0; 128];
     file.read_exact_at(&mut block, header.footer_offset()).ok()?;
     let head = FooterHead::decode(&block, header.generation)?;

@@ -21,7 +21,7 @@ use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, LogTime, Position};
 
 /// Bytes read of a slot's block.
-const SLOT_READ_BYTES: usize = 64;
+pub(super) const SLOT_READ_BYTES: usize = 64;
 
 /// The last segment as found.
 pub(super) struct Tail {

@@ -13,6 +13,7 @@
 use std::path::Path;
 
 use super::format::{HEADER_BYTES, RecordError};
+use super::gap::{Gap, identify, push};
 use super::hole::Hole;
 use super::resync::Search;
 use super::scan::{ScanError, Scanner};
@@ -45,22 +46,12 @@ pub(super) struct Walked {
     pub(super) hides_membership: bool,
 }
 
-/// Bad records: one whose header is known, or neighbours of which nothing is.
-struct Bad {
-    first: Index,
-    last: Index,
-    start: u64,
-    end: u64,
-    term: Option<Term>,
-    reason: String,
-}
-
 struct Walk<'a> {
     path: &'a Path,
     header: &'a SegmentHeader,
     walked: Walked,
     /// Bad records since the last good one.
-    bad: Vec<Bad>,
+    bad: Vec<Gap>,
 }
 
 /// Walks the records up to `limit`; without one, up to the last good record that can be found in `file_bytes`.
@@ -97,7 +88,7 @@ pub(super) fn walk(
         if let Some(passed) = scanner.passed() {
             walk.walked.hides_membership |= passed.kind == Kind::Membership;
             let (index, term) = (passed.id.index, Some(passed.id.term));
-            walk.miss(Bad { first: index, last: index, start: offset, end: scanner.offset(), term, reason });
+            walk.miss(Gap { first: index, last: index, start: offset, end: scanner.offset(), term, reason });
             continue;
         }
         let last = limit.map(|limit| limit.last);
@@ -120,7 +111,7 @@ pub(super) fn walk(
             return Err(walk.contradiction(offset, after.index.next(), &reason));
         }
         walk.walked.hides_membership = true;
-        walk.miss(Bad { first: after.index.next(), last, start: offset, end: next, term: None, reason });
+        walk.miss(Gap { first: after.index.next(), last, start: offset, end: next, term: None, reason });
     }
     if let Some(limit) = limit
         && (scanner.offset(), scanner.after()) != (limit.offset, limit.last)
@@ -133,7 +124,7 @@ pub(super) fn walk(
 }
 
 impl Walk<'_> {
-    fn miss(&mut self, bad: Bad) {
+    fn miss(&mut self, bad: Gap) {
         let inside = usize::try_from(bad.last.get() - bad.first.get()).unwrap_or(usize::MAX);
         self.walked.ends.extend(std::iter::repeat_n(0, inside));
         self.walked.ends.push(u32::try_from(bad.end).unwrap_or(u32::MAX));
@@ -149,13 +140,7 @@ impl Walk<'_> {
         {
             last.term.get_or_insert(limit.last.term);
         }
-        let mut before = self.walked.summary.last.term.max(Term(1));
-        for place in 0..bad.len() {
-            let behind = bad.iter().skip(place + 1).find_map(|bad| bad.term).or(next);
-            let Some(this) = bad.get_mut(place) else { break };
-            this.term = this.term.or(behind.filter(|behind| *behind == before));
-            before = this.term.unwrap_or(before);
-        }
+        identify(&mut bad, self.walked.summary.last.term, next);
         for bad in bad {
             self.note(bad);
         }
@@ -174,27 +159,14 @@ impl Walk<'_> {
     }
 
     /// Adds bad records to the summary and to the holes.
-    fn note(&mut self, bad: Bad) {
+    fn note(&mut self, bad: Gap) {
         let end = self.header.position_of(bad.end);
         let term = bad.term.unwrap_or(self.walked.summary.last.term.max(Term(1)));
         self.begin_run(bad.first, term);
         let summary = &mut self.walked.summary;
         summary.count += bad.last.get() - bad.first.get() + 1;
         (summary.last, summary.end) = (EntryId::new(bad.last, term), end);
-        let hole = Hole {
-            first: bad.first,
-            last: bad.last,
-            terms: bad.term.map(|term| TermRun { first: bad.first, term }).into_iter().collect(),
-            position: self.header.position_of(bad.start),
-            end,
-            path: self.path.to_owned(),
-            offset: bad.start,
-            reason: bad.reason,
-        };
-        match self.walked.holes.last_mut() {
-            Some(last) if last.continues_as(&hole) => last.extend(hole),
-            _ => self.walked.holes.push(hole),
-        }
+        push(&mut self.walked.holes, bad.hole(self.path, self.header));
     }
 
     fn unsupported(&self) -> OpenError {

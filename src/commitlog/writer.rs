@@ -291,20 +291,24 @@ impl LogWriter {
 
     /// Writes the next slot: it names what is synced now, and becomes durable with the next sync.
     pub(super) fn write_slot(&mut self) -> Result<(), LogFault> {
+        self.next_slot();
+        let active = &self.active;
+        create::write_slot(&*active.segment.file, &active.segment.header, &active.slot)
+            .map_err(|error| broken(&active.segment.path.display().to_string(), &error))
+    }
+
+    /// Draws up the next slot.
+    pub(super) fn next_slot(&mut self) {
         let active = &mut self.active;
         let early = self.plants.has(Plant::SlotNamesUnsynced);
         let synced = if early { (active.summary.end, active.summary.last) } else { active.synced };
-        let slot = Slot {
+        active.slot = Slot {
             sequence: active.slot.sequence + 1,
             durable_end: synced.0,
             last: synced.1,
             committed: self.committed.min(synced.1.index),
         };
-        create::write_slot(&*active.segment.file, &active.segment.header, &slot)
-            .map_err(|error| broken(&active.segment.path.display().to_string(), &error))?;
-        active.slot = slot;
         active.batches_since_slot = 0;
-        Ok(())
     }
 
     /// Syncs the active segment; everything before it is synced already.

@@ -10,8 +10,8 @@
 //! - **Bytes do not change.** No reference to the whole map is ever made: it is held as a raw pointer, and a `&[u8]`
 //!   covers exactly a range that a caller asked for. The caller of [`Map::slice`] promises that nobody writes to that
 //!   range any more; the commitlog asks only for bytes below its published end, and published bytes are not
-//!   overwritten but for one exception: a record that fails its checksum may be mended. Such bytes are never handed
-//!   out, and a lock keeps readers from looking at them while they change (`commitlog/live.rs`, `gate`).
+//!   overwritten but for one exception: a record that fails its checksum may be mended. Such bytes are not handed
+//!   out (one that was, before it rotted, was changed by the rot, and mending brings the same bytes back), and a lock keeps readers from looking at them while they change (`commitlog/live.rs`, `gate`).
 //! - **Bytes can be read.** The map was not longer than the file when it was made, and this crate has no way to
 //!   shorten a file: [`super::File`] has no such method. Unlinked files keep their bytes while they are mapped.
 //! - **Other processes** are kept away by the data directory's lock and modes. One that ignores both can break any

@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use dledger::commitlog::Rule;
+use dledger::commitlog::inspect::inspect;
 use dledger::commitlog::{LogOptions, LogReader, LogWriter, Opened, WriteBatch, frame, layout, open, split};
 use dledger::config::Durability;
-use dledger::env::memory::MemoryDisk;
+use dledger::env::memory::{Fate, MemoryDisk};
 use dledger::error::OpenError;
-use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Position, Term};
+use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Position, Term, Vote};
 
 pub(crate) const DATA_DIR: &str = "/data";
 
@@ -126,4 +128,57 @@ pub(crate) fn write_file(memory: &MemoryDisk, path: &Path, bytes: &[u8]) {
     file.write_all_at(&[std::io::IoSlice::new(bytes)], 0).unwrap();
     file.sync().unwrap();
     disk.sync_dir(path.parent().unwrap()).unwrap();
+}
+
+/// A log of `batches` synced batches of two records, with the slot at the end when `idle`.
+pub(crate) fn written(batches: usize, idle: bool) -> (MemoryDisk, Maker, Vec<u8>) {
+    let memory = MemoryDisk::new();
+    let mut opened = open_log(&memory);
+    let mut maker = Maker::new();
+    let vote = Some(Vote { term: Term(1), voted_for: NodeId(1) });
+    opened.writer.write(&WriteBatch { vote, ..WriteBatch::default() }).unwrap();
+    for _ in 0..batches {
+        opened.writer.write(&maker.batch(1, 2, 200)).unwrap();
+    }
+    if idle {
+        opened.writer.idle(Index(1)).unwrap();
+    }
+    let bytes = all_bytes(&opened.reader);
+    (memory, maker, bytes)
+}
+
+pub(crate) fn refusal(memory: &MemoryDisk) -> OpenError {
+    memory.kill_process();
+    match try_open(memory, options()) {
+        Ok(opened) => panic!("opened: {:?} {:?}", opened.state, opened.report),
+        Err(error) => error,
+    }
+}
+
+/// Opens twice, with a power cut between, and finds the same bytes.
+pub(crate) fn opens_with(memory: &MemoryDisk, expected: &[u8], rule: Rule) {
+    memory.kill_process();
+    let opened = open_log(memory);
+    assert!(opened.report.rules.contains(&rule), "{rule} is not in {:?}", opened.report);
+    assert!(all_bytes(&opened.reader) == expected);
+    memory.power_cut(|_| Fate::Lost);
+    assert!(all_bytes(&open_log(memory).reader) == expected);
+}
+
+/// Where the records of a segment without members start.
+pub(crate) const RECORDS: u64 = 4 * 4096;
+pub(crate) const FOOTER: usize = 3 * 4096;
+
+/// A log of at least three segments, and the first index of each.
+pub(crate) fn many_segments() -> (MemoryDisk, Vec<Index>) {
+    let memory = MemoryDisk::new();
+    let mut opened = open_log(&memory);
+    let mut maker = Maker::new();
+    while segments(&memory).len() < 4 {
+        opened.writer.write(&maker.batch(1 + maker.last.index.get() / 100, 10, 3000)).unwrap();
+    }
+    opened.writer.idle(Index(1)).unwrap();
+    memory.kill_process();
+    let infos = inspect(&*memory.handle(), &group()).unwrap().segments();
+    (memory, infos.iter().map(|info| info.first).collect())
 }
