@@ -62,6 +62,18 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// A node without peers has a record that cannot be read back: nobody can mend it.
+    #[error("{} is damaged at offset {offset} (index {index}): {reason}; this node has no peer that could mend it: restore a backup, or see what `kvcli log repair --data-dir DIR` can keep", path.display())]
+    Unmendable {
+        /// The segment file.
+        path: PathBuf,
+        /// Byte offset of the record in the file.
+        offset: u64,
+        /// Its index.
+        index: Index,
+        /// What is wrong.
+        reason: String,
+    },
     /// A segment that must exist is gone.
     #[error("{} lacks the segment that holds index {index}; restore the file, or this node from its peers", path.display())]
     LostSegment {

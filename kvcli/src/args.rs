@@ -235,6 +235,8 @@ pub(crate) enum LogCommand {
     Cat(LogArgs),
     /// Check every record; prints: first last records bytes digest
     Verify(LogArgs),
+    /// Print a row for every hole of a node without peers, and with --cut give up what stands behind the first one
+    Repair(RepairArgs),
 }
 
 /// Which part of which log.
@@ -249,6 +251,17 @@ pub(crate) struct LogArgs {
     /// Last index [default: the last in the log]
     #[arg(long, value_name = "J")]
     pub(crate) to: Option<u64>,
+}
+
+/// Which log to repair, and whether to.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RepairArgs {
+    /// The data directory of the node
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Cut the log before the first record that cannot be read; the files as they were are kept in `damaged-…`
+    #[arg(long)]
+    pub(crate) cut: bool,
 }
 
 /// How answers are printed.

@@ -140,6 +140,7 @@ impl From<OpenError> for Failure {
             OpenError::Foreign { .. }
             | OpenError::Unsupported { .. }
             | OpenError::Corrupt { .. }
+            | OpenError::Unmendable { .. }
             | OpenError::LostSegment { .. }
             | OpenError::LostVote { .. } => Kind::Corrupt,
             OpenError::DiskFull { .. } => Kind::Refused,

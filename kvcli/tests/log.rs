@@ -1,4 +1,4 @@
-//! `log ls|cat|verify` on the directory of a stopped node.
+//! `log ls|cat|verify|repair` on the directory of a stopped node.
 
 #![allow(
     clippy::unwrap_used,
@@ -99,6 +99,94 @@ fn corruption_is_code_one_and_names_its_place() {
     let name = path.file_name().unwrap().to_str().unwrap();
     assert!(done.stderr.contains(name) && done.stderr.contains("offset"), "{}", done.stderr);
     assert!(!log("cat", &node, &[]).ended(1).text().contains("eedle-in-the-log"));
+}
+
+/// Spoils the record whose payload holds `needle`.
+fn spoil(node: &Path, needle: &[u8]) -> PathBuf {
+    let (path, mut bytes) = contents(node).into_iter().find(|(_, bytes)| find(bytes, needle).is_some()).unwrap();
+    let place = find(&bytes, needle).unwrap();
+    bytes[place] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn repair_of_a_sound_log_says_so_and_changes_nothing() {
+    let (_directory, node) = stopped_node();
+    let before = contents(&node);
+    for more in [&[][..], &["--cut"]] {
+        let done = log("repair", &node, more).ended(0);
+        assert!(done.text().is_empty() && done.stderr.contains("nothing is damaged"), "{}", done.stderr);
+    }
+    assert!(contents(&node) == before);
+}
+
+#[test]
+fn repair_names_the_hole_and_what_a_cut_would_give_up_and_changes_nothing() {
+    let (_directory, node) = stopped_node();
+    let path = spoil(&node, b"needle-in-the-log");
+    let before = contents(&node);
+    let last = log("verify", &node, &[]).ended(1).text().split_whitespace().nth(1).unwrap().to_owned();
+    let done = log("repair", &node, &[]).ended(1);
+    let row: Vec<String> = done.text().trim_end().split('\t').map(str::to_owned).collect();
+    assert_eq!(row[0], path.file_name().unwrap().to_str().unwrap());
+    let index: u64 = row[2].parse().unwrap();
+    assert_eq!((&row[3], row.len()), (&row[2], 7));
+    assert!(done.stderr.contains(&format!("(index {index})")) && done.stderr.contains("--cut"), "{}", done.stderr);
+    assert!(done.stderr.contains(&format!("keep entries up to {}", index - 1)), "{}", done.stderr);
+    assert!(last.parse::<u64>().unwrap() + 1 >= index);
+    let json = log("repair", &node, &["--output", "json"]).ended(1).json();
+    assert_eq!((json[0]["first"].as_u64(), json[0]["terms"].as_array().unwrap().len()), (Some(index), 1));
+    assert!(contents(&node) == before);
+}
+
+#[test]
+fn repair_with_cut_keeps_the_files_and_the_node_starts_with_what_stood_before() {
+    let (directory, node) = stopped_node();
+    let path = spoil(&node, b"needle-in-the-log");
+    let damaged = fs::read(&path).unwrap();
+    let text = log("repair", &node, &["--cut"]).ended(0).text();
+    let row: Vec<&str> = text.lines().last().unwrap().split('\t').collect();
+    assert_eq!((row[0], row.len()), ("cut", 5));
+    let aside = Path::new(row[4]);
+    assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("damaged-"));
+    assert!(fs::read(aside.join(path.file_name().unwrap())).unwrap() == damaged);
+    log("verify", &node, &[]).ended(0);
+    let data = directory.path().to_str().unwrap();
+    let script = "get a\nget b\nput c 4\n";
+    let done = run_with(&["demo", "--nodes", "1", "--data-dir", data], script).ended(0);
+    assert_eq!(done.text(), "1\n2\nOK\n");
+    log("repair", &node, &[]).ended(0);
+}
+
+#[test]
+fn repair_is_refused_while_somebody_holds_the_directory() {
+    let (_directory, node) = stopped_node();
+    spoil(&node, b"needle-in-the-log");
+    let before = contents(&node);
+    let held = dledger::commitlog::lock_data_dir(&dledger::env::os::OsDisk::new(), &node).unwrap();
+    for more in [&[][..], &["--cut"]] {
+        let done = log("repair", &node, more).ended(2);
+        assert!(done.stderr.contains("in use by another process"), "{}", done.stderr);
+    }
+    drop(held);
+    assert!(contents(&node) == before);
+}
+
+#[test]
+fn repair_leaves_a_node_that_has_peers_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = free_ports(3).to_string();
+    let path = directory.path().to_str().unwrap();
+    run_with(&["demo", "--data-dir", path, "--base-port", &base], "put needle needle-in-the-log\n").ended(0);
+    let node = directory.path().join("1");
+    spoil(&node, b"needle-in-the-log");
+    let before = contents(&node);
+    for (more, code) in [(&[][..], 1), (&["--cut"], 2)] {
+        let done = log("repair", &node, more).ended(code);
+        assert!(done.stderr.contains("has peers"), "{}", done.stderr);
+    }
+    assert!(contents(&node) == before);
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -11,7 +11,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::ReadError;
+use crate::error::{OpenError, ReadError};
 use crate::types::{EntryId, Index, Position, TermRun};
 
 /// Neighbouring records of one segment that cannot be read back: either the term of each of them is known, or of none.
@@ -50,6 +50,21 @@ impl Hole {
         }
         let run = self.terms.iter().rev().find(|run| run.first <= index)?;
         Some(EntryId { index, term: run.term })
+    }
+
+    /// Why a node that has no peers does not start with it, and the way out.
+    #[must_use]
+    pub fn refusal(&self) -> OpenError {
+        let (path, reason) = (self.path.clone(), self.reason.clone());
+        OpenError::Unmendable { path, offset: self.offset, index: self.first, reason }
+    }
+
+    /// The same with its terms taken from runs that cover all of it.
+    pub(super) fn with_terms(self, runs: &[TermRun]) -> Self {
+        let term = runs.iter().rev().find(|run| run.first <= self.first).map(|run| run.term);
+        let here = term.map(|term| TermRun { first: self.first, term });
+        let later = runs.iter().filter(|run| self.first < run.first && run.first <= self.last).copied();
+        Self { terms: here.into_iter().chain(later).collect(), ..self }
     }
 
     /// The error of reading one of its indexes.

@@ -45,6 +45,7 @@ mod poison;
 mod prepare;
 mod reader;
 pub mod recovery;
+pub mod repair;
 mod restart;
 mod resync;
 mod roll;

@@ -33,7 +33,6 @@ fn commands_and_flags_of_later_releases_are_unknown() {
         "backup f",
         "restore f",
         "bench mixed",
-        "log repair --data-dir d",
         "put a b --if-absent",
         "put a b --lease 1",
         "serve --join a:1",

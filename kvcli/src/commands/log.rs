@@ -1,8 +1,11 @@
-//! `log ls|cat|verify`: looks into the log of a stopped node, or of a copy, without changing a byte.
+//! `log ls|cat|verify|repair`: looks into the log of a stopped node, or of a copy, without changing a byte
+//! (`repair --cut` excepted).
 //!
 //! Damage does not end `cat` and `verify`: they go on as far as records can be told apart, and end with code 1.
 
-use std::path::Path;
+pub(crate) mod repair;
+
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use dledger::commitlog::Record;
@@ -78,22 +81,28 @@ pub(crate) async fn run(session: &Session, action: LogCommand) -> Result<Outcome
             session.printer.print(Answer::Verified(&row))?;
             ended(found.damage)
         }
+        LogCommand::Repair(args) => repair::run(session, args).await,
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Failure::new(Kind::Bug, format!("reading the log died: {error}")))
 }
 
 /// Opens the log of a data directory for reading.
 fn open(data_dir: &Path) -> Result<Inspection, Failure> {
+    Ok(inspect(&OsDisk::new(), &log_of(data_dir)?)?)
+}
+
+/// The directory of the group's log, when there is one.
+fn log_of(data_dir: &Path) -> Result<PathBuf, Failure> {
     let group = group_dir(data_dir, GroupId::FIRST);
     if data_dir.is_dir() && !group.is_dir() {
         let foreign = OpenError::Foreign { path: data_dir.to_owned(), reason: "it holds no log".to_owned() };
         return Err(Failure::new(Kind::Corrupt, foreign.to_string()));
     }
-    Ok(inspect(&OsDisk::new(), &group)?)
+    Ok(group)
 }
 
 fn from(args: &LogArgs) -> Index {

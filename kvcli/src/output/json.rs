@@ -53,6 +53,21 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
             });
             object(out, &value);
         }
+        Answer::Holes(holes) => {
+            for hole in holes {
+                let value = json!({
+                    "file": hole.file, "offset": hole.offset, "first": hole.first, "last": hole.last,
+                    "terms": hole.terms, "bytes": hole.bytes, "reason": hole.reason,
+                });
+                object(out, &value);
+            }
+        }
+        Answer::CutAway(cut) => {
+            let value = json!({
+                "lost_first": cut.first, "lost_last": cut.last, "committed": cut.committed, "aside": cut.aside,
+            });
+            object(out, &value);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) use self::json::bytes_value;
 
 use crate::args::Format;
 use crate::commands::bench::Report;
+use crate::commands::log::repair::{CutRow, HoleRow};
 use crate::commands::log::{RecordRow, SegmentRow, Verified};
 use crate::escape::append_visible;
 use crate::exit::Failure;
@@ -60,6 +61,10 @@ pub(crate) enum Answer<'a> {
     },
     /// A checked range of a log.
     Verified(&'a Verified),
+    /// Holes in a log.
+    Holes(&'a [HoleRow]),
+    /// What a cut of a log gave up.
+    CutAway(&'a CutRow),
 }
 
 /// How bytes of users are shown.

@@ -57,6 +57,18 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
             let text = format!("{} {} {} {} {}", found.first, found.last, found.records, found.bytes, found.digest);
             line(out, &text);
         }
+        Answer::Holes(holes) => {
+            for hole in holes {
+                let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
+                let terms = if terms.is_empty() { "-".to_owned() } else { terms.join(",") };
+                let (file, reason) = (&hole.file, &hole.reason);
+                let numbers = format!("{}\t{}\t{}\t{terms}\t{}", hole.offset, hole.first, hole.last, hole.bytes);
+                line(out, &format!("{file}\t{numbers}\t{reason}"));
+            }
+        }
+        Answer::CutAway(cut) => {
+            line(out, &format!("cut\t{}\t{}\t{}\t{}", cut.first, cut.last, cut.committed, cut.aside));
+        }
     }
 }
 

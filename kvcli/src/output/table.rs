@@ -58,6 +58,20 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
             let row = row.into_iter().chain([found.digest.clone()]).collect();
             (&["FIRST", "LAST", "RECORDS", "BYTES", "DIGEST"], vec![row], true)
         }
+        Answer::Holes(holes) => {
+            let row = |hole: &crate::commands::log::repair::HoleRow| {
+                let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
+                let numbers = [hole.offset, hole.first, hole.last].map(|number| number.to_string());
+                let ends = [terms.join(","), hole.bytes.to_string(), visible(hole.reason.as_bytes())];
+                std::iter::once(hole.file.clone()).chain(numbers).chain(ends).collect()
+            };
+            (&["FILE", "OFFSET", "FIRST", "LAST", "TERMS", "BYTES", "REASON"], holes.iter().map(row).collect(), true)
+        }
+        Answer::CutAway(cut) => {
+            let numbers = [cut.first, cut.last, cut.committed].map(|number| number.to_string());
+            let row = numbers.into_iter().chain([cut.aside.clone()]).collect();
+            (&["LOST FIRST", "LOST LAST", "COMMITTED", "ASIDE"], vec![row], true)
+        }
     };
     aligned(header, &rows, with_header, out);
 }

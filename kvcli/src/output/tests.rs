@@ -168,3 +168,29 @@ fn leader_is_the_one_of_the_highest_term() {
     }
     assert_eq!(all.leader(), Some(2));
 }
+
+#[test]
+fn repair_answers_say_what_is_damaged_and_what_a_cut_gave_up_in_every_format() {
+    let hole = |terms: Vec<u64>| HoleRow {
+        file: "1.seg".to_owned(),
+        offset: 16_384,
+        first: 4,
+        last: 6,
+        terms,
+        bytes: 300,
+        reason: "rotten".to_owned(),
+    };
+    let holes = [hole(vec![1, 2]), hole(Vec::new())];
+    let shown = text(Answer::Holes(&holes), Format::Plain);
+    assert_eq!(shown, "1.seg\t16384\t4\t6\t1,2\t300\trotten\n1.seg\t16384\t4\t6\t-\t300\trotten\n");
+    let shown = text(Answer::Holes(&holes[..1]), Format::Json);
+    assert_eq!(
+        shown,
+        "{\"file\":\"1.seg\",\"offset\":16384,\"first\":4,\"last\":6,\"terms\":[1,2],\"bytes\":300,\"reason\":\"rotten\"}\n"
+    );
+    assert!(text(Answer::Holes(&holes), Format::Table).starts_with("FILE   OFFSET"));
+    let cut = CutRow { first: 4, last: 9, committed: 3, aside: "d/damaged-4-1".to_owned() };
+    assert_eq!(text(Answer::CutAway(&cut), Format::Plain), "cut\t4\t9\t3\td/damaged-4-1\n");
+    let shown = text(Answer::CutAway(&cut), Format::Json);
+    assert_eq!(shown, "{\"lost_first\":4,\"lost_last\":9,\"committed\":3,\"aside\":\"d/damaged-4-1\"}\n");
+}
