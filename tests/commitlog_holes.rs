@@ -7,9 +7,9 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use bytes::Bytes;
-    use dledger::commitlog::{Hole, Opened, WriteBatch};
+    use dledger::commitlog::{Hole, Opened, WriteBatch, open_alone};
     use dledger::env::memory::{Fate, MemoryDisk};
-    use dledger::error::ReadError;
+    use dledger::error::{OpenError, ReadError};
     use dledger::types::{EntryId, Index, Kind, Position, Term, TermRun};
     use std::path::PathBuf;
 
@@ -162,6 +162,24 @@ mod tests {
         assert_eq!(reader.read_at(Position(log.starts[3])).unwrap().header().id.index, Index(4));
         assert_eq!(reader.end_of(Index(3)), Some(Position(log.starts[3])));
         assert!(matches!(reader.read(Index(6)), Err(ReadError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn hole_or_doubt_of_a_node_without_peers_is_refused_with_the_way_out_and_nothing_changes() {
+        let log = log_of(&[(1, 60), (1, 70), (1, 80)]);
+        let no_slots = log.memory.fork();
+        no_slots.flip_byte(&log.path, 4096).unwrap();
+        no_slots.flip_byte(&log.path, 8192).unwrap();
+        log.spoil_payload(2);
+        for (memory, named) in [(&log.memory, "index 2"), (&no_slots, "progress slot")] {
+            let before = (memory.counts().mutating, read_file(memory, &log.path));
+            let refused = open_alone(memory.handle(), &group(), options()).map(|_opened| ()).unwrap_err();
+            assert!(matches!(refused, OpenError::Unmendable { .. }), "{refused}");
+            let text = refused.to_string();
+            assert!(text.contains(named) && text.contains("kvcli log repair"), "{text}");
+            assert_eq!((memory.counts().mutating, read_file(memory, &log.path)), before);
+        }
+        assert!(open_alone(log_of(&[(1, 60)]).memory.handle(), &group(), options()).is_ok());
     }
 
     #[test]
@@ -339,6 +357,30 @@ mod tests {
         assert_eq!(opened.state.memberships, [(Index(1), Bytes::from_static(b"one two three"))]);
         let last = read_file(&memory, segments(&memory).last().unwrap());
         assert!(last[..4096].windows(13).any(|bytes| bytes == b"one two three"), "the new segment's header has it");
+    }
+
+    #[test]
+    fn segment_made_behind_a_hole_does_not_name_an_older_membership_as_the_one_in_force() {
+        let memory = MemoryDisk::new();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        let records: Vec<Bytes> = [&b"the older one"[..], b"the newer one"]
+            .iter()
+            .flat_map(|members| [maker.of_kind(1, Kind::Membership, members), maker.record(1, 60)])
+            .collect();
+        let newer = u64::try_from(records[0].len() + records[1].len()).unwrap();
+        opened.writer.write(&WriteBatch { records, ..WriteBatch::default() }).unwrap();
+        opened.writer.idle(Index(1)).unwrap();
+        memory.flip_byte(&segments(&memory)[0], RECORDS + newer + 5).unwrap();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        while segments(&memory).len() < 3 {
+            opened.writer.write(&maker.batch(1, 10, 3000)).unwrap();
+        }
+        for path in &segments(&memory)[1..] {
+            let header = &read_file(&memory, path)[..4096];
+            assert!(!header.windows(9).any(|bytes| bytes == b"the older"), "{path:?}");
+        }
     }
 
     #[test]

@@ -227,7 +227,8 @@ fn flipped_byte_below_the_slot_is_code_one_and_never_cut() {
         let mut damaged = written.clone();
         damaged[flipped] ^= 1;
         std::fs::write(&segment, &damaged).unwrap();
-        left.refused("1", &format!("1={}", left.address), 1, &["is corrupt at offset", segment.to_str().unwrap()]);
+        let named = ["is damaged at offset", segment.to_str().unwrap(), "kvcli log repair"];
+        left.refused("1", &format!("1={}", left.address), 1, &named);
         run(&["log", "verify", "--data-dir", left.path()]).ended(1);
     }
     std::fs::write(&segment, &written).unwrap();

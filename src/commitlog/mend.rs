@@ -179,7 +179,11 @@ impl LogWriter {
         })?;
         {
             let _nobody_reads = segment.write_gate();
-            file.write_all_at(&[IoSlice::new(bytes)], offset).map_err(|error| failed(&error))?;
+            match file.write_all_at(&[IoSlice::new(bytes)], offset) {
+                // Only where the file was cut short can it need room, and a hole with some of its bytes right is one.
+                Err(error) if failure::is_full(&error) => return Err(Unmended::Unfit(error.to_string())),
+                written => written.map_err(|error| failed(&error))?,
+            }
         }
         file.sync().map_err(|error| failed(&error))?;
         segment.grown_to(offset + bytes.len() as u64);

@@ -64,7 +64,7 @@ pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_
 pub use hole::Hole;
 pub use identity::{DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, store_identity};
 pub(crate) use open::open_planted;
-pub use open::{LogOptions, LogState, Opened, open};
+pub use open::{LogOptions, LogState, Opened, open, open_alone};
 pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};
 pub use reader::LogReader;

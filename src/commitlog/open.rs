@@ -65,19 +65,22 @@ pub struct LogState {
     pub base: EntryId,
     /// Where the first record starts.
     pub base_position: Position,
-    /// The terms of the records, from `base.index + 1` on.
+    /// The terms of the records, from `base.index + 1` on. A hole whose terms are unknown goes on with the term before
+    /// it, which may be wrong.
     pub runs: Vec<TermRun>,
     /// The last entry; `base` when the log is empty.
     pub last: EntryId,
     /// Where the next record will start.
     pub end: Position,
-    /// The payloads of the membership records, and before them the one in force at the base, if any.
+    /// The payloads of the membership records, and before them the one in force at the base, if any. One that a hole
+    /// hides is missing until it is mended.
     pub memberships: Vec<(Index, Bytes)>,
     /// Log time of the last entry.
     pub last_time: LogTime,
     /// An index known to have been committed; the truth may be further.
     pub committed_hint: Index,
-    /// The records that cannot be read back, in index order.
+    /// The records that are known to be unreadable, in index order. Sealed segments are not read at opening: what is bad
+    /// in them shows when it is read or scrubbed.
     pub holes: Vec<Hole>,
     /// Why acknowledged entries may have stood behind `last`; `None` when `last` is known. Until
     /// [`LogWriter::trust_last`] each opening says so again: such a node cannot vouch for what it has acknowledged.
@@ -111,6 +114,33 @@ pub(crate) fn open_planted(
     dir: &Path,
     options: LogOptions,
     plants: Plants,
+) -> Result<Opened, OpenError> {
+    open_if(disk, dir, options, plants, |_holes, _doubt| Ok(()))
+}
+
+/// As [`open`], for a node without peers: a log that somebody would have to mend, or whose last entry is in doubt, is
+/// refused, and nothing is changed.
+///
+/// # Errors
+/// `Unmendable`, and those of [`open`].
+pub fn open_alone(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
+    let log_dir = layout::log_dir(dir);
+    open_if(disk, dir, options, Plants::NONE, |holes, doubt| match (holes.first(), doubt) {
+        (Some(hole), _) => Err(hole.refusal()),
+        (None, Some(reason)) => {
+            let (path, reason) = (log_dir.clone(), reason.to_owned());
+            Err(OpenError::Unmendable { path, offset: 0, index: Index::ZERO, reason })
+        }
+        (None, None) => Ok(()),
+    })
+}
+
+fn open_if(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogOptions,
+    plants: Plants,
+    accept: impl Fn(&[Hole], Option<&str>) -> Result<(), OpenError>,
 ) -> Result<Opened, OpenError> {
     let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
@@ -148,6 +178,11 @@ pub(crate) fn open_planted(
         return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
     }
     let doubt = super::doubt::load(&*opening.disk, dir)?;
+    let noted = doubt.is_some();
+    let doubt = doubt.or(tail.doubt.clone());
+    let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
+    let holes: Vec<Hole> = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
+    accept(&holes, doubt.as_deref())?;
     // R22
     failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
     opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
@@ -158,12 +193,9 @@ pub(crate) fn open_planted(
     let beaten = superseded.iter().map(|segment| segment.header.name().segment_file()).collect();
     opening.remove(beaten, Rule::Superseded, &mut report)?;
     let vote = opening.renew_vote()?;
-    if let Some(reason) = tail.doubt.as_ref().filter(|_reason| doubt.is_none()) {
+    if let Some(reason) = doubt.as_ref().filter(|_reason| !noted) {
         super::doubt::store(&*opening.disk, dir, reason)?;
     }
-    let doubt = doubt.or(tail.doubt.clone());
-    let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
-    let holes = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
     opening.write_headers(closed.iter().map(|part| &part.segment).chain([&last]), &mut report)?;
     let restarted = restart::restart(&opening.disk, &opening.log_dir, &opening.options, last, tail, &mut report)?;
     opening.finish(closed, restarted, vote, (holes, doubt), report)

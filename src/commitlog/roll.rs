@@ -21,7 +21,7 @@ use super::space::Space;
 use super::writer::{Active, LogWriter, rule_broken};
 use crate::env::{File, OpenMode};
 use crate::simulation::marks::{Mark, reach};
-use crate::types::{EntryId, LogTime, Position};
+use crate::types::{EntryId, Index, LogTime, Position};
 
 /// Offsets in a segment are 32 bits wide in its index.
 pub(super) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
@@ -63,6 +63,10 @@ impl LogWriter {
     fn next_header(&self, (previous, previous_time, first_position): (EntryId, LogTime, Position)) -> SegmentHeader {
         let owner = self.owner();
         let in_force = self.memberships.iter().rev().find(|(index, _)| *index <= previous.index);
+        // A hole may hide a newer one: then the header names none.
+        let since = in_force.map_or(Index::ZERO, |(index, _)| *index);
+        let hidden = self.shared.known.from(since.next()).is_some_and(|hole| hole.first <= previous.index);
+        let in_force = in_force.filter(|_known| !hidden);
         SegmentHeader {
             cluster: owner.cluster,
             group: owner.group,

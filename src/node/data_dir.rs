@@ -75,7 +75,8 @@ fn options(environment: &Environment, config: &Config, cluster: ClusterId) -> Lo
     }
 }
 
-/// Opens the log of a node that belongs to `cluster`.
+/// Opens the log of a node that belongs to `cluster`. One that is alone in it does not start with a damaged log: nobody
+/// could mend it.
 pub(crate) fn open_log(environment: &Environment, config: &Config, cluster: ClusterId) -> Result<Opened, OpenError> {
     open_log_planted(environment, config, cluster, Plants::NONE)
 }
@@ -88,8 +89,11 @@ pub(crate) fn open_log_planted(
     plants: Plants,
 ) -> Result<Opened, OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
-    let options = options(environment, config, cluster);
-    let opened = commitlog::open_planted(Arc::clone(&environment.disk), &directory, options, plants)?;
+    let (disk, options) = (Arc::clone(&environment.disk), options(environment, config, cluster));
+    let opened = match config.cluster.0.keys().all(|id| *id == config.id) {
+        true => commitlog::open_alone(disk, &directory, options)?,
+        false => commitlog::open_planted(disk, &directory, options, plants)?,
+    };
     if opened.state.last.index < GENESIS.index {
         return Err(OpenError::LostSegment { path: directory, index: GENESIS.index });
     }
