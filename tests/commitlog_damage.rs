@@ -28,6 +28,14 @@ mod tests {
         }
     }
 
+    /// The first block of a file whose others may not be readable.
+    fn header_block(memory: &MemoryDisk, path: &std::path::Path) -> Vec<u8> {
+        let file = memory.handle().open(path, dledger::env::OpenMode::Read).unwrap();
+        let mut block = vec![0; 4096];
+        file.read_exact_at(&mut block, 0).unwrap();
+        block
+    }
+
     #[test]
     fn r5_any_segment_is_opened_without_its_header_block_slots_or_first_record() {
         let (memory, firsts) = many_segments();
@@ -41,6 +49,10 @@ mod tests {
                     fork.spoil_sector(&path, sector).unwrap();
                 }
                 let opened = open_log(&fork);
+                // Without the newer slot what stands above the older one is copied, and the file may go.
+                if !last || lost.end == 4096 {
+                    assert!(header_block(&fork, &path) == header_block(&memory, &path), "{place}, {lost:?}");
+                }
                 assert!(opened.report.rules.contains(&Rule::Header), "{place}, {lost:?}");
                 assert_eq!(opened.state.last_in_doubt.is_some(), last && lost.end >= 12288, "{place}, {lost:?}");
                 assert!(opened.state.holes.is_empty());
@@ -136,6 +148,25 @@ mod tests {
         let opened = open_log(&memory);
         assert_eq!(opened.state.last_in_doubt, None);
         assert!(all_bytes(&opened.reader) == bytes);
+    }
+
+    #[test]
+    fn r12_an_unreadable_slot_does_not_keep_the_next_ones_from_being_written() {
+        for slot in [4096, 8192] {
+            let (memory, mut maker, mut bytes) = written(40, true);
+            memory.spoil_sector(&segments(&memory)[0], slot).unwrap();
+            memory.kill_process();
+            let mut opened = open_log(&memory);
+            for _ in 0..70 {
+                let batch = maker.batch(1, 1, 20);
+                opened.writer.write(&batch).unwrap();
+                bytes.extend(batch.records.concat());
+            }
+            opened.writer.idle(Index(1)).unwrap();
+            memory.power_cut(|_| Fate::Lost);
+            let opened = open_log(&memory);
+            assert!(opened.report.rules.contains(&Rule::CleanEnd) && all_bytes(&opened.reader) == bytes, "{slot}");
+        }
     }
 
     #[test]

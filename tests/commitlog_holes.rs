@@ -10,7 +10,7 @@ mod tests {
     use dledger::commitlog::{Hole, Opened, WriteBatch, open_alone};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::{OpenError, ReadError};
-    use dledger::types::{EntryId, Index, Kind, Position, Term, TermRun};
+    use dledger::types::{EntryId, Index, Kind, LogTime, Position, Term, TermRun};
     use std::path::PathBuf;
 
     /// A log in one segment, idle; each record has its own term and length.
@@ -123,26 +123,28 @@ mod tests {
 
     #[test]
     fn hole_behind_a_bad_header_ends_at_the_next_record_and_not_at_one_inside_a_payload() {
-        // The payload of the second record holds a whole record that claims the very place it stands at.
-        let mut maker = Maker::new();
-        let first = maker.record(1, 60);
-        let inside = Maker::after(EntryId::new(Index(2), Term(1)), maker.end.plus(48 + 10)).record(1, 30);
-        let second = maker.of_kind(1, Kind::Data, &[&[7; 10][..], &inside, &[7; 40]].concat());
-        let third = maker.record(1, 60);
-        let memory = MemoryDisk::new();
-        let mut opened = open_log(&memory);
-        let records = vec![first.clone(), second.clone(), third];
-        opened.writer.write(&WriteBatch { records, ..WriteBatch::default() }).unwrap();
-        opened.writer.idle(Index(1)).unwrap();
-        let path = segments(&memory).remove(0);
-        memory.flip_byte(&path, RECORDS + first.len() as u64 + 9).unwrap();
-        memory.kill_process();
-        let mut opened = open_log(&memory);
-        // Nothing good follows the record inside, but what follows the real one does.
-        assert_eq!(ranges(&opened.state.holes), [(2, 2)]);
-        assert_eq!(opened.state.holes[0].end.get(), (first.len() + second.len()) as u64);
-        mend(&mut opened, &[second]);
-        assert!(opened.reader.holes().is_empty());
+        // The payload of the second record holds a whole record that claims the very place it stands at. What follows it
+        // there is filling, or the third record, which has the same index.
+        for filling in [40, 0] {
+            let mut maker = Maker::new();
+            let first = maker.record(1, 60);
+            let inside = Maker::after(EntryId::new(Index(2), Term(1)), maker.end.plus(48 + 10)).record(1, 30);
+            let second = maker.of_kind(1, Kind::Data, &[&[7; 10][..], &inside, &vec![7; filling]].concat());
+            let third = maker.record(1, 60);
+            let memory = MemoryDisk::new();
+            let mut opened = open_log(&memory);
+            let records = vec![first.clone(), second.clone(), third];
+            opened.writer.write(&WriteBatch { records, ..WriteBatch::default() }).unwrap();
+            opened.writer.idle(Index(1)).unwrap();
+            let path = segments(&memory).remove(0);
+            memory.flip_byte(&path, RECORDS + first.len() as u64 + 9).unwrap();
+            memory.kill_process();
+            let mut opened = open_log(&memory);
+            assert_eq!(ranges(&opened.state.holes), [(2, 2)], "{filling}");
+            assert_eq!(opened.state.holes[0].end.get(), (first.len() + second.len()) as u64, "{filling}");
+            mend(&mut opened, &[second]);
+            assert!(opened.reader.holes().is_empty(), "{filling}");
+        }
     }
 
     #[test]
@@ -258,6 +260,49 @@ mod tests {
         mend(&mut opened, &[log.piece(2, 5)]);
         assert!(opened.reader.holes().is_empty(), "records that are good already are passed over");
         assert!(all_bytes(&opened.reader) == log.bytes);
+    }
+
+    #[test]
+    fn mend_with_another_term_than_the_known_one_is_left_out_though_it_would_be_in_order() {
+        let log = log_of(&[(1, 60), (2, 70), (3, 80)]);
+        log.spoil_payload(2);
+        let mut opened = open_log(&log.memory);
+        let before = read_file(&log.memory, &log.path);
+        for term in [1, 3] {
+            let mut other = Maker::after(EntryId::new(Index(1), Term(1)), Position(log.starts[1]));
+            mend(&mut opened, &[other.record(term, 70)]);
+            assert_eq!(ranges(&opened.reader.holes()), [(2, 2)], "term {term}");
+        }
+        assert!(read_file(&log.memory, &log.path) == before);
+    }
+
+    #[test]
+    fn mend_of_unknown_bounds_must_fill_the_hole_and_not_more() {
+        let log = log_of(&[(1, 60), (1, 70), (1, 80), (1, 60)]);
+        log.spoil_header(2);
+        log.spoil_header(3);
+        let mut opened = open_log(&log.memory);
+        let before = read_file(&log.memory, &log.path);
+        for (second, third) in [(70, 81), (70, 79), (300, 80)] {
+            let mut other = Maker::after(EntryId::new(Index(1), Term(1)), Position(log.starts[1]));
+            let other: Vec<u8> = [other.record(1, second), other.record(1, third)].concat();
+            mend(&mut opened, &[other.into()]);
+            let mut alone = Maker::after(EntryId::new(Index(1), Term(1)), Position(log.starts[1]));
+            mend(&mut opened, &[alone.record(1, 300)]);
+        }
+        assert_eq!(ranges(&opened.reader.holes()), [(2, 3)]);
+        assert!(read_file(&log.memory, &log.path) == before);
+    }
+
+    #[test]
+    fn mend_of_the_last_record_brings_its_log_time_back() {
+        let log = log_of(&[(1, 60), (1, 70), (1, 80)]);
+        log.spoil_header(3);
+        let mut opened = open_log(&log.memory);
+        assert_eq!(opened.state.last_time, LogTime(1002), "the last time that can be read");
+        mend(&mut opened, &[log.piece(3, 3)]);
+        log.memory.kill_process();
+        assert_eq!(open_log(&log.memory).state.last_time, LogTime(1003));
     }
 
     #[test]

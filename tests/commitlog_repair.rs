@@ -186,7 +186,12 @@ mod tests {
                     assert_eq!(found.last.index.get(), index - 1);
                     let names = fork.handle().list(&group()).unwrap();
                     let aside = names.iter().find(|name| name.starts_with("damaged-")).unwrap();
-                    assert_eq!(files(&fork, &group().join(aside)).len(), 2, "call {call}, seed {seed}");
+                    let copies = files(&fork, &group().join(aside));
+                    assert_eq!(copies.len(), 2, "call {call}, seed {seed}");
+                    for (path, copy) in copies {
+                        let original = group().join("log").join(path.file_name().unwrap());
+                        assert!(copy == read_file(&memory, &original), "call {call}, seed {seed}: {path:?}");
+                    }
                 } else {
                     assert_eq!((found.last, found.first_bad()), (last, Some(Index(index))), "call {call}, seed {seed}");
                 }
