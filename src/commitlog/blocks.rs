@@ -132,7 +132,7 @@ impl LogWriter {
     /// Goes to the other pair of copies, and is the newest then; the bad one is what the next vote is written over.
     fn renew_vote(&mut self) -> Result<(), LogFault> {
         let vote = self.vote.vote();
-        self.vote.write(vote).map_err(|error| broken("writing term and vote", &error))
+        self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))
     }
 
     /// Each under a sync of its own, so that one of them is good at any time.

@@ -80,12 +80,16 @@ impl Rule {
         match self {
             Self::NewLog => Mark::R1,
             Self::Leftovers => Mark::R2,
+            Self::Header => Mark::R5,
             Self::Superseded => Mark::R7,
             Self::Sealed => Mark::R9,
             Self::Unsealed => Mark::R10,
+            Self::NoSlot => Mark::R12,
+            Self::Hole => Mark::R13,
             Self::CleanEnd => Mark::R14,
             Self::Copied => Mark::R15,
             Self::TornTail => Mark::R16,
+            Self::Mending => Mark::R24,
         }
     }
 

@@ -31,6 +31,7 @@ use super::tail;
 use super::walk::{Limit, walk};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::simulation::plants::Plants;
 use crate::types::{EntryId, GroupId, Index, LogTime, Position};
 
 /// How much is copied at once.
@@ -221,7 +222,8 @@ impl Found {
         let length = FIRST_CHUNK_BYTES.max(create::bytes_needed(header.records_offset(), 0));
         let file = prepare::make_blank(disk, &unfinished, length).blame_room(&unfinished, length)?;
         let slot = Slot::empty(header, 0, self.examined.committed.min(header.previous.index));
-        create::finish(disk, &log_dir, &unfinished, &file, header, slot).blame_room(&unfinished, length)?;
+        create::finish(disk, &log_dir, &unfinished, &file, header, slot, Plants::NONE)
+            .blame_room(&unfinished, length)?;
         Ok(())
     }
 }

@@ -84,12 +84,18 @@ marks! {
     R1 = "R1 new log",
     /// R2: leftovers were removed.
     R2 = "R2 leftovers removed",
+    /// R5: the header of a segment was made again.
+    R5 = "R5 header made again",
     /// R7: a superseded segment was removed.
     R7 = "R7 superseded segment removed",
     /// R9: a sealed segment was taken as described.
     R9 = "R9 sealed segment",
     /// R10: a segment without a readable footer was scanned.
     R10 = "R10 unsealed segment scanned",
+    /// R12: the last segment had no readable slot.
+    R12 = "R12 no slot, the end in doubt",
+    /// R13: records below the durable end were bad.
+    R13 = "R13 hole kept",
     /// R14: the log goes on in place.
     R14 = "R14 clean end",
     /// R15: records above the durable end were copied.
@@ -98,6 +104,8 @@ marks! {
     R16 = "R16 torn tail cut",
     /// R21: the vote was read from one of its copies.
     R21 = "R21 vote made anew",
+    /// R24: a mend was under way when the node went down.
+    R24 = "R24 mend written again",
     /// A segment was sealed and the next begun.
     Rolled = "segment rolled",
     /// A write waited for room on a full disk.
