@@ -377,9 +377,11 @@ fn paper_6_membership_is_adopted_when_appended_and_dropped_when_cut() {
         last: id(1, 1),
         committed: Index(1),
         memberships: vec![(Index(1), three.clone())],
+        ..Restored::default()
     };
     let mut raft = Raft::new(config(1, 1), restored, at(0));
     let appended = |term: u64, memberships: Vec<(Index, Membership)>| Appended {
+        refutes: None,
         prev: id(1, 1),
         commit: Index(1),
         runs: vec![TermRun { first: Index(2), term: Term(term) }],

@@ -134,6 +134,7 @@ fn rule_4_malformed_appends_are_ignored() {
         runs: vec![TermRun { first: Index(2), term: Term(2) }, TermRun { first: Index(4), term: Term(3) }],
         last: Index(5),
         memberships: Vec::new(),
+        refutes: None,
     };
     let broken: [fn(&mut Appended); 9] = [
         |it| it.runs.clear(),

@@ -1,7 +1,9 @@
 //! A cluster under random faults: messages are lost, doubled, delayed and overtake each other; disks are slow;
-//! nodes crash, lose what was not synced, and come back. Checked after every step: at most one leader a term,
-//! logs that agree on an entry agree on all before it, what is committed stays and is the same everywhere, a new
-//! leader has it, and a linearizable read is not stale. When the faults stop, the cluster serves again.
+//! nodes crash, lose what was not synced, and come back; records rot on one disk after the other, sometimes beyond
+//! recognition, and are mended from peers. Checked after every step: at most one leader a term, logs that agree on an
+//! entry agree on all before it, what is committed stays and is the same everywhere, a new leader has it, a
+//! linearizable read is not stale, and what mends a record is the very record that was lost. When the faults stop, the
+//! cluster serves again and every log is whole.
 
 #![allow(
     unreachable_pub,
@@ -18,8 +20,8 @@ mod raft_support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term};
-use raft_support::node::{Disk, Node, Packet, Record, config, members};
+use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term, TermRun};
+use raft_support::node::{Disk, Event, Node, Packet, Record, config, members};
 
 const SEEDS: u64 = 200;
 const STEPS: u64 = 1500;
@@ -49,6 +51,7 @@ struct Faults {
     slow_disk: u64,
     disconnect: u64,
     partition: u64,
+    rot: u64,
     most_delay_millis: u64,
 }
 
@@ -75,6 +78,9 @@ struct World {
     /// Open reads: the committed index of the whole cluster when they were asked.
     reads: BTreeMap<u64, Index>,
     served: u64,
+    /// Damaged records by node and index: what stood there, and whether its term is still known.
+    rotten: BTreeMap<(u64, u64), (Record, bool)>,
+    mended: u64,
     last_terms: BTreeMap<u64, Term>,
     /// What of a node was last checked, so that only changes are checked again.
     seen: BTreeMap<u64, (EntryId, Index, bool)>,
@@ -95,6 +101,7 @@ impl World {
             slow_disk: some(2, 4),
             disconnect: some(2, 80),
             partition: some(2, 120),
+            rot: some(2, 60),
             most_delay_millis: 0,
         };
         let faults = Faults { most_delay_millis: [2, 10, 100, 400][dice.roll(4) as usize], ..faults };
@@ -117,6 +124,8 @@ impl World {
             history: Vec::new(),
             reads: BTreeMap::new(),
             served: 0,
+            rotten: BTreeMap::new(),
+            mended: 0,
             last_terms: BTreeMap::new(),
             seen: BTreeMap::new(),
         };
@@ -127,10 +136,20 @@ impl World {
     }
 
     fn restart(&mut self, id: u64) {
-        let disk = self.down.remove(&id).unwrap();
+        let mut disk = self.down.remove(&id).unwrap();
+        let holes = self.holes_of(id, &disk.log);
+        disk.hole = holes.first().map(|index| Index(*index));
+        disk.unknown.clear();
+        for index in holes {
+            // What a running core knew may be past recognition for the next; the last entry stands in a slot as well.
+            let recognised = self.dice.one_in(2) || index as usize == disk.log.len();
+            self.rotten.get_mut(&(id, index)).unwrap().1 = recognised;
+            disk.unknown.extend((!recognised).then_some((Index(index), Index(index))));
+        }
         let start = self.dice.roll(1 << 30);
         let mut node = Node::start(config(id, start), members(self.size), disk, self.now);
         node.disk_held = true;
+        node.sizes_tell = true;
         node.persisted_first = self.dice.one_in(2);
         self.nodes.insert(id, node);
         self.after(id);
@@ -159,6 +178,13 @@ impl World {
         if self.faults.disconnect > 0 && self.dice.one_in(self.faults.disconnect) {
             let (one, other) = (1 + self.dice.roll(self.size), 1 + self.dice.roll(self.size));
             self.reconnect(one, other);
+        }
+        if self.faults.rot > 0 && self.dice.one_in(self.faults.rot) {
+            let id = 1 + self.dice.roll(self.size);
+            self.rot(id);
+        }
+        if self.dice.one_in(20) {
+            self.mend();
         }
         if self.dice.one_in(4) {
             self.propose();
@@ -189,6 +215,80 @@ impl World {
             let id = *self.nodes.iter().find(|(_, node)| due(node.raft.next_deadline())).unwrap().0;
             self.nodes.get_mut(&id).unwrap().tick(now);
             self.after(id);
+        }
+    }
+
+    /// The damaged records of a log.
+    fn holes_of(&self, id: u64, log: &[Record]) -> Vec<u64> {
+        let rotten = self.rotten.range((id, 0)..(id + 1, 0));
+        let there = rotten.filter(|((_, index), (record, _))| log.get(*index as usize - 1) == Some(record));
+        there.map(|((_, index), _)| *index).collect()
+    }
+
+    /// A record of a running node's disk goes bad, of which another disk has a good copy.
+    fn rot(&mut self, id: u64) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let length = node.disk.log.len().min(node.log.len()) as u64;
+        if length == 0 {
+            return;
+        }
+        let index = 1 + self.dice.roll(length);
+        let record = node.disk.log[index as usize - 1];
+        let disks =
+            self.nodes.iter().map(|(other, node)| (*other, &node.disk)).chain(self.down.iter().map(|(k, v)| (*k, v)));
+        let good = |(other, disk): (u64, &Disk)| {
+            other != id
+                && disk.log.get(index as usize - 1) == Some(&record)
+                && !self.holes_of(other, &disk.log).contains(&index)
+        };
+        let copied = disks.into_iter().any(good);
+        if copied && node.log[index as usize - 1] == record && !self.rotten.contains_key(&(id, index)) {
+            self.rotten.insert((id, index), (record, true));
+            self.tell_holes(id);
+        }
+    }
+
+    fn tell_holes(&mut self, id: u64) {
+        let first = self.holes_of(id, &self.nodes[&id].log).first().copied();
+        let now = self.now;
+        self.nodes.get_mut(&id).unwrap().holes(now, first);
+        self.after(id);
+    }
+
+    /// Some node's first hole is mended by another node, if that one has what is needed.
+    fn mend(&mut self) {
+        let (id, from) = (1 + self.dice.roll(self.size), 1 + self.dice.roll(self.size));
+        let (Some(node), Some(peer)) = (self.nodes.get(&id), self.nodes.get(&from)) else { return };
+        let Some(index) = self.holes_of(id, &node.log).first().copied() else { return };
+        let place = index as usize - 1;
+        let (lost, known) = self.rotten[&(id, index)];
+        let Some(record) = peer.log.get(place).copied() else { return };
+        if from == id || node.disk.log.get(place) != Some(&lost) || self.holes_of(from, &peer.log).contains(&index) {
+            return;
+        }
+        let term_behind =
+            (index + 1..).map_while(|index| node.log.get(index as usize - 1).map(|record| (index, record)));
+        let mut known_behind = term_behind.filter(|(index, _)| node.raft.term_at(Index(*index)).is_some());
+        let certain = match (known, known_behind.next()) {
+            (true, _) => record.term == lost.term,
+            // Some entry up to the known one behind it has that one's term: then the logs agree up to there.
+            (false, Some((behind, known))) => {
+                (index..=behind).any(|index| peer.raft.term_at(Index(index)) == Some(known.term))
+            }
+            (false, None) => unreachable!("the last entry is always known"),
+        };
+        if !certain {
+            return;
+        }
+        assert_eq!(record, lost, "seed {}: node {from} has another record at {index}", self.seed);
+        let (now, node) = (self.now, self.nodes.get_mut(&id).unwrap());
+        let run = TermRun { first: Index(index), term: record.term };
+        if node.raft.identified(now, (&[run], Index(index)), Vec::new()) {
+            node.log[place] = record;
+            node.disk.log[place] = record;
+            self.rotten.remove(&(id, index));
+            self.mended += 1;
+            self.tell_holes(id);
         }
     }
 
@@ -244,7 +344,12 @@ impl World {
         let node = self.nodes.get_mut(&id).unwrap();
         let packets: Vec<Packet> = node.out.drain(..).collect();
         let busy = node.has_writes();
-        node.events.clear();
+        for event in node.events.drain(..) {
+            if let Event::Write { append: Some(append), .. } = event {
+                // What is written anew is good.
+                self.rotten.retain(|(owner, index), _| *owner != id || *index <= append.after.index.0);
+            }
+        }
         for packet in packets {
             let copies = 1 + u64::from(self.faults.twice > 0 && self.dice.one_in(self.faults.twice));
             for _copy in 0..copies {
@@ -266,6 +371,8 @@ impl World {
         let seed = self.seed;
         let node = &self.nodes[&id];
         let raft = &node.raft;
+        let hole = self.holes_of(id, &node.log).first().map(|index| Index(*index));
+        assert_eq!(raft.first_hole(), hole, "seed {seed}: the hole of node {id}");
         // Terms survive crashes once anything was said in them; within one life the core's own check sees to it.
         let disk_term = self.last_terms.entry(id).or_default();
         assert!(node.disk.vote.term >= *disk_term, "seed {seed}: node {id} forgot a term");
@@ -321,13 +428,22 @@ impl World {
         let end = self.now.after(most);
         while self.now < end && !done(self) {
             self.advance();
+            self.mend();
         }
     }
 
     /// All faults stop: a leader is found and serves, and all logs become equal.
     fn heal(&mut self) {
-        self.faults =
-            Faults { loss: 0, twice: 0, crash: 0, slow_disk: 0, disconnect: 0, partition: 0, most_delay_millis: 2 };
+        self.faults = Faults {
+            loss: 0,
+            twice: 0,
+            crash: 0,
+            slow_disk: 0,
+            disconnect: 0,
+            partition: 0,
+            rot: 0,
+            most_delay_millis: 2,
+        };
         self.cut = None;
         for id in self.down.keys().copied().collect::<Vec<_>>() {
             self.restart(id);
@@ -353,34 +469,37 @@ impl World {
         for (id, node) in &self.nodes {
             assert_eq!(node.log, self.history, "seed {}: node {id} did not catch up", self.seed);
             assert_eq!(node.raft.committed().0 as usize, self.history.len(), "seed {}: node {id}", self.seed);
+            assert_eq!(node.raft.first_hole(), None, "seed {}: node {id} is not mended", self.seed);
         }
         assert!(self.reads.len() < 200, "seed {}: {} reads have no answer", self.seed, self.reads.len());
     }
 }
 
-fn run(seed: u64) -> (u64, u64, u64) {
+fn run(seed: u64) -> [u64; 4] {
     let mut world = World::new(seed);
     for _step in 0..STEPS {
         world.step();
     }
     world.heal();
-    (world.history.len() as u64, world.leaders.len() as u64, world.served)
+    [world.history.len() as u64, world.leaders.len() as u64, world.served, world.mended]
 }
 
 #[test]
 fn random_faults_never_break_safety_and_service_returns_when_they_stop() {
-    let (mut entries, mut terms, mut reads) = (0, 0, 0);
+    let [mut entries, mut terms, mut reads, mut mends] = [0; 4];
     let first = std::env::var("RAFT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = first.map_or(1..SEEDS + 1, |seed: u64| seed..seed + 1);
     let many = seeds.end - seeds.start == SEEDS;
     for seed in seeds {
-        let (committed, led, served) = run(seed);
+        let [committed, led, served, mended] = run(seed);
         entries += committed;
         terms += led;
         reads += served;
+        mends += mended;
     }
     // A run in which little happens shows little.
-    assert!(!many || (entries > SEEDS * 50 && terms > SEEDS * 2 && reads > SEEDS * 5), "{entries} {terms} {reads}");
+    let much = entries > SEEDS * 50 && terms > SEEDS * 2 && reads > SEEDS * 5 && mends > SEEDS * 2;
+    assert!(!many || much, "{entries} {terms} {reads} {mends}");
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) fn verify(
 ) -> Result<Incoming, String> {
     let bytes = join(pieces);
     let mut incoming = Incoming {
-        appended: Appended { prev, commit, runs: Vec::new(), last: prev.index, memberships: Vec::new() },
+        appended: Appended { prev, commit, runs: Vec::new(), last: prev.index, memberships: Vec::new(), refutes: None },
         position: None,
         end: Position::ZERO,
         last_time: LogTime::ZERO,

@@ -142,7 +142,7 @@ impl<M: StateMachine> Replica<M> {
     /// The committed index as far as this disk has it. Only that may be remembered on disk: above `durable` the disk
     /// may still hold entries that are about to be cut, and after a crash those would be taken for committed.
     fn vouched(&self) -> Index {
-        self.raft.committed().min(self.raft.durable())
+        self.raft.committed().min(self.raft.written())
     }
 
     /// Takes the records that the Ready names into the tail; gives their bytes for the disk.
@@ -187,7 +187,9 @@ impl<M: StateMachine> Replica<M> {
             | Body::HeartbeatAnswer { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexAnswer { .. }
-            | Body::HandOver => Channel::Control,
+            | Body::HandOver
+            | Body::PreVoteInDoubt { .. }
+            | Body::VoteInDoubt => Channel::Control,
         };
         let to = message.to;
         let frame = PeerFrame { group: self.group, body: PeerBody::Raft(message), attached: Vec::new() };
@@ -241,7 +243,7 @@ impl<M: StateMachine> Replica<M> {
 
     /// Applies one quantum and tells those who waited for it.
     pub(crate) fn apply(&mut self, now: Monotonic) {
-        let committed = self.raft.committed();
+        let committed = self.raft.applicable();
         let before = self.applier.applied().index;
         let mut settled = Vec::new();
         let (tail, log, pending, max) = (&self.tail, &self.log, &mut self.pending, self.max_record_bytes);

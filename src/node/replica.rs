@@ -121,6 +121,7 @@ impl<M: StateMachine> Replica<M> {
             last: state.last,
             committed: state.committed_hint.max(state.base.index),
             memberships,
+            ..Restored::default()
         };
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
@@ -216,7 +217,7 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.apply(now);
-        self.tail.evict(self.raft.durable());
+        self.tail.evict(self.raft.written());
         std::mem::take(&mut self.effects)
     }
 

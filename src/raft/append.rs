@@ -34,6 +34,9 @@ pub struct Appended {
     pub last: Index,
     /// Memberships among the records, ascending.
     pub memberships: Vec<(Index, Membership)>,
+    /// The first of neighbouring entries whose terms this log does not know, when the places of the records show that
+    /// the leader has others there.
+    pub refutes: Option<Index>,
 }
 
 /// What became of an append.
@@ -52,6 +55,13 @@ pub enum AppendStep {
 }
 
 impl Appended {
+    /// The entry at one of the indexes from `prev.index` on.
+    fn id_at(&self, index: Index) -> Option<EntryId> {
+        let run = self.runs.iter().rev().find(|run| run.first <= index && index <= self.last);
+        let term = run.map(|run| run.term).or((index == self.prev.index).then_some(self.prev.term))?;
+        Some(EntryId::new(index, term))
+    }
+
     /// Whether runs and memberships are those of contiguous records of a leader in `term`.
     fn is_well_formed(&self, term: Term) -> bool {
         let first = self.prev.index.next();
@@ -93,15 +103,17 @@ impl Raft {
         if !self.hear_leader(from) {
             return AppendStep::Ignored;
         }
+        self.refute(&appended);
         let prev = appended.prev;
         let blind = self.plants.has(Plant::PrevNotChecked) && prev.index <= self.terms.last().index;
-        if prev.index > self.committed && !self.terms.holds(prev) && !blind {
+        if prev.index > self.committed && !self.agrees(prev) && !blind {
             reach(Mark::AppendRejected);
+            self.damage.believed(prev.index);
             self.send_rejection(from, prev);
             return AppendStep::Rejected;
         }
         // Below the base the terms are forgotten; what is there is committed.
-        let differs = prev.index >= self.terms.base().index && !self.terms.holds(prev) && !blind;
+        let differs = prev.index >= self.terms.base().index && !self.agrees(prev) && !blind;
         let new_from = self.terms.first_new(prev.index, &appended.runs, appended.last);
         let cuts = new_from.is_some_and(|first| first <= self.committed.max(self.verified));
         if differs || cuts {
@@ -115,6 +127,19 @@ impl Raft {
         AppendStep::Accepted { new_from }
     }
 
+    /// Entries that nobody recognises turn out not to be the leader's. Some of the first of them may be, and may have
+    /// been acknowledged: once they are cut, this node's own word is in doubt until they are back.
+    fn refute(&mut self, appended: &Appended) {
+        let by_terms = self.terms.refuted_by(&appended.runs, appended.last);
+        for first in appended.refutes.into_iter().chain(by_terms) {
+            if let Some(first) = self.terms.refute(first, self.committed) {
+                tracing::warn!(node = %self.config.id, %first, "damaged entries are not those of the leader");
+                self.verified = self.verified.min(first.prev());
+                self.damage.begin_doubt();
+            }
+        }
+    }
+
     fn take_over(&mut self, appended: Appended, new_from: Option<Index>) {
         if let Some(first) = new_from {
             let truncate = first <= self.terms.last().index;
@@ -122,7 +147,9 @@ impl Raft {
                 reach(Mark::AppendTruncated);
                 self.truncate(first.prev());
             }
-            let append = LogAppend { after: self.terms.last(), last: appended.last, truncate, no_op: false };
+            // Where this log does not know the term of the entry before, the leader does.
+            let after = appended.id_at(first.prev()).unwrap_or_else(|| self.terms.last());
+            let append = LogAppend { after, last: appended.last, truncate, no_op: false };
             self.terms.extend(&appended.runs, appended.last);
             self.memberships.adopt(appended.memberships.into_iter().filter(|(index, _)| *index >= first));
             self.outbox.append(append, &mut self.writes, self.now);
@@ -140,15 +167,15 @@ impl Raft {
         if self.plants.has(Plant::CommitBeyondVerified) { self.terms.last().index } else { self.verified }
     }
 
-    /// What is both on this disk and verified to match the leader's log.
+    /// What is both on this disk, before any hole, and verified to match the leader's log.
     pub(super) fn durable_and_verified(&self) -> Index {
         if self.plants.has(Plant::AppendAnsweredEarly) {
             return self.verified;
         }
         if self.plants.has(Plant::DivergentTailCounted) {
-            return self.durable;
+            return self.sound();
         }
-        self.durable.min(self.verified)
+        self.sound().min(self.verified)
     }
 
     fn answer_append(&mut self) {

@@ -26,7 +26,7 @@ pub struct RaftConfig {
 }
 
 /// What the disk held when the node started. Everything in it is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Term and vote.
     pub vote: Vote,
@@ -42,4 +42,13 @@ pub struct Restored {
     pub committed: Index,
     /// The memberships in the log with the indexes of their entries, ascending; the last one rules.
     pub memberships: Vec<(Index, Membership)>,
+    /// The first entry that cannot be read back ([`super::Raft::holes`]).
+    pub hole: Option<Index>,
+    /// Entries whose terms are not known either: first and last index of each run of them, ascending. What `runs`
+    /// says of them does not count.
+    pub unknown: Vec<(Index, Index)>,
+    /// Entries that this node has told others to be durable may be missing behind `last`: the disk lost them unseen,
+    /// or they were acknowledged before they were synced and the power failed. Until a leader has brought all of them
+    /// back, the node's vote counts only when every voter gives its own.
+    pub in_doubt: bool,
 }

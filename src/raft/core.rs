@@ -9,7 +9,8 @@ use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Role, RoleCha
 
 use super::append::{AppendStep, Appended};
 use super::config::{RaftConfig, Restored};
-use super::leadership::{ElectionTimer, State};
+use super::damage::Damage;
+use super::leadership::{ElectionTimer, Given, State};
 use super::membership::Memberships;
 use super::message::{AppendOutcome, Body, Message};
 use super::outbox::{Outbox, Sender};
@@ -43,6 +44,7 @@ pub struct Raft {
     pub(super) answered: Index,
     pub(super) timer: ElectionTimer,
     pub(super) stall: Stall,
+    pub(super) damage: Damage,
     pub(super) questions: Questions,
     pub(super) outbox: Outbox,
     pub(super) plants: Plants,
@@ -61,7 +63,7 @@ impl Raft {
     /// first.
     #[must_use]
     pub fn new(config: RaftConfig, restored: Restored, now: Monotonic) -> Self {
-        let terms = Terms::new(restored.base, &restored.runs, restored.last.index);
+        let terms = Terms::new(restored.base, &restored.runs, restored.last.index).without(&restored.unknown);
         let last = terms.last();
         let mut random = Random::new(config.seed);
         let questions = Questions::new(random.number());
@@ -85,6 +87,7 @@ impl Raft {
             answered: Index::ZERO,
             timer,
             stall: Stall::default(),
+            damage: Damage::new(restored.base.index, restored.in_doubt),
             questions,
             outbox: Outbox::default(),
             plants: Plants::NONE,
@@ -97,11 +100,9 @@ impl Raft {
             if last.term > raft.vote.term {
                 raft.set_vote(Vote { term: last.term, voted_for: NodeId::ZERO });
             }
-            if raft.committed > raft.applied {
-                raft.outbox.committed(raft.committed);
-            }
             raft.reset_election_timer();
-            if raft.memberships.quorum().is_alone(raft.config.id) {
+            raft.on_holes(restored.hole);
+            if raft.memberships.quorum().is_alone(raft.config.id) && raft.may_campaign() {
                 raft.pre_campaign();
             }
         });
@@ -180,7 +181,7 @@ impl Raft {
         });
     }
 
-    /// The state machine has applied everything up to `index`.
+    /// The state machine has applied everything up to `index`, which a Ready has offered.
     pub fn applied(&mut self, index: Index) {
         self.turn(self.now, |raft| {
             if index > raft.committed {
@@ -213,7 +214,7 @@ impl Raft {
         self.outbox.take(&mut self.writes, self.now)
     }
 
-    fn turn<T>(&mut self, now: Monotonic, input: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn turn<T>(&mut self, now: Monotonic, input: impl FnOnce(&mut Self) -> T) -> T {
         self.now = self.now.max(now);
         #[cfg(debug_assertions)]
         let before = super::invariants::Snapshot::of(self);
@@ -228,6 +229,7 @@ impl Raft {
     }
 
     fn settle(&mut self) {
+        self.settle_doubt();
         self.serve_reads();
         self.order_replication();
         let role = self.role_now();
@@ -264,14 +266,18 @@ impl Raft {
             | Body::HeartbeatAnswer { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexAnswer { .. }
-            | Body::HandOver => {}
+            | Body::HandOver
+            | Body::PreVoteInDoubt { .. }
+            | Body::VoteInDoubt => {}
         }
         if term > self.vote.term {
             self.become_follower(term, None);
         }
         // A voter of a lower term may grant a pre-vote: it would raise its term for the vote itself.
         if let Body::PreVoteAnswer { next, granted } = *body {
-            self.on_pre_vote_answer(from, next, granted);
+            self.on_pre_vote_answer(from, next, Given::of(granted));
+        } else if let Body::PreVoteInDoubt { next } = *body {
+            self.on_pre_vote_answer(from, next, Given::InDoubt);
         } else if term < self.vote.term && !self.plants.has(Plant::TermNotChecked) {
             reach(Mark::LowerTerm);
             self.answer_lower_term(from, body);
@@ -283,7 +289,8 @@ impl Raft {
     fn dispatch(&mut self, from: NodeId, body: &Body) {
         match *body {
             Body::Vote { last, .. } => self.on_vote(from, last),
-            Body::VoteAnswer { granted } => self.on_vote_answer(from, granted),
+            Body::VoteAnswer { granted } => self.on_vote_answer(from, Given::of(granted)),
+            Body::VoteInDoubt => self.on_vote_answer(from, Given::InDoubt),
             Body::AppendAnswer { outcome } => self.on_append_answer(from, outcome),
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
             Body::HeartbeatAnswer { round, durable, verified } => {
@@ -293,7 +300,7 @@ impl Raft {
             Body::ReadIndexAnswer { token, index } => self.on_read_index_answer(from, token, index),
             Body::HandOver => self.on_hand_over(from),
             Body::Append { .. } => tracing::error!(%from, "an append must come through step_append; ignored"),
-            Body::PreVote { .. } | Body::PreVoteAnswer { .. } => {}
+            Body::PreVote { .. } | Body::PreVoteAnswer { .. } | Body::PreVoteInDoubt { .. } => {}
         }
     }
 
@@ -311,7 +318,9 @@ impl Raft {
             | Body::VoteAnswer { .. }
             | Body::AppendAnswer { .. }
             | Body::HeartbeatAnswer { .. }
-            | Body::ReadIndexAnswer { .. } => {}
+            | Body::ReadIndexAnswer { .. }
+            | Body::PreVoteInDoubt { .. }
+            | Body::VoteInDoubt => {}
         }
     }
 
@@ -351,7 +360,7 @@ impl Raft {
     pub(super) fn set_committed(&mut self, index: Index) {
         if index > self.committed {
             self.committed = index;
-            self.outbox.committed(index);
+            self.offer();
         }
     }
 
@@ -363,6 +372,7 @@ impl Raft {
         }
         self.durable = self.durable.min(after);
         self.memberships.truncate(after);
+        self.damage.truncate(after);
     }
 
     /// One more run of entries of this term at the end of the log.

@@ -26,7 +26,7 @@ use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic, NodeId, Role, Term, Vote};
 
 use super::core::Raft;
-use super::leadership::{Ballot, Leadership, State};
+use super::leadership::{Ballot, Given, Leadership, State};
 use super::message::Body;
 use super::outbox::no_op_after;
 use super::progress::Progress;
@@ -62,10 +62,17 @@ impl Raft {
     }
 
     /// A node whose disk hangs could neither keep its own vote nor serve: standing would only raise terms.
-    fn may_campaign(&self) -> bool {
+    ///
+    /// Nor could one whose log has a hole hand it on.
+    pub(super) fn may_campaign(&self) -> bool {
         let hangs = |since| self.now.since(since) >= self.config.election_timeout;
         let moves = !self.writes.oldest().is_some_and(hangs);
-        self.is_voter() && moves && self.stall.allows_campaign(self.now) && self.vote.term.next() > self.vote.term
+        let whole = self.damage.hole().is_none() && self.knows_last();
+        self.is_voter()
+            && moves
+            && whole
+            && self.stall.allows_campaign(self.now)
+            && self.vote.term.next() > self.vote.term
     }
 
     pub(super) fn tick_election(&mut self) {
@@ -84,7 +91,7 @@ impl Raft {
             return self.campaign(false);
         }
         let mut ballot = Ballot::new(self.vote.term.next());
-        ballot.record(self.config.id, true);
+        ballot.record(self.config.id, self.own_vote());
         let ask = Body::PreVote { next: ballot.term, last: self.last_durable() };
         self.state = State::PreCandidate(ballot);
         self.ask_voters(&ask);
@@ -105,9 +112,14 @@ impl Raft {
         }
     }
 
+    /// What this node's vote for itself counts.
+    const fn own_vote(&self) -> Given {
+        if self.damage.in_doubt() { Given::InDoubt } else { Given::Granted }
+    }
+
     /// The last entry on this disk: what a candidate may stake its claim on.
     fn last_durable(&self) -> EntryId {
-        self.terms.id_at(self.durable).unwrap_or(self.terms.base())
+        self.terms.id_at(self.sound()).unwrap_or(self.terms.base())
     }
 
     fn ask_voters(&mut self, ask: &Body) {
@@ -121,7 +133,7 @@ impl Raft {
 
     /// Whether a candidate with this last entry may hold all that is committed (paper, 5.4.1).
     fn is_up_to_date(&self, last: EntryId) -> bool {
-        last >= self.terms.last() || self.plants.has(Plant::VoteWithoutLogCheck)
+        (self.knows_last() && last >= self.terms.last()) || self.plants.has(Plant::VoteWithoutLogCheck)
     }
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, next: Term, last: EntryId) {
@@ -131,14 +143,15 @@ impl Raft {
             let mark = if self.is_sticky() { Mark::PreVoteRefusedSticky } else { Mark::PreVoteRefusedBehind };
             reach(mark);
         }
-        self.send(from, Body::PreVoteAnswer { next, granted });
+        let answer = if granted { self.grant(Some(next)) } else { Body::PreVoteAnswer { next, granted } };
+        self.send(from, answer);
     }
 
-    pub(super) fn on_pre_vote_answer(&mut self, from: NodeId, next: Term, granted: bool) {
+    pub(super) fn on_pre_vote_answer(&mut self, from: NodeId, next: Term, given: Given) {
         if let State::PreCandidate(ballot) = &mut self.state
             && ballot.term == next
         {
-            ballot.replace(from, granted);
+            ballot.replace(from, given);
             self.decide();
         }
     }
@@ -157,24 +170,25 @@ impl Raft {
             self.reset_election_timer();
         }
         if self.plants.has(Plant::VoteAnsweredEarly) {
-            return self.send(from, Body::VoteAnswer { granted });
+            return self.send(from, self.grant(None));
         }
-        self.send_when_durable(from, Body::VoteAnswer { granted });
+        self.send_when_durable(from, self.grant(None));
     }
 
-    pub(super) fn on_vote_answer(&mut self, from: NodeId, granted: bool) {
+    pub(super) fn on_vote_answer(&mut self, from: NodeId, given: Given) {
         if let State::Candidate(ballot) = &mut self.state {
-            ballot.record(from, granted);
+            ballot.record(from, given);
             self.decide();
         }
     }
 
     /// The own vote is a vote like any other: it counts once it cannot be forgotten.
     pub(super) fn count_own_vote(&mut self) {
+        let given = self.own_vote();
         if let State::Candidate(ballot) = &mut self.state
             && (self.durable_vote == self.vote || self.plants.has(Plant::OwnVoteEarly))
         {
-            ballot.record(self.config.id, true);
+            ballot.record(self.config.id, given);
             self.decide();
         }
     }
@@ -204,6 +218,8 @@ impl Raft {
 
     /// Takes office: a no-op of this term at once (paper, 8), and a heartbeat so that nobody else tries.
     fn become_leader(&mut self) {
+        // Whoever wins has all that may be committed, whatever it doubted before.
+        self.damage.end_doubt();
         let last = self.terms.last();
         let append = no_op_after(last);
         let mut office = Leadership::new(append.last, self.now);
@@ -236,6 +252,7 @@ impl Raft {
 
     fn enter_term(&mut self, vote: Vote) {
         self.set_vote(vote);
+        self.terms.forget_refuted();
         self.verified = Index::ZERO;
         self.answered = Index::ZERO;
         self.timer.heard_leader = None;
@@ -245,6 +262,7 @@ impl Raft {
         if self.leader != leader {
             self.give_up_all_questions();
             self.leader = leader;
+            self.damage.forget_leader();
         }
     }
 
@@ -260,6 +278,7 @@ impl Raft {
         self.timer.heard_leader = Some(self.now);
         self.timer.fast_until = Monotonic::default();
         self.reset_election_timer();
+        self.ask_in_doubt();
         true
     }
 

@@ -15,6 +15,8 @@ pub struct Snapshot {
     committed: Index,
     committed_term: Option<Term>,
     applied: Index,
+    offered: Index,
+    hole: Option<Index>,
     last: EntryId,
 }
 
@@ -29,6 +31,8 @@ impl Snapshot {
             committed: raft.committed,
             committed_term: raft.terms.term_at(raft.committed),
             applied: raft.applied,
+            offered: raft.damage.offered(),
+            hole: raft.damage.hole(),
             last: raft.terms.last(),
         }
     }
@@ -44,6 +48,7 @@ pub fn check(raft: &Raft) -> Result<(), String> {
     holds(chain.is_sorted(), || format!("base, applied, committed, last out of order: {chain:?}"))?;
     holds(raft.durable <= last.index, || format!("durable {} above last {}", raft.durable, last.index))?;
     holds(raft.verified <= last.index, || format!("verified {} above last {}", raft.verified, last.index))?;
+    check_damage(raft)?;
     holds(last.term <= raft.vote.term, || format!("entry {last} of a term above {}", raft.vote.term))?;
     let durable = raft.durable_vote.term;
     holds(durable <= raft.vote.term, || format!("durable term {durable} above {}", raft.vote.term))?;
@@ -73,6 +78,23 @@ pub fn check(raft: &Raft) -> Result<(), String> {
     }
 }
 
+/// A node whose log has a hole vouches for nothing from there on, and stands for no election.
+fn check_damage(raft: &Raft) -> Result<(), String> {
+    let (offered, claimed) = (raft.damage.offered(), raft.durable());
+    holds(raft.applied <= offered && offered <= raft.committed, || {
+        format!("applied {}, offered {offered}, committed {} out of order", raft.applied, raft.committed)
+    })?;
+    let stands = matches!(raft.state, State::PreCandidate(_) | State::Candidate(_));
+    if let Some(hole) = raft.damage.hole() {
+        holds(hole > raft.terms.base().index && hole <= raft.terms.last().index, || {
+            format!("a hole at {hole}, outside the log")
+        })?;
+        holds(claimed < hole, || format!("vouches for {claimed} in spite of a hole at {hole}"))?;
+        holds(!stands, || format!("stands for election in spite of a hole at {hole}"))?;
+    }
+    holds(!stands || raft.knows_last(), || "stands for election on an entry that it does not know".to_owned())
+}
+
 /// Checks what may change from one step to the next.
 ///
 /// # Errors
@@ -85,6 +107,11 @@ pub fn check_delta(before: &Snapshot, raft: &Raft) -> Result<(), String> {
     holds(!same_term || kept, || format!("voted twice in term {}", now.vote.term))?;
     holds(now.committed >= before.committed, || format!("committed went back from {}", before.committed))?;
     holds(now.applied >= before.applied, || format!("applied went back from {}", before.applied))?;
+    if let Some(hole) = now.hole {
+        holds(now.offered == before.offered || now.offered < hole, || {
+            format!("offers {} in spite of a hole at {hole}", now.offered)
+        })?;
+    }
     let there = raft.terms.term_at(before.committed);
     holds(before.committed_term.is_none() || there == before.committed_term, || {
         format!("the committed entry at {} changed its term to {there:?}", before.committed)

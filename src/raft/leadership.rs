@@ -21,12 +21,29 @@ pub(super) enum State {
     Leader(Leadership),
 }
 
+/// A voter's answer to a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// No.
+    Refused,
+    /// Yes, by a node that may have lost what it acknowledged: counts only when every voter says yes.
+    InDoubt,
+    /// Yes.
+    Granted,
+}
+
+impl Given {
+    pub(super) const fn of(granted: bool) -> Self {
+        if granted { Self::Granted } else { Self::Refused }
+    }
+}
+
 /// Answers to a request for votes.
 #[derive(Debug)]
 pub(super) struct Ballot {
     /// The term that the votes are for.
     pub(super) term: Term,
-    votes: BTreeMap<NodeId, bool>,
+    votes: BTreeMap<NodeId, Given>,
 }
 
 impl Ballot {
@@ -35,17 +52,26 @@ impl Ballot {
     }
 
     /// Notes an answer; the first one of each voter counts.
-    pub(super) fn record(&mut self, voter: NodeId, granted: bool) {
-        self.votes.entry(voter).or_insert(granted);
+    pub(super) fn record(&mut self, voter: NodeId, given: Given) {
+        self.votes.entry(voter).or_insert(given);
     }
 
     /// A refused pre-vote may be asked again, so there the last answer counts.
-    pub(super) fn replace(&mut self, voter: NodeId, granted: bool) {
-        self.votes.insert(voter, granted);
+    pub(super) fn replace(&mut self, voter: NodeId, given: Given) {
+        self.votes.insert(voter, given);
     }
 
+    /// A majority wins whose own logs vouch for the candidate's. So does everybody together: then no voter has anything
+    /// that the candidate lacks, whatever some of them have lost.
     pub(super) fn tally(&self, quorum: &Quorum) -> Tally {
-        quorum.tally(|voter| self.votes.get(&voter).copied())
+        let given = |voter: NodeId| self.votes.get(&voter).copied();
+        let majority = quorum.tally(|voter| given(voter).map(|given| given == Given::Granted));
+        let everybody = quorum.unanimity(|voter| given(voter).map(|given| given != Given::Refused));
+        match (majority, everybody) {
+            (Tally::Won, _) | (_, Tally::Won) => Tally::Won,
+            (Tally::Lost, Tally::Lost) => Tally::Lost,
+            (Tally::Open | Tally::Lost, Tally::Open | Tally::Lost) => Tally::Open,
+        }
     }
 }
 

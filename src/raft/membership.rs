@@ -156,6 +156,16 @@ impl Memberships {
         self.changed_since(before)
     }
 
+    /// Puts memberships in their places that could not be read before.
+    pub(super) fn restore(&mut self, entries: Vec<(Index, Membership)>) {
+        for (index, membership) in entries {
+            if let Err(place) = self.stack.binary_search_by_key(&index, |(known, _membership)| *known) {
+                self.stack.insert(place, (index, membership));
+            }
+        }
+        self.derive();
+    }
+
     /// Falls back to the latest at or below `after`; true when the latest changed.
     pub(super) fn truncate(&mut self, after: Index) -> bool {
         let before = self.stack.len();

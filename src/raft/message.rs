@@ -93,6 +93,13 @@ pub enum Body {
     },
     /// The leader gives its office to the receiver, which campaigns at once (thesis, section 3.10).
     HandOver,
+    /// A granted pre-vote of a node that may have lost what it acknowledged: counts only when every voter grants.
+    PreVoteInDoubt {
+        /// The term asked about.
+        next: Term,
+    },
+    /// A granted vote of such a node.
+    VoteInDoubt,
 }
 
 /// What became of an append.

@@ -1,7 +1,7 @@
 //! The consensus core: Raft without disk, network, clock, threads or payloads.
 //!
 //! ```text
-//!            tick · step · step_append · propose · read_index · persisted · sent · applied
+//!        tick · step · step_append · propose · read_index · persisted · sent · applied · holes
 //!                                          │
 //!            ┌─────────────────────────────▼──────────────────────────────┐
 //!            │ core ── dispatch by role and term                          │
@@ -10,6 +10,7 @@
 //!            │  ├─ replication   the leader's side, progress per peer      │
 //!            │  ├─ read_index    linearizable reads                        │
 //!            │  ├─ stall         a leader whose disk hangs gives way       │
+//!            │  ├─ damage        holes in the log, and doubt about its end │
 //!            │  └─ terms · writes · membership · quorum   (pure data)      │
 //!            └─────────────────────────────┬──────────────────────────────┘
 //!                                          ▼
@@ -22,7 +23,8 @@
 //!
 //! # Invariants
 //! `base <= applied <= committed <= last` and `durable <= last`; term, vote, `committed` and `applied` never go
-//! back; nothing at or below `committed` is ever cut. [`invariants`] checks them after each input in debug builds.
+//! back; nothing at or below `committed` is ever cut; a node whose log has a hole stands for no election, and vouches
+//! and offers to apply nothing from there on. [`invariants`] checks them after each input in debug builds.
 //! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
 //!
 //! # Deliberately absent
@@ -32,6 +34,7 @@
 mod append;
 mod config;
 mod core;
+mod damage;
 mod election;
 pub mod invariants;
 mod leadership;

@@ -56,6 +56,15 @@ impl Quorum {
         agreed_in(&self.outgoing, &reached).map_or(incoming, |outgoing| incoming.min(outgoing))
     }
 
+    /// How a ballot stands that needs every voter of each set; nobody wins one without voters.
+    #[must_use]
+    pub fn unanimity(&self, said: impl Fn(NodeId) -> Option<bool>) -> Tally {
+        if self.incoming.is_empty() {
+            return Tally::Lost;
+        }
+        unanimity_of(self.incoming.iter().chain(&self.outgoing), said)
+    }
+
     /// How the ballot stands when `said` names each voter's answer, `None` for none yet.
     #[must_use]
     pub fn tally(&self, said: impl Fn(NodeId) -> Option<bool>) -> Tally {
@@ -69,6 +78,19 @@ impl Quorum {
             (Tally::Open | Tally::Won, Tally::Open | Tally::Won) => Tally::Open,
         }
     }
+}
+
+/// How a ballot stands that only all voters together can win.
+fn unanimity_of<'a>(voters: impl Iterator<Item = &'a NodeId>, said: impl Fn(NodeId) -> Option<bool>) -> Tally {
+    let mut tally = Tally::Won;
+    for voter in voters {
+        match said(*voter) {
+            Some(true) => {}
+            Some(false) => return Tally::Lost,
+            None => tally = Tally::Open,
+        }
+    }
+    tally
 }
 
 /// The largest value that a majority of one set has reached; `None` for the empty set.

@@ -157,6 +157,7 @@ impl Raft {
 
     pub(super) fn on_read_index_answer(&mut self, from: NodeId, token: u64, index: Option<Index>) {
         if self.leader == Some(from)
+            && !self.damage.answered(token, index)
             && let Some(token) = self.questions.answered(token)
         {
             self.outbox.read(token, index);

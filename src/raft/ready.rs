@@ -27,7 +27,7 @@ pub struct Ready {
     pub replicate: Vec<Replicate>,
     /// Must wait until this Ready, and every one before it, is durable.
     pub after_durable: Vec<Message>,
-    /// The committed index, when it moved. Entries up to it may be applied.
+    /// Entries up to here may be applied, when that moved: the committed index, or the one before the first hole.
     pub committed: Option<Index>,
     /// Reads that may be answered once their index is applied, and those that found no leader.
     pub reads: Vec<ReadState>,

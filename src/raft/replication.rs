@@ -67,10 +67,10 @@ impl Raft {
 
     /// Commits what a quorum has on disk, as far as it reaches into this term.
     pub(super) fn commit_by_counting(&mut self) {
+        let (me, own) = (self.config.id, self.sound());
         let State::Leader(office) = &mut self.state else { return };
         let early = self.plants.has(Plant::OwnAppendEarly);
-        let own = if early { self.terms.last().index } else { self.durable };
-        let me = self.config.id;
+        let own = if early { self.terms.last().index } else { own };
         let matched = |node: NodeId| office.peers.get(&node).map_or(Index::ZERO, |peer| peer.matched);
         let quorum = self.memberships.quorum();
         let agreed = Index(quorum.agreed(|node| if node == me { own } else { matched(node) }.get()));
@@ -131,6 +131,7 @@ impl Raft {
             peer.held = false;
         }
         self.check_stall();
+        self.check_hole();
         self.check_quorum();
         self.send_heartbeats();
     }

@@ -86,10 +86,34 @@ impl Raft {
         self.terms.last()
     }
 
-    /// The last index on this disk.
+    /// The last index that this node vouches for: on its disk, with all before it readable.
     #[must_use]
-    pub const fn durable(&self) -> Index {
+    pub fn durable(&self) -> Index {
+        self.sound()
+    }
+
+    /// The last index that was written to this disk, behind any hole.
+    #[must_use]
+    pub const fn written(&self) -> Index {
         self.durable
+    }
+
+    /// How far entries may be applied now: what is committed, up to the first hole.
+    #[must_use]
+    pub fn applicable(&self) -> Index {
+        self.committed.min(self.damage.limit())
+    }
+
+    /// The first entry that cannot be read back.
+    #[must_use]
+    pub const fn first_hole(&self) -> Option<Index> {
+        self.damage.hole()
+    }
+
+    /// Entries that this node acknowledged may be missing at the end of its log.
+    #[must_use]
+    pub const fn in_doubt(&self) -> bool {
+        self.damage.in_doubt()
     }
 
     /// The last index that this term's leader has verified to match its own log.

@@ -7,6 +7,9 @@
 //!
 //! Invariants: runs ascend in first index and in term; the first run starts at `base.index + 1`; no run starts
 //! above `last`. A leader appends entries of its own term only, so a log holds one run per leader, not per entry.
+//!
+//! Where records are damaged beyond recognition the terms are *not known*: the runs say the least that they can be
+//! there, and every question about such an index is answered with "unknown", which is neither a match nor a conflict.
 
 use crate::types::{EntryId, Index, Term, TermRun};
 
@@ -16,14 +19,72 @@ pub(super) struct Terms {
     base: EntryId,
     runs: Vec<TermRun>,
     last: Index,
+    /// Where the terms are not known, ascending.
+    unknown: Vec<Unknown>,
+}
+
+/// Neighbouring indexes whose terms are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unknown {
+    first: Index,
+    last: Index,
+    /// They are certainly not what the leader of this term has there.
+    refuted: bool,
 }
 
 impl Terms {
     /// A log of the given runs. Runs outside `base.index + 1 ..= last` are left out.
     pub(super) fn new(base: EntryId, runs: &[TermRun], last: Index) -> Self {
-        let mut terms = Self { base, runs: Vec::new(), last: base.index };
+        let mut terms = Self { base, runs: Vec::new(), last: base.index, unknown: Vec::new() };
         terms.extend(runs, last.max(base.index));
         terms
+    }
+
+    /// The same log, of which the terms of these indexes, first to last each, are not known.
+    pub(super) fn without(mut self, unknown: &[(Index, Index)]) -> Self {
+        for &(first, last) in unknown {
+            let (first, last) = (first.max(self.base.index.next()), last.min(self.last));
+            if first > last {
+                continue;
+            }
+            // The least it can be keeps the runs ascending whatever it will turn out to be.
+            let least = self.term_at(first.prev()).unwrap_or(self.base.term);
+            self.overlay(&[TermRun { first, term: least }], last);
+            self.unknown.push(Unknown { first, last, refuted: false });
+        }
+        self
+    }
+
+    /// Where unknown entries start that cannot be the leader's, which has `runs` up to `last`: what stands behind them
+    /// here is of an earlier term than the leader's entries in their places.
+    pub(super) fn refuted_by(&self, runs: &[TermRun], last: Index) -> Option<Index> {
+        let refuted = |unknown: &&Unknown| {
+            let behind = self.term_at(unknown.last.next());
+            runs.iter().enumerate().any(|(place, run)| {
+                let end = runs.get(place + 1).map_or(last, |next| next.first.prev());
+                run.first <= unknown.last && end >= unknown.first && behind.is_some_and(|behind| run.term > behind)
+            })
+        };
+        self.unknown.iter().find(refuted).map(|unknown| unknown.first)
+    }
+
+    /// The unknown entries that start at `first` are not those of the leader; those up to `committed` are, though. The
+    /// answer is where they start now.
+    pub(super) fn refute(&mut self, first: Index, committed: Index) -> Option<Index> {
+        let place = self.unknown.iter().position(|unknown| unknown.first == first && unknown.last > committed)?;
+        let unknown = self.unknown.remove(place);
+        let refuted = Unknown { first: first.max(committed.next()), refuted: true, ..unknown };
+        let kept = Unknown { last: refuted.first.prev(), ..unknown };
+        let parts = [kept, refuted].into_iter().filter(|part| part.first <= part.last);
+        self.unknown.splice(place..place, parts);
+        Some(refuted.first)
+    }
+
+    /// Another leader may have what the one before had not.
+    pub(super) fn forget_refuted(&mut self) {
+        for unknown in &mut self.unknown {
+            unknown.refuted = false;
+        }
     }
 
     pub(super) const fn base(&self) -> EntryId {
@@ -36,12 +97,26 @@ impl Terms {
         EntryId::new(self.last, term)
     }
 
-    /// The term at `index`; `None` below the base and above the last entry.
+    /// Whether the entry at `index` is damaged beyond recognition.
+    pub(super) fn is_unknown(&self, index: Index) -> bool {
+        self.unknown_at(index).is_some()
+    }
+
+    /// Whether the entry at `index` is damaged beyond recognition and yet known not to be the leader's.
+    pub(super) fn is_refuted(&self, index: Index) -> bool {
+        self.unknown_at(index).is_some_and(|unknown| unknown.refuted)
+    }
+
+    fn unknown_at(&self, index: Index) -> Option<Unknown> {
+        self.unknown.iter().copied().find(|unknown| unknown.first <= index && index <= unknown.last)
+    }
+
+    /// The term at `index`; `None` below the base, above the last entry, and where it is not known.
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
         }
-        if index < self.base.index || index > self.last {
+        if index < self.base.index || index > self.last || self.is_unknown(index) {
             return None;
         }
         self.run_at(index).map(|(run, _end)| run.term)
@@ -57,10 +132,13 @@ impl Terms {
         self.term_at(id.index) == Some(id.term)
     }
 
-    /// The last entry at or before `index` whose term is at most `term`; never before the base.
+    /// The last known entry at or before `index` whose term is at most `term`; never before the base.
     pub(super) fn last_at_most(&self, index: Index, term: Term) -> EntryId {
         let mut end = index.min(self.last);
         for run in self.runs.iter().rev() {
+            while let Some(unknown) = self.unknown_at(end) {
+                end = unknown.first.prev();
+            }
             if run.first > end {
                 continue;
             }
@@ -73,12 +151,21 @@ impl Terms {
     }
 
     /// The first index of `runs`, which cover `prev + 1 ..= last`, that this log lacks or holds with another term.
-    /// Indexes at or below the base are committed and count as the same.
+    /// Indexes at or below the base are committed and count as the same; so do those whose terms are not known here,
+    /// unless refuted: entries are never cut on a mere suspicion.
     pub(super) fn first_new(&self, prev: Index, runs: &[TermRun], last: Index) -> Option<Index> {
         let mut cursor = prev.next().max(self.base.index.next());
         for (place, run) in runs.iter().enumerate() {
             let end = runs.get(place + 1).map_or(last, |next| next.first.prev());
             while cursor <= end {
+                match self.unknown_at(cursor) {
+                    Some(unknown) if unknown.refuted => return Some(cursor),
+                    Some(unknown) => {
+                        cursor = unknown.last.min(end).next();
+                        continue;
+                    }
+                    None => {}
+                }
                 match self.run_at(cursor) {
                     Some((own, own_end)) if cursor <= self.last && own.term == run.term => {
                         cursor = own_end.min(end).next();
@@ -96,7 +183,52 @@ impl Terms {
         if after < self.last {
             self.runs.truncate(self.runs.partition_point(|run| run.first <= after));
             self.last = after;
+            self.unknown.retain(|unknown| unknown.first <= after);
+            if let Some(newest) = self.unknown.last_mut() {
+                newest.last = after.min(newest.last);
+            }
         }
+    }
+
+    /// Learns the terms of indexes whose terms were not known: `runs` cover up to `last`. False, and nothing changes,
+    /// when they contradict what is known.
+    pub(super) fn learn(&mut self, runs: &[TermRun], last: Index) -> bool {
+        let Some(first) = runs.first().map(|run| run.first).filter(|first| *first > self.base.index) else {
+            return false;
+        };
+        let agrees = last <= self.last && self.first_new(first.prev(), runs, last).is_none();
+        let before = self.run_at(first.prev()).map_or(self.base.term, |(run, _end)| run.term);
+        let next = self.unknown_at(last.next()).map_or(last, |unknown| unknown.last).next();
+        let behind = self.term_at(next);
+        if !agrees || runs.iter().any(|run| run.term < before || behind.is_some_and(|behind| run.term > behind)) {
+            return false;
+        }
+        self.overlay(runs, last);
+        let left = |Unknown { first: from, last: to, .. }: Unknown| {
+            let parts = [(from, to.min(first.prev())), (from.max(last.next()), to)];
+            parts.into_iter().filter(|(from, to)| from <= to)
+        };
+        let unknown: Vec<_> = std::mem::take(&mut self.unknown).into_iter().flat_map(left).collect();
+        // What is still unknown behind can be no less than what is known now.
+        *self = self.clone().without(&unknown);
+        true
+    }
+
+    /// Replaces the runs over the indexes that `runs` cover, up to `last`.
+    fn overlay(&mut self, runs: &[TermRun], last: Index) {
+        let Some(first) = runs.first().map(|run| run.first) else { return };
+        let behind = self.run_at(last.next()).filter(|_run| last < self.last).map(|(run, _end)| run.term);
+        let behind = behind.map(|term| TermRun { first: last.next(), term });
+        let later = self.runs.iter().filter(|run| run.first > last.next()).copied();
+        let new = runs.iter().copied().chain(behind).chain(later);
+        let kept = self.runs.iter().filter(|run| run.first < first).copied();
+        let mut merged: Vec<TermRun> = Vec::new();
+        for run in kept.chain(new) {
+            if merged.last().is_none_or(|before| before.term != run.term) {
+                merged.push(run);
+            }
+        }
+        self.runs = merged;
     }
 
     /// Appends what of `runs` lies above the present last entry, up to `last`.
@@ -173,6 +305,56 @@ mod tests {
         ] {
             assert_eq!(log.first_new(Index(prev), &incoming, Index(last)), expected.map(Index), "{prev} {last}");
         }
+    }
+
+    #[test]
+    fn terms_not_known_neither_match_nor_conflict() {
+        let log = sample().without(&[(Index(6), Index(7))]);
+        assert_eq!(log.term_at(Index(6)), None);
+        assert_eq!(log.term_at(Index(8)), Some(Term(3)));
+        assert!(!log.holds(id(6, 1)), "not a match");
+        assert_eq!(log.first_new(Index(5), &runs(&[(6, 2)]), Index(7)), None, "not a conflict");
+        assert_eq!(log.first_new(Index(5), &runs(&[(6, 2)]), Index(8)), Some(Index(8)), "a known one behind is");
+        assert_eq!(log.last_at_most(Index(7), Term(3)), id(5, 1), "no place to look for agreement");
+        let mut cut = log;
+        cut.truncate(Index(6));
+        assert!(cut.is_unknown(Index(6)) && !cut.is_unknown(Index(7)));
+        cut.truncate(Index(5));
+        assert_eq!(cut, Terms::new(id(4, 1), &runs(&[(5, 1)]), Index(5)));
+    }
+
+    #[test]
+    fn terms_refuted_conflict_until_another_leader_and_never_below_what_is_committed() {
+        let mut log = sample().without(&[(Index(6), Index(8))]);
+        assert_eq!(log.refuted_by(&runs(&[(6, 3)]), Index(9)), None, "no later than what stands behind");
+        assert_eq!(log.refuted_by(&runs(&[(6, 3), (9, 4)]), Index(9)), None, "not in their places");
+        assert_eq!(log.refuted_by(&runs(&[(6, 3), (8, 4)]), Index(8)), Some(Index(6)));
+        let mut whole = log.clone();
+        assert_eq!(whole.refute(Index(6), Index(5)), Some(Index(6)));
+        assert_eq!(whole.first_new(Index(5), &runs(&[(6, 3)]), Index(8)), Some(Index(6)));
+        assert_eq!(log.refute(Index(6), Index(6)), Some(Index(7)));
+        assert_eq!(log.first_new(Index(5), &runs(&[(6, 3)]), Index(8)), Some(Index(7)));
+        log.forget_refuted();
+        assert_eq!(log.first_new(Index(5), &runs(&[(6, 3)]), Index(8)), None);
+        assert_eq!(log.refute(Index(6), Index(8)), None, "all of it is committed");
+    }
+
+    #[test]
+    fn terms_are_learnt_only_where_they_fit() {
+        let log = sample().without(&[(Index(6), Index(7))]);
+        for (learnt, last) in [(runs(&[(6, 4)]), 7), (runs(&[(6, 0)]), 7), (runs(&[(5, 2)]), 6), (runs(&[(11, 6)]), 12)]
+        {
+            assert!(!log.clone().learn(&learnt, Index(last)), "{learnt:?}");
+        }
+        let mut partly = log.clone();
+        assert!(partly.learn(&runs(&[(6, 2)]), Index(6)));
+        assert_eq!((partly.term_at(Index(6)), partly.term_at(Index(7))), (Some(Term(2)), None));
+        assert!(!partly.clone().learn(&runs(&[(7, 1)]), Index(7)), "terms never fall");
+        assert!(partly.learn(&runs(&[(7, 3)]), Index(7)));
+        assert_eq!(partly, Terms::new(id(4, 1), &runs(&[(5, 1), (6, 2), (7, 3), (11, 6)]), Index(11)));
+        let mut whole = log;
+        assert!(whole.learn(&runs(&[(6, 1), (7, 3)]), Index(7)));
+        assert_eq!(whole, sample());
     }
 
     #[test]

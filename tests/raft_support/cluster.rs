@@ -285,6 +285,7 @@ pub fn disk_of(source: u64, term: u64, terms: &[u64], committed: u64) -> Disk {
         vote: dledger::types::Vote { term: Term(term), voted_for: NodeId(0) },
         log: terms.iter().enumerate().map(record).collect(),
         committed: Index(committed),
+        ..Disk::default()
     }
 }
 
@@ -295,6 +296,8 @@ fn is_of_an_election(body: &Body) -> bool {
             | Body::PreVoteAnswer { .. }
             | Body::Vote { .. }
             | Body::VoteAnswer { .. }
+            | Body::PreVoteInDoubt { .. }
+            | Body::VoteInDoubt
             | Body::HandOver
     )
 }

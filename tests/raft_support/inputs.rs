@@ -47,6 +47,7 @@ pub fn sent(node: &mut Node) -> Vec<(u64, u64, Body)> {
 pub fn granted(node: &mut Node) -> Vec<bool> {
     let answer = |(_to, _term, body)| match body {
         Body::VoteAnswer { granted } | Body::PreVoteAnswer { granted, .. } => Some(granted),
+        Body::VoteInDoubt | Body::PreVoteInDoubt { .. } => Some(true),
         _ => None,
     };
     sent(node).into_iter().filter_map(answer).collect()

@@ -35,6 +35,12 @@ pub struct Disk {
     pub vote: Vote,
     pub log: Vec<Record>,
     pub committed: Index,
+    /// The first record that cannot be read back.
+    pub hole: Option<Index>,
+    /// First and last index of records whose terms are not known.
+    pub unknown: Vec<(Index, Index)>,
+    /// It may have lost records behind its last.
+    pub in_doubt: bool,
 }
 
 /// One Ready's work for the disk.
@@ -72,6 +78,9 @@ pub struct Node {
     incoming: Vec<Record>,
     /// Tell the core of a completion before, or after, sending what waited for it. Both must be safe.
     pub persisted_first: bool,
+    /// Records are taken to have sizes that tell any two apart: an entry whose term the core does not know is seen not
+    /// to be the leader's once the leader's is there.
+    pub sizes_tell: bool,
 }
 
 pub fn members(count: u64) -> Membership {
@@ -110,6 +119,9 @@ impl Node {
             last,
             committed: disk.committed.min(last.index),
             memberships: vec![(Index::ZERO, membership)],
+            hole: disk.hole,
+            unknown: disk.unknown.clone(),
+            in_doubt: disk.in_doubt,
         };
         let mut node = Self {
             raft: Raft::new(config, restored, now),
@@ -124,6 +136,7 @@ impl Node {
             reads: Vec::new(),
             incoming: Vec::new(),
             persisted_first: true,
+            sizes_tell: false,
         };
         node.drain(now);
         node
@@ -143,6 +156,12 @@ impl Node {
 
     pub fn read_index(&mut self, now: Monotonic, token: u64) {
         self.raft.read_index(now, token);
+        self.drain(now);
+    }
+
+    /// Tells the core of the first hole, as found or as left by mending.
+    pub fn holes(&mut self, now: Monotonic, first: Option<u64>) {
+        self.raft.holes(now, first.map(Index));
         self.drain(now);
     }
 
@@ -170,6 +189,7 @@ impl Node {
             runs: runs_of(first, &packet.records),
             last: prev.index.plus(packet.records.len() as u64),
             memberships: Vec::new(),
+            refutes: self.refuted_by(first, &packet.records),
         };
         let step = self.raft.step_append(now, message.from, message.term, appended);
         if let AppendStep::Accepted { new_from: Some(from) } = step {
@@ -177,6 +197,15 @@ impl Node {
         }
         self.drain(now);
         Some(step)
+    }
+
+    fn refuted_by(&self, first: Index, records: &[Record]) -> Option<Index> {
+        let differs = |index: &Index| {
+            let theirs = index.0.checked_sub(first.0).and_then(|place| records.get(place as usize));
+            let unknown = self.raft.term_at(*index).is_none() && index.0 <= self.log.len() as u64;
+            unknown && theirs.is_some_and(|theirs| *theirs != self.log[index.0 as usize - 1])
+        };
+        self.disk.unknown.iter().map(|(first, _last)| *first).find(differs).filter(|_first| self.sizes_tell)
     }
 
     /// The oldest write of the disk completes; false when there is none.
@@ -197,7 +226,7 @@ impl Node {
             self.raft.persisted(now, write.number);
         }
         // Never more than this disk holds: above `durable` it may still have entries that are to be cut.
-        self.disk.committed = self.raft.committed().min(self.raft.durable());
+        self.disk.committed = self.raft.committed().min(self.raft.written());
         self.drain(now);
         true
     }
@@ -324,6 +353,8 @@ pub fn show(packet: &Packet) -> String {
         Body::ReadIndex { .. } => "ReadIndex".to_owned(),
         Body::ReadIndexAnswer { index, .. } => format!("ReadIndexAnswer {}", shown(*index)),
         Body::HandOver => "HandOver".to_owned(),
+        Body::PreVoteInDoubt { next } => format!("PreVoteInDoubt next={next}"),
+        Body::VoteInDoubt => "VoteInDoubt".to_owned(),
     };
     format!("{from} -> {to}  t{term} {what}")
 }

@@ -48,6 +48,8 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
         ("raft_read_index", raft(Body::ReadIndex { token: 5 })),
         ("raft_read_index_answer", raft(Body::ReadIndexAnswer { token: 5, index })),
         ("raft_hand_over", raft(Body::HandOver)),
+        ("raft_pre_vote_in_doubt", raft(Body::PreVoteInDoubt { next: Term(4) })),
+        ("raft_vote_in_doubt", raft(Body::VoteInDoubt)),
     ]
 }
 
