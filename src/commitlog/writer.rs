@@ -55,6 +55,8 @@ pub struct WriteBatch {
     /// is left out as a whole, records that are good already are passed over: [`super::LogReader::holes`] says what is
     /// left to mend.
     pub mend: Vec<Bytes>,
+    /// The caller vouches that this log holds whatever it may have acknowledged ([`LogWriter::trust_last`]).
+    pub trust_last: bool,
 }
 
 /// The segment that takes records.
@@ -168,10 +170,26 @@ impl LogWriter {
     /// `Poisoned`.
     pub fn trust_last(&mut self) -> Result<(), LogFault> {
         self.poison.check()?;
+        let ended = self.end_doubt();
+        self.poison.note(ended)
+    }
+
+    fn end_doubt(&self) -> Result<(), LogFault> {
         let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
         let cleared = super::doubt::clear(&*self.disk, group_dir);
-        let cleared = cleared.map_err(|error| broken("ending the doubt about the last entry", &error));
-        self.poison.note(cleared)
+        cleared.map_err(|error| broken("ending the doubt about the last entry", &error))
+    }
+
+    /// A cut into entries that nobody recognises may take acknowledged ones along: their leader has them and sends them
+    /// again, and until they are here the last entry is in doubt.
+    fn doubt_cut(&self, after: Index) -> Result<(), LogFault> {
+        let holes = self.shared.known.all();
+        let cut_into = |hole: &&Hole| hole.terms.is_empty() && hole.first <= after.next() && hole.last > after;
+        let Some(hole) = holes.iter().find(cut_into) else { return Ok(()) };
+        let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
+        let reason = format!("entries {} to {} were damaged beyond recognition and cut", hole.first, hole.last);
+        super::doubt::store(&*self.disk, group_dir, &reason)
+            .map_err(|error| broken("noting a doubt about the last entry", &std::io::Error::other(error.to_string())))
     }
 
     /// The vote that is durable.
@@ -197,6 +215,9 @@ impl LogWriter {
         if let Some(vote) = batch.vote.filter(|vote| *vote != self.vote.vote()) {
             self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))?;
         }
+        if batch.trust_last {
+            self.end_doubt()?;
+        }
         self.mend(&batch.mend)?;
         let cut = batch.truncate_after.filter(|after| after.index < self.active.summary.last.index);
         let (after, time, end) = match cut {
@@ -212,6 +233,9 @@ impl LogWriter {
         let gathered = gather(&batch.records, after, time, end)?;
         let footer_body = gathered.runs.len() as u64 * 16
             + gathered.memberships.iter().map(|(_, payload)| 12 + payload.len() as u64).sum::<u64>();
+        if cut.is_some() {
+            self.doubt_cut(after.index)?;
+        }
         if cut.is_some() || !self.fits_active(gathered.bytes, footer_body) {
             self.begin_segment((after, time, end), gathered.bytes, footer_body)?;
         } else if gathered.count > 0 {

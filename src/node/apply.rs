@@ -27,12 +27,22 @@ pub(crate) struct Applier<M> {
     half: bool,
     unpublished: Vec<(EntryId, Bytes)>,
     failed: Option<String>,
+    /// The entry that could not be read just now.
+    damaged: Option<Index>,
+}
+
+/// Why there is no next entry to apply.
+enum Stop {
+    /// It cannot be read; it may be mended.
+    Damaged(Index),
+    /// For good, with the reason.
+    Failed(String),
 }
 
 impl<M: StateMachine> Applier<M> {
     /// A machine that holds everything up to `applied`.
     pub(crate) fn new(machine: M, applied: EntryId) -> Self {
-        Self { machine, applied, taken: applied, half: false, unpublished: Vec::new(), failed: None }
+        Self { machine, applied, taken: applied, half: false, unpublished: Vec::new(), failed: None, damaged: None }
     }
 
     /// The last entry applied and visible.
@@ -43,6 +53,11 @@ impl<M: StateMachine> Applier<M> {
     /// Why nothing more is applied, when so.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// The entry that the last quantum could not read: nothing behind it is applied before it is mended.
+    pub(crate) fn damaged(&self) -> Option<Index> {
+        self.damaged
     }
 
     /// Applies one quantum of what is committed. `fetch` gives an entry; `done` hears of each entry that is now
@@ -56,15 +71,23 @@ impl<M: StateMachine> Applier<M> {
         if self.failed.is_some() {
             return false;
         }
+        self.damaged = None;
         let mut left = QUANTUM;
         while left > 0 {
             if !self.half && self.taken.index >= committed {
                 break;
             }
-            if let Err(reason) = self.advance(&mut fetch) {
-                tracing::error!(reason, "applying stopped");
-                self.failed = Some(reason);
-                break;
+            match self.advance(&mut fetch) {
+                Ok(()) => {}
+                Err(Stop::Damaged(index)) => {
+                    self.damaged = Some(index);
+                    break;
+                }
+                Err(Stop::Failed(reason)) => {
+                    tracing::error!(reason, "applying stopped");
+                    self.failed = Some(reason);
+                    break;
+                }
             }
             left = left.saturating_sub(if self.half { LONG_TURN } else { 1 });
         }
@@ -79,18 +102,21 @@ impl<M: StateMachine> Applier<M> {
                 done(id, &answer);
             }
         }
-        self.failed.is_none() && self.taken.index < committed
+        self.failed.is_none() && self.damaged.is_none() && self.taken.index < committed
     }
 
-    fn advance(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<(), String> {
+    fn advance(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<(), Stop> {
         let outcome = if self.half {
             self.machine.resume()
         } else {
-            let entry = fetch(self.taken.index.next()).map_err(|error| error.to_string())?;
+            let entry = fetch(self.taken.index.next()).map_err(|error| match error {
+                ReadError::Damaged { index, .. } => Stop::Damaged(index),
+                other => Stop::Failed(other.to_string()),
+            })?;
             self.taken = entry.id;
             self.machine.apply(&entry)
         };
-        match outcome.map_err(|error| error.to_string())? {
+        match outcome.map_err(|error| Stop::Failed(error.to_string()))? {
             Applied::More => {
                 reach(Mark::LongEntry);
                 self.half = true;
@@ -191,6 +217,25 @@ mod tests {
         let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
         run(&mut applier, 3, &[255]);
         assert_eq!(applier.machine.log.matches('r').count(), QUANTUM / LONG_TURN - 1);
+    }
+
+    #[test]
+    fn apply_waits_at_a_damaged_entry_and_goes_on_when_it_is_mended() {
+        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let damaged = |index| ReadError::Damaged { path: "x".into(), offset: 1, index, reason: "rot".to_owned() };
+        let entry = |index| Entry {
+            id: EntryId::new(index, Term(1)),
+            position: Position(0),
+            time: LogTime(0),
+            kind: Kind::Data,
+            channel: 0,
+            payload: Bytes::new(),
+        };
+        let fetch = |index| if index == Index(2) { Err(damaged(index)) } else { Ok(entry(index)) };
+        assert!(!applier.run(Index(3), fetch, |_id, _answer| {}), "there is nothing to do at once");
+        assert_eq!((applier.applied().index, applier.damaged(), applier.failure()), (Index(1), Some(Index(2)), None));
+        assert!(!applier.run(Index(3), |index| Ok(entry(index)), |_id, _answer| {}));
+        assert_eq!((applier.applied().index, applier.damaged()), (Index(3), None));
     }
 
     #[test]

@@ -35,10 +35,12 @@ impl Gathered {
         self.batch.vote = task.batch.vote.or(self.batch.vote);
         self.batch.committed = task.batch.committed.max(self.batch.committed);
         self.batch.records.extend(task.batch.records);
+        self.batch.mend.extend(task.batch.mend);
+        self.batch.trust_last |= task.batch.trust_last;
         Ok(())
     }
 }
 
 fn bytes_of(batch: &WriteBatch) -> usize {
-    batch.records.iter().map(bytes::Bytes::len).sum()
+    batch.records.iter().chain(&batch.mend).map(bytes::Bytes::len).sum()
 }

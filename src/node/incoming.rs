@@ -28,6 +28,17 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// Where the record of an index ends, when these records tell.
+    pub(crate) fn end_of(&self, index: Index) -> Option<Position> {
+        let first = self.position?;
+        if index == self.appended.last {
+            return Some(self.end);
+        }
+        let place = index.next().get().checked_sub(self.appended.prev.index.next().get())?;
+        let start = self.starts.get(usize::try_from(place).ok()?)?;
+        Some(first.plus(u64::from(*start)))
+    }
+
     /// The records from index `from` on: their starts, counted from their own first byte, and their bytes.
     pub(crate) fn from(&self, from: Index) -> (Vec<u32>, Bytes) {
         let skip = from.get().saturating_sub(self.appended.prev.index.next().get());
@@ -144,6 +155,8 @@ mod tests {
         assert_eq!(incoming.appended.last, Index(7));
         assert_eq!(incoming.starts, [0, 55, 110]);
         assert_eq!((incoming.position, incoming.end), (Some(Position(1000)), Position(1165)));
+        let ends: Vec<_> = (3..=8).map(|index| incoming.end_of(Index(index)).map(Position::get)).collect();
+        assert_eq!(ends, [None, Some(1000), Some(1055), Some(1110), Some(1165), None]);
         let (starts, bytes) = incoming.from(Index(6));
         assert_eq!((starts, bytes.len()), (vec![0, 55], 110));
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   replica.rs   raft + log + machine, pure          ┐
 //!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
-//!   forwards.rs, reads.rs, apply.rs, tail.rs         ┘  and by a simulator
+//!   forwards.rs, reads.rs, apply.rs, tail.rs         │  and by a simulator
+//!   repair.rs, repair_service.rs                     ┘
 //!   formation.rs how empty directories become a cluster, pure
 //!   data_dir.rs  lock, identity, opening the log
 //!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs   the machine around it
@@ -25,6 +26,8 @@ mod log_clock;
 mod pending;
 mod perform;
 mod reads;
+mod repair;
+mod repair_service;
 mod replica;
 mod runtime;
 #[cfg(feature = "simulation")]

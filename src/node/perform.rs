@@ -5,14 +5,14 @@ use bytes::Bytes;
 use crate::commitlog::WriteBatch;
 use crate::commitlog::{Record, frame};
 use crate::error::ReadError;
-use crate::raft::AppendStep;
 use crate::raft::message::{Body, Message};
 use crate::raft::ready::{LogAppend, Ready, Replicate};
+use crate::raft::{AppendStep, Appended};
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plant;
 use crate::state_machine::{Entry, StateMachine};
 use crate::transport::{Channel, PeerBody, PeerFrame};
-use crate::types::{EntryId, Index, Kind, Monotonic, NodeId, Role};
+use crate::types::{EntryId, Index, Kind, Monotonic, NodeId, ReadyNumber, Role};
 
 use super::effects::{DiskTask, Outbound};
 use super::incoming;
@@ -51,6 +51,10 @@ impl<M: StateMachine> Replica<M> {
             PeerBody::ForwardAnswer { number, result, .. } => {
                 self.take_forward_answer(from, number, result, &frame.attached);
             }
+            PeerBody::Repair(request) => self.serve_repair(from, &request),
+            PeerBody::RepairAnswer { number, result } => {
+                self.take_repair_answer(now, from, number, result, frame.attached);
+            }
         }
     }
 
@@ -68,9 +72,8 @@ impl<M: StateMachine> Replica<M> {
         if has_new && self.log.space() == crate::commitlog::Space::Exhausted {
             return;
         }
-        if let AppendStep::Accepted { new_from: Some(first) } =
-            self.raft.step_append(now, from, term, records.appended.clone())
-        {
+        let appended = Appended { refutes: self.refuted_by(records), ..records.appended.clone() };
+        if let AppendStep::Accepted { new_from: Some(first) } = self.raft.step_append(now, from, term, appended) {
             let (starts, bytes) = records.from(first);
             self.staged = Some(Staged { first, starts, bytes });
             self.end = records.end;
@@ -117,9 +120,11 @@ impl<M: StateMachine> Replica<M> {
             let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
             let records = if records.is_empty() { Vec::new() } else { vec![records] };
             let vote = ready.vote.filter(|_vote| !self.plants.has(Plant::VoteNotPersisted));
-            let batch = WriteBatch { vote, truncate_after, records, committed: self.vouched(), mend: Vec::new() };
-            self.effects.disk.push(DiskTask { number: ready.number, batch });
-            self.disk_asked = ready.number;
+            let batch = WriteBatch { vote, truncate_after, records, ..WriteBatch::default() };
+            self.order_write(ready.number, batch);
+            if let Some(after) = truncate_after {
+                self.repair.cut(ready.number, after.index);
+            }
         }
         for message in ready.messages {
             let outbound = self.carry(message);
@@ -137,6 +142,12 @@ impl<M: StateMachine> Replica<M> {
             let applied_by = |index| if self.plants.has(Plant::ReadBeforeApplied) { Index::ZERO } else { index };
             self.reads.answered(now, read.token, read.index.map(applied_by));
         }
+    }
+
+    /// Hands a batch to the disk.
+    pub(crate) fn order_write(&mut self, number: ReadyNumber, batch: WriteBatch) {
+        self.effects.disk.push(DiskTask { number, batch: WriteBatch { committed: self.vouched(), ..batch } });
+        self.disk_asked = number;
     }
 
     /// The committed index as far as this disk has it. Only that may be remembered on disk: above `durable` the disk
@@ -204,7 +215,8 @@ impl<M: StateMachine> Replica<M> {
         let run = match run {
             Ok(run) => run,
             Err(error) => {
-                tracing::error!(node = %self.id, peer = %order.to, %error, "cannot read records for a follower");
+                self.note_damage(&error);
+                tracing::debug!(node = %self.id, peer = %order.to, %error, "cannot read records for a follower");
                 return self.raft.sent(now, order.to, order.after.index, 0);
             }
         };
@@ -253,6 +265,9 @@ impl<M: StateMachine> Replica<M> {
             |id, answer| pending.applied(id, answer, &mut settled),
         );
         self.settle(settled);
+        if let Some(index) = self.applier.damaged() {
+            self.examine(index);
+        }
         let applied = self.applier.applied().index;
         if applied > before {
             self.raft.applied(applied);

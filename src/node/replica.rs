@@ -31,6 +31,7 @@ use super::forwards::Forwards;
 use super::log_clock::LogClock;
 use super::pending::{Origin, Pending};
 use super::reads::Reads;
+use super::repair::Repair;
 use super::tail::Tail;
 
 /// How often callers past their deadline are looked for.
@@ -89,6 +90,7 @@ pub(crate) struct Replica<M> {
     pub(crate) pending: Pending,
     pub(crate) forwards: Forwards,
     pub(crate) reads: Reads,
+    pub(crate) repair: Repair,
     /// Writes to be taken up at the end of the turn, or once there is a leader and a connection to it.
     pub(crate) waiting: VecDeque<WriteRequest>,
     pub(crate) connected: BTreeSet<(NodeId, Channel)>,
@@ -121,7 +123,14 @@ impl<M: StateMachine> Replica<M> {
             last: state.last,
             committed: state.committed_hint.max(state.base.index),
             memberships,
-            ..Restored::default()
+            hole: state.holes.first().map(|hole| hole.first),
+            unknown: state
+                .holes
+                .iter()
+                .filter(|hole| hole.terms.is_empty())
+                .map(|hole| (hole.first, hole.last))
+                .collect(),
+            in_doubt: state.last_in_doubt.is_some(),
         };
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
@@ -144,6 +153,7 @@ impl<M: StateMachine> Replica<M> {
             pending: Pending::with(plants),
             forwards: Forwards::named_from(forwards_from),
             reads: Reads::default(),
+            repair: Repair::default(),
             waiting: VecDeque::new(),
             connected: BTreeSet::new(),
             effects: Effects::default(),
@@ -175,6 +185,7 @@ impl<M: StateMachine> Replica<M> {
         self.raft.persisted(now, number);
         self.release_held();
         self.drain(now);
+        self.mends_done(number);
     }
 
     /// A connection to a peer is ready.
@@ -195,7 +206,10 @@ impl<M: StateMachine> Replica<M> {
                 self.raft.peer_disconnected(now, peer);
                 self.drain(now);
             }
-            Channel::Bulk => self.forwards.closed(peer, &mut self.effects.answers),
+            Channel::Bulk => {
+                self.forwards.closed(peer, &mut self.effects.answers);
+                self.repair.closed(peer);
+            }
         }
     }
 
@@ -216,6 +230,7 @@ impl<M: StateMachine> Replica<M> {
             self.raft.read_index(now, token);
             self.drain(now);
         }
+        self.look_after_damage(now);
         self.apply(now);
         self.tail.evict(self.raft.written());
         std::mem::take(&mut self.effects)
@@ -225,7 +240,10 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         let idle = self.pending.is_empty() && self.forwards.is_empty() && self.waiting.is_empty();
         let sweep = (!idle || !self.reads.is_empty()).then_some(self.next_sweep);
-        [self.raft.next_deadline(), self.reads.next_deadline(), sweep].into_iter().flatten().min()
+        [self.raft.next_deadline(), self.reads.next_deadline(), self.repair.next_deadline(), sweep]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The node stops: every caller hears that nobody will know more.

@@ -22,7 +22,7 @@
 //! it counts only in an election in which every voter takes part. Then the most advanced log of all wins, and what it
 //! lacks is nowhere.
 
-use crate::types::{EntryId, Index, Monotonic, NodeId, Term, TermRun};
+use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Term, TermRun};
 
 use super::core::Raft;
 use super::leadership::State;
@@ -120,6 +120,18 @@ impl Raft {
     /// holes to itself; one that a truncation cuts away is gone without being told.
     pub fn holes(&mut self, now: Monotonic, first: Option<Index>) {
         self.turn(now, |raft| raft.on_holes(first));
+    }
+
+    /// A number for a write that the caller orders by itself, a mend: it goes to the disk behind every Ready that was
+    /// taken, and `persisted` may be told of it.
+    pub const fn reserve_number(&mut self) -> ReadyNumber {
+        self.outbox.reserve()
+    }
+
+    /// The terms of the entries `first ..= last` as runs; `None` when one of them is not known.
+    #[must_use]
+    pub fn runs(&self, first: Index, last: Index) -> Option<Vec<TermRun>> {
+        self.terms.over(first, last)
     }
 
     /// Entries that were damaged are mended, and their headers tell what nobody knew before: their terms, which `runs`

@@ -34,14 +34,19 @@ impl Outbox {
         self.sealed.pop_front()
     }
 
+    /// A number behind all that were given and before all that will be.
+    pub(super) const fn reserve(&mut self) -> ReadyNumber {
+        self.last_number = ReadyNumber(self.last_number.0.saturating_add(1));
+        self.last_number
+    }
+
     /// Ends the Ready at hand, if there is anything in it; its writes are under way from now on.
     fn seal(&mut self, writes: &mut Writes, now: Monotonic) {
         if self.open == Ready::default() {
             return;
         }
         let mut ready = std::mem::take(&mut self.open);
-        self.last_number = ReadyNumber(self.last_number.0.saturating_add(1));
-        ready.number = self.last_number;
+        ready.number = self.reserve();
         let range = ready.append.map(|append| (append.after.index.next(), append.last));
         if ready.vote.is_some() || range.is_some() {
             writes.push(ready.number, ready.vote, range, now);

@@ -122,6 +122,17 @@ impl Terms {
         self.run_at(index).map(|(run, _end)| run.term)
     }
 
+    /// The runs over `first ..= last`; `None` when not all of them are in this log and known.
+    pub(super) fn over(&self, first: Index, last: Index) -> Option<Vec<TermRun>> {
+        let unknown = self.unknown.iter().any(|unknown| unknown.first <= last && unknown.last >= first);
+        if unknown || first <= self.base.index || last > self.last {
+            return None;
+        }
+        let (start, _end) = self.run_at(first)?;
+        let later = self.runs.iter().filter(|run| run.first > first && run.first <= last).copied();
+        Some([TermRun { first, term: start.term }].into_iter().chain(later).collect())
+    }
+
     /// The entry at `index`, where this log knows its term.
     pub(super) fn id_at(&self, index: Index) -> Option<EntryId> {
         self.term_at(index).map(|term| EntryId::new(index, term))

@@ -42,6 +42,7 @@ pub mod frame;
 pub mod handshake;
 mod links;
 mod peer;
+pub mod repair;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use admission::Credit;
 pub use connection::ClientConnection;
 pub use formation::FormationMessage;
 pub use handshake::{ClientHello, Refusal, RefusalCode};
+pub use repair::{RepairRefusal, RepairRequest};
 
 /// Which of a peer's two connections: a record of many megabytes on one must not delay a heartbeat on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,6 +114,16 @@ pub enum PeerBody {
         commit: Index,
         /// Where the batch stands in the log, or why not.
         result: Result<Forwarded, ForwardError>,
+    },
+    /// A node asks for records that it cannot read back.
+    Repair(RepairRequest),
+    /// What a peer can do about it. Attached to `Ok`: the records, from the first one asked for on, one behind the other
+    /// as they stand on disk; at least one.
+    RepairAnswer {
+        /// The request.
+        number: u64,
+        /// The answering node's committed index, or why it gives nothing.
+        result: Result<Index, RepairRefusal>,
     },
 }
 

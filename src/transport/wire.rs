@@ -12,7 +12,9 @@ use crate::raft::message::Message;
 use crate::types::{GroupId, Index};
 
 use super::frame::{Frame, Head};
-use super::{FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame};
+use super::{
+    FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame, RepairRefusal, RepairRequest,
+};
 
 /// Tag of [`PeerBody::Raft`].
 pub const TAG_RAFT: u8 = 1;
@@ -22,6 +24,10 @@ pub const TAG_FORMATION: u8 = 2;
 pub const TAG_FORWARD: u8 = 3;
 /// Tag of [`PeerBody::ForwardAnswer`].
 pub const TAG_FORWARD_ANSWER: u8 = 4;
+/// Tag of [`PeerBody::Repair`].
+pub const TAG_REPAIR: u8 = 6;
+/// Tag of [`PeerBody::RepairAnswer`].
+pub const TAG_REPAIR_ANSWER: u8 = 7;
 /// Tag of the last frame of a connection that is closed for a reason.
 pub const TAG_GOODBYE: u8 = 5;
 /// The version of every kind so far.
@@ -55,6 +61,12 @@ struct ForwardAnswerBody {
     result: Result<Forwarded, ForwardError>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct RepairAnswerBody {
+    number: u64,
+    result: Result<Index, RepairRefusal>,
+}
+
 /// Appends the encoded body of `frame` to `out` and returns what stands before it.
 ///
 /// # Errors
@@ -84,6 +96,16 @@ pub fn encode(frame: &PeerFrame, out: &mut Vec<u8>) -> Result<Head, DecodeError>
             codec::encode_into("forward answer", &body, out)?;
             TAG_FORWARD_ANSWER
         }
+        PeerBody::Repair(request) => {
+            check_records("repair request", false, attached)?;
+            codec::encode_into("repair request", request, out)?;
+            TAG_REPAIR
+        }
+        PeerBody::RepairAnswer { number, result } => {
+            check_records("repair answer", result.is_ok(), attached)?;
+            codec::encode_into("repair answer", &RepairAnswerBody { number: *number, result: *result }, out)?;
+            TAG_REPAIR_ANSWER
+        }
     };
     Ok(Head { group: frame.group, tag, version: VERSION })
 }
@@ -101,7 +123,8 @@ pub(super) fn encode_goodbye(reason: &str, out: &mut Vec<u8>) -> Result<Head, De
 /// tag says, or when the attached bytes are not as many as it says.
 pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
     let Frame { group, tag, version, body, attached } = frame;
-    let known = matches!(tag, TAG_RAFT | TAG_FORMATION | TAG_FORWARD | TAG_FORWARD_ANSWER) && version == VERSION;
+    let tags = [TAG_RAFT, TAG_FORMATION, TAG_FORWARD, TAG_FORWARD_ANSWER, TAG_REPAIR, TAG_REPAIR_ANSWER];
+    let known = tags.contains(&tag) && version == VERSION;
     let unsupported = DecodeError::Unsupported { what: "peer frame", tag, version };
     let body = match tag {
         _ if !known => return Err(unsupported),
@@ -118,6 +141,15 @@ pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
             verify("forward answer", checksum, &attached)?;
             check_answers(&result, attached.len())?;
             PeerBody::ForwardAnswer { number, commit, result }
+        }
+        TAG_REPAIR => {
+            check_records("repair request", false, attached.len())?;
+            PeerBody::Repair(codec::decode::<RepairRequest>("repair request", &body)?)
+        }
+        TAG_REPAIR_ANSWER => {
+            let RepairAnswerBody { number, result } = codec::decode("repair answer", &body)?;
+            check_records("repair answer", result.is_ok(), attached.len())?;
+            PeerBody::RepairAnswer { number, result }
         }
         _ => return Err(unsupported),
     };
@@ -168,6 +200,15 @@ fn verify(what: &'static str, claimed: u32, attached: &[u8]) -> Result<(), Decod
 fn check_answers(result: &Result<Forwarded, ForwardError>, attached: usize) -> Result<(), DecodeError> {
     let lengths = result.as_ref().map(|forwarded| forwarded.answer_lengths.as_slice()).unwrap_or_default();
     check_sum("forward answer", lengths.iter().copied(), attached)
+}
+
+/// Records are attached to what promises them, and to nothing else.
+fn check_records(what: &'static str, promised: bool, attached: usize) -> Result<(), DecodeError> {
+    if promised == (attached > 0) {
+        return Ok(());
+    }
+    let reason = format!("{attached} bytes are attached where records are {}", if promised { "due" } else { "not" });
+    Err(DecodeError::Malformed { what, reason })
 }
 
 fn check_sum(what: &'static str, lengths: impl Iterator<Item = u32>, attached: usize) -> Result<(), DecodeError> {

@@ -131,7 +131,7 @@ impl Model {
             truncate_after: cut,
             records: records.iter().map(|record| record.bytes.clone()).collect(),
             committed: Index(self.committed),
-            mend: Vec::new(),
+            ..WriteBatch::default()
         };
         let from = (cut.is_some() || !records.is_empty()).then_some(keep);
         self.in_flight = InFlight { vote, from, records };

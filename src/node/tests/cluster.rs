@@ -1,25 +1,28 @@
 //! A cluster of replicas without threads: the production replica and commitlog, with disks in memory, messages in a
 //! queue and time in the test's hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::commitlog::{LogWriter, Opened};
+use crate::commitlog::layout::{group_dir, log_dir};
+use crate::commitlog::{HEADER_BYTES, LogWriter, Opened, RecordHeader};
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;
-use crate::env::{Clock, Entropy};
+use crate::env::{Clock, Entropy, OpenMode};
+use crate::error::ReadError;
 use crate::node::data_dir::{self, DataDir};
 use crate::node::effects::{Answer, DiskTask, Outbound, Proposal, Ticket};
 use crate::node::formation::{Formation, Genesis};
 use crate::node::replica::Replica;
 use crate::node::{Environment, replica_options};
 use crate::state_machine::{Applied, ApplyError, Entry, StateMachine};
-use crate::transport::Channel;
-use crate::types::{Index, Kind, LogTime, Monotonic, NodeId, Role};
+use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
+use crate::types::{GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
 
 /// Number of nodes.
 pub(super) const NODES: u64 = 3;
@@ -108,6 +111,8 @@ pub(super) struct Cluster {
     hand: Arc<Hand>,
     sabotage: Sabotage,
     network: VecDeque<(NodeId, Outbound)>,
+    /// Nothing reaches these nodes, and nothing leaves them.
+    pub(super) isolated: BTreeSet<usize>,
     pub(super) answers: Vec<(Ticket, Answer)>,
 }
 
@@ -127,6 +132,7 @@ impl Cluster {
             hand: Arc::default(),
             sabotage,
             network: VecDeque::new(),
+            isolated: BTreeSet::new(),
             answers: Vec::new(),
         }
     }
@@ -205,13 +211,136 @@ impl Cluster {
         let options = replica_options(&Self::config(node), self.hand.next_u64());
         let Opened { writer, reader, state, .. } = log;
         let mut replica = Replica::open(options, &state, reader, recorder.clone(), self.now()).unwrap();
+        let now = self.now();
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-            for channel in Channel::ALL {
-                replica.peer_connected(self.now(), Self::id(peer), channel);
+            if let Some(running) = &mut self.nodes[peer].running {
+                for channel in Channel::ALL {
+                    replica.peer_connected(now, Self::id(peer), channel);
+                    running.replica.peer_connected(now, Self::id(node), channel);
+                }
             }
         }
         let running = Running { replica, writer, tasks: VecDeque::new(), recorder, _data_dir: data_dir };
         self.nodes[node].running = Some(running);
+    }
+
+    /// Ends a node's process after its disk came to rest.
+    pub(super) fn stop(&mut self, node: usize) {
+        let mut running = self.nodes[node].running.take().unwrap();
+        while let Some(task) = running.tasks.pop_front() {
+            running.writer.write(&task.batch).unwrap();
+        }
+        running.writer.idle(running.replica.raft().committed().min(running.replica.raft().written())).unwrap();
+        self.network.retain(|(from, outbound)| *from != Self::id(node) && outbound.to != Self::id(node));
+        drop(running);
+        self.nodes[node].disk.kill_process();
+        self.closed(node);
+    }
+
+    /// The others notice that a node is gone.
+    fn closed(&mut self, node: usize) {
+        let now = self.now();
+        for peer in 0..self.nodes.len() {
+            if let Some(running) = &mut self.nodes[peer].running {
+                for channel in Channel::ALL {
+                    running.replica.peer_closed(now, Self::id(node), channel);
+                }
+                self.end_turn(peer);
+            }
+        }
+    }
+
+    /// Starts a node that has been stopped.
+    pub(super) fn restart(&mut self, node: usize) -> Result<(), PowerFails> {
+        let config = Self::config(node);
+        let environment = self.environment(node);
+        let directory = data_dir::open(&environment, &config, &config.cluster).map_err(|_error| PowerFails)?;
+        let cluster = directory.identity.cluster.unwrap();
+        let log = data_dir::open_log(&environment, &config, cluster).map_err(|error| {
+            assert!(self.nodes[node].disk.is_off(), "node {node} does not open again: {error}");
+            PowerFails
+        })?;
+        self.run_node(node, directory, log);
+        self.end_turn(node);
+        Ok(())
+    }
+
+    /// One node loses its power.
+    pub(super) fn cut_power_of(&mut self, node: usize, seed: u64) {
+        let disk = self.nodes[node].disk.clone();
+        disk.cut_power_at(0);
+        self.nodes[node].running = None;
+        self.network.retain(|(from, outbound)| *from != Self::id(node) && outbound.to != Self::id(node));
+        disk.power_cut(crate::env::memory::Fate::seeded(seed));
+        self.closed(node);
+    }
+
+    pub(super) fn replica(&self, node: usize) -> &Replica<Recorder> {
+        &self.nodes[node].running.as_ref().unwrap().replica
+    }
+
+    pub(super) fn is_running(&self, node: usize) -> bool {
+        self.nodes[node].running.is_some()
+    }
+
+    /// A caller asks a node for records, as the event loop has it done.
+    pub(super) fn read(&mut self, node: usize, index: Index) -> Result<Vec<Bytes>, ReadError> {
+        let replica = &mut self.nodes[node].running.as_mut().unwrap().replica;
+        let read = replica.entries(index, 1);
+        if let Err(error) = &read {
+            replica.note_damage(error);
+        }
+        self.end_turn(node);
+        read
+    }
+
+    /// What a node answers to a peer that has lost records.
+    pub(super) fn ask_for_repair(&mut self, node: usize, request: &RepairRequest) -> Result<Vec<Bytes>, RepairRefusal> {
+        let from = Self::id((node + 1) % self.nodes.len());
+        let replica = &mut self.nodes[node].running.as_mut().unwrap().replica;
+        replica.serve_repair(from, request);
+        let answer = replica.effects.send.pop().unwrap().frame;
+        match answer.body {
+            PeerBody::RepairAnswer { result, .. } => result.map(|_committed| answer.attached),
+            other => panic!("an answer to something else: {other:?}"),
+        }
+    }
+
+    /// The scrub of a node comes by at an index.
+    pub(super) fn scrub(&mut self, node: usize, index: Index) {
+        let _scrubbed = self.replica(node).log().scrub(index, 1);
+        self.end_turn(node);
+    }
+
+    /// Where the record of an index stands on a node's disk: the newest copy there is.
+    pub(super) fn place_of(&self, node: usize, index: Index) -> (PathBuf, u64) {
+        let disk = self.nodes[node].disk.handle();
+        let log = log_dir(&group_dir(Path::new("/data"), GroupId::FIRST));
+        let mut found = None;
+        for name in disk.list(&log).unwrap().into_iter().filter(|name| name.ends_with(".seg")) {
+            let path = log.join(name);
+            let file = disk.open(&path, OpenMode::Read).unwrap();
+            let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            let header = |at: &usize| RecordHeader::decode(&bytes[*at..*at + HEADER_BYTES], 1 << 20).ok();
+            let here = |at: &usize| header(at).is_some_and(|header| header.id.index == index);
+            if let Some(at) = (0..bytes.len() - HEADER_BYTES).find(here) {
+                found = Some((path, at as u64));
+            }
+        }
+        found.unwrap_or_else(|| panic!("no record {index} on node {node}"))
+    }
+
+    /// A byte of a record rots: of its payload, or of its header, so that nothing is left of its identity.
+    pub(super) fn rot(&self, node: usize, index: u64, header: bool) {
+        let (path, at) = self.place_of(node, Index(index));
+        let at = if header { at + 10 } else { at + HEADER_BYTES as u64 };
+        self.nodes[node].disk.flip_byte(&path, at).unwrap();
+    }
+
+    /// The bytes of a record as its node has them on disk, when they can be read.
+    pub(super) fn stored(&self, node: usize, index: u64) -> Option<Bytes> {
+        self.replica(node).log().read(Index(index)).ok().map(|record| record.bytes().clone())
     }
 
     /// All nodes lose their power at once; each pending change meets `fate`.
@@ -269,6 +398,10 @@ impl Cluster {
         let now = self.now();
         while let Some((from, Outbound { to, frame, .. })) = self.network.pop_front() {
             let node = usize::try_from(to.get()).unwrap() - 1;
+            let sender = usize::try_from(from.get()).unwrap() - 1;
+            if self.isolated.contains(&node) || self.isolated.contains(&sender) {
+                continue;
+            }
             if let Some(running) = &mut self.nodes[node].running {
                 running.replica.receive(now, from, frame);
                 self.end_turn(node);
@@ -287,26 +420,32 @@ impl Cluster {
         panic!("the cluster does not get there");
     }
 
-    fn leader(&self) -> Option<usize> {
+    /// Who leads among those that are reached.
+    pub(super) fn leader(&self) -> Option<usize> {
         let leads = |node: &Node| node.running.as_ref().is_some_and(|it| it.replica.raft().role() == Role::Leader);
-        self.nodes.iter().position(leads)
+        (0..self.nodes.len()).filter(|node| !self.isolated.contains(node)).find(|node| leads(&self.nodes[*node]))
     }
 
     /// Proposes entries on the leader and waits until they are acknowledged.
     pub(super) fn write(&mut self, ticket: u64, payloads: &[&'static str]) -> Result<(), PowerFails> {
         self.until(|cluster| cluster.leader().is_some())?;
-        let deadline = self.now().after(Duration::from_secs(60));
         let leader = self.leader().unwrap();
+        self.propose(leader, ticket, payloads);
+        self.until(|cluster| cluster.answers.iter().any(|(answered, _)| answered.0 == ticket))
+    }
+
+    /// Proposes entries on a node and waits for nothing.
+    pub(super) fn propose(&mut self, node: usize, ticket: u64, payloads: &[&'static str]) {
+        let deadline = self.now().after(Duration::from_secs(60));
         let proposal = |payload: &&'static str| Proposal {
             channel: 0,
             payload: Bytes::from_static(payload.as_bytes()),
             reserve: false,
         };
         let proposals = payloads.iter().map(proposal).collect();
-        let running = self.nodes[leader].running.as_mut().unwrap();
+        let running = self.nodes[node].running.as_mut().unwrap();
         running.replica.propose(Ticket(ticket), None, proposals, deadline);
-        self.end_turn(leader);
-        self.until(|cluster| cluster.answers.iter().any(|(answered, _)| answered.0 == ticket))
+        self.end_turn(node);
     }
 
     /// True when the write of `ticket` was acknowledged.
@@ -316,7 +455,11 @@ impl Cluster {
 
     /// What each node has applied.
     pub(super) fn applied(&self) -> Vec<Vec<(Index, Bytes)>> {
-        let applied = |node: &Node| node.running.as_ref().unwrap().recorder.applied.lock().unwrap().clone();
-        self.nodes.iter().map(applied).collect()
+        (0..self.nodes.len()).map(|node| self.applied_by(node)).collect()
+    }
+
+    /// What a node has applied.
+    pub(super) fn applied_by(&self, node: usize) -> Vec<(Index, Bytes)> {
+        self.nodes[node].running.as_ref().unwrap().recorder.applied.lock().unwrap().clone()
     }
 }

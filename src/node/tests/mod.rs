@@ -4,3 +4,4 @@ mod cluster;
 mod data_dir;
 mod disk_loop;
 mod power_cut;
+mod repair;

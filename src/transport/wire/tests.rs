@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::raft::message::{AppendOutcome, Body};
 use crate::transport::WireWriteError;
 use crate::transport::frame::{FrameBatch, FrameDecoder, MAX_FRAME_BYTES};
-use crate::types::{EntryId, Incarnation, NodeId, Position, Term};
+use crate::types::{EntryId, Incarnation, NodeId, Position, Term, TermRun};
 
 use super::*;
 
@@ -53,6 +53,29 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
     ]
 }
 
+fn repair_frames() -> Vec<(&'static str, PeerFrame)> {
+    let request = RepairRequest {
+        number: 7,
+        first: Index(11),
+        last: Index(12),
+        position: Position(640),
+        terms: vec![TermRun { first: Index(11), term: Term(3) }],
+        before: Some(EntryId::new(Index(10), Term(2))),
+        behind: None,
+        max_bytes: 4096,
+    };
+    let answer = |result| PeerFrame::new(GroupId::FIRST, PeerBody::RepairAnswer { number: 7, result });
+    let refused = |refusal| answer(Err(refusal));
+    vec![
+        ("repair", PeerFrame::new(GroupId::FIRST, PeerBody::Repair(request))),
+        ("repair_answer", PeerFrame { attached: vec![Bytes::from_static(b"records")], ..answer(Ok(Index(12))) }),
+        ("repair_absent", refused(RepairRefusal::Absent)),
+        ("repair_damaged", refused(RepairRefusal::Damaged)),
+        ("repair_others", refused(RepairRefusal::Others)),
+        ("repair_unproven", refused(RepairRefusal::Unproven)),
+    ]
+}
+
 /// One frame of every shape there is.
 fn frames() -> Vec<(&'static str, PeerFrame)> {
     let members = "1=a:1,2=b:2".to_owned();
@@ -88,6 +111,7 @@ fn frames() -> Vec<(&'static str, PeerFrame)> {
         ("forward_disk_full", refused(WireWriteError::DiskFull(NodeId(3)))),
         ("forward_stopped", refused(WireWriteError::Stopped(text()))),
     ]);
+    frames.extend(repair_frames());
     frames
 }
 
@@ -164,7 +188,7 @@ fn wire_frames_as_pinned_are_read() {
 fn wire_frame_of_unknown_tag_or_version_is_unsupported() {
     let (_, frame) = frames().swap_remove(0);
     let known = framed(&encoded(&frame));
-    for (tag, version) in [(0, 1), (6, 1), (255, 1), (TAG_RAFT, 0), (TAG_RAFT, 2), (TAG_GOODBYE, 2)] {
+    for (tag, version) in [(0, 1), (8, 1), (255, 1), (TAG_RAFT, 0), (TAG_RAFT, 2), (TAG_GOODBYE, 2)] {
         let error = receive(Frame { tag, version, ..known.clone() }).unwrap_err();
         assert!(matches!(error, DecodeError::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains(&format!("tag {tag}, version {version}")), "{error}");
@@ -208,6 +232,16 @@ fn wire_attached_bytes_of_forwards_with_a_flipped_bit_are_malformed() {
 }
 
 #[test]
+fn wire_records_are_attached_to_a_repair_answer_that_gives_some_and_to_nothing_else() {
+    for (name, frame) in repair_frames() {
+        let attached = if frame.attached.is_empty() { vec![Bytes::from_static(b"!")] } else { Vec::new() };
+        let whole = Frame { attached: attached.concat().into(), ..framed(&encoded(&frame)) };
+        decode(whole).expect_err(name);
+        encode(&PeerFrame { attached, ..frame }, &mut Vec::new()).expect_err(name);
+    }
+}
+
+#[test]
 fn wire_attached_bytes_are_split_without_copying() {
     let whole = Bytes::from_static(b"abcde");
     let parts = split_attached(std::slice::from_ref(&whole), [3, 0, 2]).unwrap();
@@ -222,7 +256,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn wire_soup_never_panics(tag in 0u8..8, body in proptest::collection::vec(any::<u8>(), 0..200), attached in 0usize..9) {
+    fn wire_soup_never_panics(tag in 0u8..10, body in proptest::collection::vec(any::<u8>(), 0..200), attached in 0usize..9) {
         let attached = Bytes::from(vec![0; attached]);
         drop(receive(Frame { group: GroupId(1), tag, version: VERSION, body: body.into(), attached }));
     }
