@@ -42,7 +42,7 @@ pub(super) struct Progress {
     inflight_bytes: u64,
     /// An order was given and the caller has not said what became of it.
     pub(super) ordered: bool,
-    /// The caller could not send; do not order again before a sign of life or the next heartbeat.
+    /// The caller could not send; do not order again before the follower has moved on or the next heartbeat.
     pub(super) held: bool,
     /// When the follower was last heard in this term.
     pub(super) heard: Monotonic,
@@ -97,6 +97,7 @@ impl Progress {
         if verified > self.verified || matched > self.matched {
             self.moved = now;
             self.moved_round = round;
+            self.held = false;
         }
         self.verified = self.verified.max(verified);
         self.matched = self.matched.max(matched);
@@ -104,7 +105,6 @@ impl Progress {
             self.inflight.pop_front();
             self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
         }
-        self.held = false;
         if matches!(self.mode, Mode::Probe(_)) && verified >= self.next.prev() {
             self.mode = Mode::Stream;
             self.next = verified.next();
@@ -259,6 +259,19 @@ mod tests {
         assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
         progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(200));
         assert_eq!(progress.mode, Mode::Probe(None), "a lost probe is sent again");
+    }
+
+    /// The answer to the news that went instead released it at once: where a leader could not read a record, it asked
+    /// its disk for it in every round trip, without end.
+    #[test]
+    fn progress_that_could_not_be_sent_is_not_ordered_again_until_something_moves() {
+        let mut progress = Progress::new(Index(1), at(0));
+        progress.ordered = true;
+        progress.sent(Index(0), 0, at(1));
+        progress.accept(Index(0), Index(0), 1, at(2));
+        assert!(progress.held, "an answer without news");
+        progress.accept(Index(0), Index(1), 1, at(3));
+        assert!(!progress.held, "it has more now");
     }
 
     #[test]

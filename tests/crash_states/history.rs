@@ -220,7 +220,7 @@ impl Expected {
             vote,
             truncate_after: cut.map(|_| log.last().map_or(EntryId::ZERO, |record| record.id)),
             records: records.iter().map(|record| record.bytes.clone()).collect(),
-            committed: Index::ZERO,
+            ..WriteBatch::default()
         };
         self.in_flight = Some(InFlight { vote, keep, records: records.clone() });
         writer.write(&batch).map_err(|fault| fault.to_string())?;

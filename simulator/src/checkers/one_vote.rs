@@ -21,7 +21,11 @@ impl OneVote {
     /// A frame leaves `from`.
     pub(crate) fn sent(&mut self, from: NodeId, to: NodeId, frame: &PeerFrame) -> Verdict {
         let PeerBody::Raft(message) = &frame.body else { return Ok(()) };
-        if message.body == (Body::VoteAnswer { granted: true }) { self.votes(from, message.term, to) } else { Ok(()) }
+        if matches!(message.body, Body::VoteAnswer { granted: true } | Body::VoteInDoubt) {
+            self.votes(from, message.term, to)
+        } else {
+            Ok(())
+        }
     }
 
     /// How many gave `candidate` their vote of `term`.

@@ -24,7 +24,7 @@ pub(crate) const SENDABLE: Property = Property {
 pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth) -> Verdict {
     let PeerBody::Raft(message) = &frame.body else { return Ok(()) };
     match message.body {
-        Body::VoteAnswer { granted: true } => {
+        Body::VoteAnswer { granted: true } | Body::VoteInDoubt => {
             let vote = disk.vote;
             // A disk that has gone on to a later term cannot give this one's vote again.
             let bound = vote.term > message.term || (vote.term, vote.voted_for) == (message.term, to);
@@ -39,6 +39,7 @@ pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth)
         Body::HeartbeatAnswer { durable, verified, .. } => claims(raft, durable.min(verified), disk),
         Body::PreVote { .. }
         | Body::PreVoteAnswer { .. }
+        | Body::PreVoteInDoubt { .. }
         | Body::Vote { .. }
         | Body::VoteAnswer { granted: false }
         | Body::Append { .. }

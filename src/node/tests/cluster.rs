@@ -381,7 +381,9 @@ impl Cluster {
             self.end_turn(node);
         }
         self.deliver_all();
-        Ok(())
+        // Also a read may have found that the power is gone; what it then makes of that is nobody's business.
+        let off = self.nodes.iter().any(|node| node.running.is_some() && node.disk.is_off());
+        if off { Err(PowerFails) } else { Ok(()) }
     }
 
     fn end_turn(&mut self, node: usize) {

@@ -58,8 +58,9 @@ fn steps(cluster: &mut Cluster, count: u64) {
 
 #[test]
 fn repair_of_a_follower_brings_every_record_back_and_applies_on() {
-    for header in [false, true] {
-        for index in 2..=8 {
+    // Entry 2 is a no-op: all of it is its header.
+    for (header, first) in [(false, 3), (true, 2)] {
+        for index in first..=8 {
             let mut cluster = cluster();
             let follower = (0..3).find(|node| cluster.leader() != Some(*node)).unwrap();
             cluster.stop(follower);
@@ -79,11 +80,11 @@ fn repair_of_several_holes_of_one_node_goes_on_until_all_are_mended() {
     let mut cluster = cluster();
     let follower = (0..3).find(|node| cluster.leader() != Some(*node)).unwrap();
     cluster.stop(follower);
-    for index in [2, 3, 5, 7] {
+    for index in [3, 4, 6, 8] {
         cluster.rot(follower, index, false);
     }
     cluster.restart(follower).unwrap();
-    assert_eq!(damaged(&cluster, follower), [2, 3, 5, 7]);
+    assert_eq!(damaged(&cluster, follower), [3, 4, 6, 8]);
     cluster.until(|cluster| texts(cluster, follower) == "abcdef").unwrap();
     assert_eq!(cluster.replica(follower).mended(), 4);
 }
@@ -246,6 +247,7 @@ fn repair_of_an_entry_that_was_never_committed_is_its_truncation() {
         cluster.restart(alone).unwrap();
         assert_eq!(damaged(&cluster, alone), [index]);
         cluster.until(|cluster| texts(cluster, alone) == "abcdefgh").unwrap();
+        steps(&mut cluster, 5);
         assert_eq!((damaged(&cluster, alone), cluster.replica(alone).mended()), (vec![], 0));
         assert_equal(&cluster, alone, cluster.leader().unwrap());
     }
