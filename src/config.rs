@@ -59,6 +59,10 @@ pub struct Config {
     /// Client connections served at once. 1,024.
     #[serde(default = "default_max_clients")]
     pub max_clients: u32,
+    /// In which time the scrub reads the whole log once, to find damage before it is needed and to mend it from peers.
+    /// A week: one node of three rarely loses the same record within it. Zero: never. At most a year.
+    #[serde(default = "default_scrub_every", with = "duration")]
+    pub scrub_every: Duration,
     /// Listen beyond loopback although nothing is encrypted or authenticated yet.
     #[serde(default)]
     pub insecure: bool,
@@ -101,6 +105,7 @@ impl Config {
             max_value_bytes: default_max_value_bytes(),
             max_pending_bytes: default_max_pending_bytes(),
             max_clients: default_max_clients(),
+            scrub_every: default_scrub_every(),
             insecure: false,
         }
     }
@@ -143,6 +148,13 @@ impl Config {
                 humantime::format_duration(self.heartbeat)
             ));
         }
+        if self.scrub_every > MAX_SCRUB_EVERY {
+            return refuse(format!(
+                "scrub_every {} must be at most {}",
+                humantime::format_duration(self.scrub_every),
+                humantime::format_duration(MAX_SCRUB_EVERY)
+            ));
+        }
         let payload_limit = self.max_record_bytes.saturating_sub(RECORD_OVERHEAD_BYTES);
         if self.max_key_bytes.saturating_add(self.max_value_bytes) > payload_limit {
             return refuse(format!(
@@ -162,6 +174,8 @@ impl Config {
 
 /// Longest `election_timeout`: far beyond any use, and far below where multiples of it overflow.
 pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Longest `scrub_every`.
+pub const MAX_SCRUB_EVERY: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Smallest `segment_bytes`: below it headers and footers outweigh records.
 pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// Largest `max_record_bytes`: a record must fit a frame and the decoder's bound.
@@ -192,6 +206,9 @@ fn default_max_pending_bytes() -> u64 {
 }
 fn default_max_clients() -> u32 {
     1024
+}
+fn default_scrub_every() -> Duration {
+    Duration::from_secs(7 * 24 * 3600)
 }
 
 /// Members and their addresses, printed and parsed as `1=HOST:PORT,2=HOST:PORT`. Empty means a cluster of one.

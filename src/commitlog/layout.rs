@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <data-dir>/  LOCK  identity
-//!                groups/<id>/  vote  doubt
+//!                groups/<id>/  vote  doubt  unsynced
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
 //!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
@@ -24,6 +24,8 @@ pub const GROUPS_DIR: &str = "groups";
 pub const VOTE_FILE: &str = "vote";
 /// Name of the file that says why a group's last entry is not known; absent while it is.
 pub(super) const DOUBT_FILE: &str = "doubt";
+/// Name of the file that stands while an asynchronous log is open.
+pub(super) const UNSYNCED_FILE: &str = "unsynced";
 /// Name of the log directory of a group.
 pub const LOG_DIR: &str = "log";
 
@@ -37,6 +39,8 @@ pub(super) const NEW_SEGMENT_FILE: &str = "segment.tmp";
 pub(super) const NEW_VOTE_FILE: &str = "vote.tmp";
 /// A note of doubt that is being made now.
 pub(super) const NEW_DOUBT_FILE: &str = "doubt.tmp";
+/// A note of the machine's run that is being made now.
+pub(super) const NEW_UNSYNCED_FILE: &str = "unsynced.tmp";
 /// Which bytes are being mended: read at opening, then removed.
 pub(super) const MENDING_FILE: &str = "mending.tmp";
 /// An identity file that is being made now.
@@ -60,7 +64,7 @@ pub fn log_dir(group_dir: &Path) -> PathBuf {
 /// True for a file that this release makes in a group's directory or in its log directory.
 #[must_use]
 pub fn is_own_file(name: &str) -> bool {
-    name == VOTE_FILE || name == DOUBT_FILE || LogFile::of(name) != LogFile::Foreign
+    [VOTE_FILE, DOUBT_FILE, UNSYNCED_FILE].contains(&name) || LogFile::of(name) != LogFile::Foreign
 }
 
 /// What names a segment: its first index and its generation.

@@ -56,6 +56,7 @@ mod segment;
 mod space;
 mod survey;
 mod tail;
+mod unsynced;
 mod walk;
 mod writer;
 

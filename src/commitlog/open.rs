@@ -115,7 +115,7 @@ pub(crate) fn open_planted(
     options: LogOptions,
     plants: Plants,
 ) -> Result<Opened, OpenError> {
-    open_if(disk, dir, options, plants, |_holes, _doubt| Ok(()))
+    open_as(disk, dir, options, plants, false)
 }
 
 /// As [`open`], for a node without peers: a log that somebody would have to mend, or whose last entry is in doubt, is
@@ -124,23 +124,27 @@ pub(crate) fn open_planted(
 /// # Errors
 /// `Unmendable`, and those of [`open`].
 pub fn open_alone(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
-    let log_dir = layout::log_dir(dir);
-    open_if(disk, dir, options, Plants::NONE, |holes, doubt| match (holes.first(), doubt) {
+    open_as(disk, dir, options, Plants::NONE, true)
+}
+
+/// What a node without peers does with damage: nobody could mend it.
+fn refuse(log_dir: &Path, holes: &[Hole], doubt: Option<&String>) -> Result<(), OpenError> {
+    match (holes.first(), doubt) {
         (Some(hole), _) => Err(hole.refusal()),
         (None, Some(reason)) => {
-            let (path, reason) = (log_dir.clone(), reason.to_owned());
+            let (path, reason) = (log_dir.to_owned(), reason.clone());
             Err(OpenError::Unmendable { path, offset: 0, index: Index::ZERO, reason })
         }
         (None, None) => Ok(()),
-    })
+    }
 }
 
-fn open_if(
+fn open_as(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: LogOptions,
     plants: Plants,
-    accept: impl Fn(&[Hole], Option<&str>) -> Result<(), OpenError>,
+    alone: bool,
 ) -> Result<Opened, OpenError> {
     let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
@@ -179,10 +183,19 @@ fn open_if(
     }
     let doubt = super::doubt::load(&*opening.disk, dir)?;
     let noted = doubt.is_some();
-    let doubt = doubt.or(tail.doubt.clone());
+    let mut doubt = doubt.or(tail.doubt.clone());
     let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
     let holes: Vec<Hole> = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
-    accept(&holes, doubt.as_deref())?;
+    if alone {
+        refuse(&opening.log_dir, &holes, doubt.as_ref())?;
+    } else {
+        // R25; what a node without peers has lost, nobody has.
+        let lost = super::unsynced::lost(&*opening.disk, dir)?;
+        if lost.is_some() {
+            report.note(Rule::PowerLost);
+        }
+        doubt = doubt.or(lost);
+    }
     // R22
     failure::create_dir_durably(&*opening.disk, &opening.log_dir)?;
     opening.disk.sync_dir(&opening.log_dir).blame(&opening.log_dir)?;
@@ -284,6 +297,7 @@ impl Opening {
         report: RecoveryReport,
     ) -> Result<Opened, OpenError> {
         let Restarted { before, active } = restarted;
+        super::unsynced::begin(&*self.disk, &self.dir, self.options.durability)?;
         let reserve = self.make_reserve()?;
         let state =
             LogState { holes, last_in_doubt: doubt, ..state_of(&closed, before.as_ref(), &active, vote.vote()) };

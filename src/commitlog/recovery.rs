@@ -26,6 +26,7 @@
 //! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
 //! | R23 | good bytes that contradict each other: a slot and the records | refused: corrupt |
 //! | R24 | a mend that was under way | its bytes are written again as they are, and synced |
+//! | R25 | an asynchronous log, last written in another run of the machine | the last entry is in doubt |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could
@@ -73,6 +74,8 @@ pub enum Rule {
     TornTail,
     /// R24: a mend was under way; its bytes were written again.
     Mending,
+    /// R25: an asynchronous log may have lost entries with the power.
+    PowerLost,
 }
 
 impl Rule {
@@ -90,6 +93,7 @@ impl Rule {
             Self::Copied => Mark::R15,
             Self::TornTail => Mark::R16,
             Self::Mending => Mark::R24,
+            Self::PowerLost => Mark::R25,
         }
     }
 
@@ -109,6 +113,7 @@ impl Rule {
             Self::Copied => "R15",
             Self::TornTail => "R16",
             Self::Mending => "R24",
+            Self::PowerLost => "R25",
         }
     }
 }

@@ -192,6 +192,19 @@ impl LogWriter {
             .map_err(|error| broken("noting a doubt about the last entry", &std::io::Error::other(error.to_string())))
     }
 
+    /// Ends the writing: syncs what is not, and says so, so that an asynchronous log has nothing to doubt when it is
+    /// opened again, whatever became of the machine.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn close(&mut self, committed: Index) -> Result<(), LogFault> {
+        self.flush()?;
+        self.idle(committed)?;
+        let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
+        let ended = super::unsynced::end(&*self.disk, group_dir).map_err(|error| broken("closing the log", &error));
+        self.poison.note(ended)
+    }
+
     /// The vote that is durable.
     #[must_use]
     pub fn vote(&self) -> Vote {

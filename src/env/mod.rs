@@ -86,6 +86,10 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// Those of the operating system.
     fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
+
+    /// Names this run of the machine: as long as it stays the same, what was written is there, synced or not, whatever
+    /// became of the process that wrote it. `None` when the machine does not tell. At most 256 bytes.
+    fn boot_id(&self) -> Option<String>;
 }
 
 /// An open file. Methods take `&self` and may be called from several threads; every method blocks.

@@ -109,6 +109,11 @@ impl Disk for OsDisk {
         let space = rustix::fs::statvfs(directory)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
+
+    fn boot_id(&self) -> Option<String> {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
 }
 
 /// One open file of the operating system.

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
-use crate::commitlog::{LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space};
+use crate::commitlog::{BadBlock, LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space};
 use crate::config::Durability;
 use crate::env::Clock;
 use crate::types::{Index, Monotonic, ReadyNumber};
 
 use super::disk_batch::Gathered;
 use super::effects::DiskTask;
+use super::scrub::ScrubProgress;
 
 /// How long the disk must be idle before the progress slot is written.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
@@ -37,6 +38,8 @@ pub(crate) enum DiskOrder {
     Task(DiskTask),
     /// The preparer is done.
     Prepared(PrepareDone),
+    /// The scrub has found a block that cannot be read any more: write it again.
+    Mend(BadBlock),
     /// Finish what was ordered before this, then end.
     Stop,
 }
@@ -48,6 +51,8 @@ pub(crate) enum DiskReport {
     Done(ReadyNumber),
     /// The log is poisoned: nothing more will be done.
     Failed(String),
+    /// The scrub has taken a step. What it found is known to the log's readers.
+    Scrubbed(ScrubProgress),
 }
 
 /// The loop's state. Lives on the disk thread.
@@ -94,13 +99,17 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
                         self.prepared(done)?;
                         continue;
                     }
+                    Ok(DiskOrder::Mend(block)) => {
+                        self.mend(&block)?;
+                        continue;
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         self.settle(committed)?;
                         settled = true;
                         flushed = self.clock.monotonic();
                         continue;
                     }
-                    Ok(DiskOrder::Stop) | Err(RecvTimeoutError::Disconnected) => return self.settle(committed),
+                    Ok(DiskOrder::Stop) | Err(RecvTimeoutError::Disconnected) => return self.close(committed),
                 },
             };
             let (gathered, next) = self.gather(task)?;
@@ -115,7 +124,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
             match next {
                 Next::Go => {}
                 Next::Task(task) => carried = Some(task),
-                Next::Stop => return self.settle(committed),
+                Next::Stop => return self.close(committed),
             }
         }
     }
@@ -156,6 +165,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
                     }
                 }
                 Ok(DiskOrder::Prepared(done)) => self.prepared(done)?,
+                Ok(DiskOrder::Mend(block)) => self.mend(&block)?,
                 Ok(DiskOrder::Stop) | Err(TryRecvError::Disconnected) => return Ok((gathered, Next::Stop)),
                 Err(TryRecvError::Empty) => return Ok((gathered, Next::Go)),
             }
@@ -187,6 +197,12 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         self.writer.flush().and_then(|()| self.writer.idle(committed)).or_else(survive_full)
     }
 
+    /// Nothing more will be ordered.
+    fn close(&mut self, committed: Index) -> Result<(), String> {
+        self.prepare();
+        self.writer.close(committed).or_else(survive_full)
+    }
+
     fn prepare(&mut self) {
         if let Some(job) = self.writer.prepare_job() {
             // A preparer that is gone only means that the writer prepares by itself.
@@ -198,6 +214,12 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         self.writer.prepared(done).or_else(survive_full)?;
         self.prepare();
         Ok(())
+    }
+
+    fn mend(&mut self, block: &BadBlock) -> Result<(), String> {
+        let BadBlock { path, offset, region, reason, .. } = block;
+        tracing::error!(path = %path.display(), offset, ?region, reason, "a block is damaged, writing it again");
+        self.writer.mend_block(block).or_else(survive_full)
     }
 }
 

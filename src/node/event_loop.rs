@@ -24,6 +24,7 @@ use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
 use super::formation::{Formation, Genesis, Step};
 use super::handle::{Command, Reply, Shared};
 use super::replica::Replica;
+use super::scrub::{Scrub, ScrubProgress};
 use super::threads::DiskThreads;
 use super::{Environment, max_frame_bytes, replica_options};
 
@@ -87,6 +88,7 @@ pub(crate) struct EventLoop<M> {
     fatal: Option<String>,
     /// The last turn left entries to apply.
     more: bool,
+    scrub: ScrubProgress,
 }
 
 /// What an event loop is made of.
@@ -120,6 +122,7 @@ impl<M: StateMachine> EventLoop<M> {
             stopping: None,
             fatal: None,
             more: false,
+            scrub: ScrubProgress::default(),
         };
         match cluster {
             Some(cluster) => {
@@ -186,6 +189,7 @@ impl<M: StateMachine> EventLoop<M> {
             (DiskReport::Done(number), Phase::Running { replica, .. }) => replica.disk_done(now, number),
             (DiskReport::Done(_number), _) => {}
             (DiskReport::Failed(reason), _) => self.fatal = Some(reason),
+            (DiskReport::Scrubbed(progress), _) => self.scrub = progress,
         }
     }
 
@@ -306,7 +310,9 @@ impl<M: StateMachine> EventLoop<M> {
             let _loop_ended = reports.send(report);
         };
         let clock = Arc::clone(&self.environment.clock);
-        let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, clock, report)
+        let random = self.environment.entropy.next_u64();
+        let scrub = Scrub::new(reader.clone(), self.config.scrub_every, random, now);
+        let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, scrub, clock, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
         self.phase = Phase::Running { replica: Box::new(replica), disk };
         Ok(())
@@ -351,9 +357,11 @@ impl<M: StateMachine> EventLoop<M> {
         }
     }
 
-    fn entries(&self, from: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
-        match &self.phase {
-            Phase::Running { replica, .. } => replica.entries(from, max_bytes),
+    fn entries(&mut self, from: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
+        match &mut self.phase {
+            Phase::Running { replica, .. } => {
+                replica.entries(from, max_bytes).inspect_err(|error| replica.note_damage(error))
+            }
             Phase::Forming { .. } | Phase::Stopped => {
                 Err(ReadError::OutOfRange { asked: from, first: Index(1), last: Index::ZERO })
             }
@@ -455,9 +463,9 @@ impl<M: StateMachine> EventLoop<M> {
         (status.durable, status.committed) = (raft.durable(), raft.committed());
         status.applied = replica.applied().index;
         status.disk_bytes = log.disk_bytes();
-        if let Some(reason) = replica.failure() {
-            status.error.get_or_insert_with(|| reason.to_owned());
-        }
+        let damaged = replica.holes().iter().map(|hole| hole.last.get() - hole.first.prev().get()).sum();
+        (status.damaged, status.mended, status.scrub) = (damaged, replica.mended(), self.scrub);
+        status.error = replica.failure().map(str::to_owned).or_else(|| replica.unmended());
     }
 
     /// Whether the loop is to end, and why.

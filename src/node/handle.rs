@@ -15,6 +15,7 @@ use crate::error::{ReadError, WriteError};
 use crate::types::{ClusterId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
+use super::scrub::ScrubProgress;
 
 /// What an entry costs of the pending budget beside its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -46,9 +47,15 @@ pub struct NodeStatus {
     pub applied: Index,
     /// Bytes that the log takes on disk.
     pub disk_bytes: u64,
+    /// Records that cannot be read back and wait to be mended by a peer.
+    pub damaged: u64,
+    /// Records mended since the node was started.
+    pub mended: u64,
+    /// How far the scrub, which reads everything once in [`Config::scrub_every`], has come.
+    pub scrub: ScrubProgress,
     /// Members and their addresses.
     pub members: Vec<(NodeId, String)>,
-    /// What is wrong with this node, when something is.
+    /// What is wrong with this node, while something is.
     pub error: Option<String>,
     /// The release it runs.
     pub version: String,

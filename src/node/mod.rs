@@ -4,7 +4,7 @@
 //!   replica.rs   raft + log + machine, pure          ┐
 //!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
 //!   forwards.rs, reads.rs, apply.rs, tail.rs         │  and by a simulator
-//!   repair.rs, repair_service.rs                     ┘
+//!   repair.rs, repair_service.rs, scrub.rs           ┘
 //!   formation.rs how empty directories become a cluster, pure
 //!   data_dir.rs  lock, identity, opening the log
 //!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs   the machine around it
@@ -30,6 +30,7 @@ mod repair;
 mod repair_service;
 mod replica;
 mod runtime;
+mod scrub;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod tail;
@@ -50,6 +51,7 @@ use crate::types::GroupId;
 pub use effects::{Framed, Proposal, Proposed};
 pub use handle::{NodeHandle, NodeStatus, Outcome};
 pub use runtime::Hooks;
+pub use scrub::ScrubProgress;
 
 use replica::ReplicaOptions;
 

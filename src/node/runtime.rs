@@ -26,6 +26,7 @@ use crate::types::{Index, Role, RoleChange, Term};
 use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
 use super::handle::{NodeHandle, NodeStatus, Shared};
+use super::scrub::ScrubProgress;
 use super::{Environment, max_frame_bytes};
 
 /// What a node calls back.
@@ -200,6 +201,9 @@ fn first_status(config: &Config, members: &Members) -> NodeStatus {
         committed: Index::ZERO,
         applied: Index::ZERO,
         disk_bytes: 0,
+        damaged: 0,
+        mended: 0,
+        scrub: ScrubProgress::default(),
         members: members.0.iter().map(|(id, address)| (*id, address.clone())).collect(),
         error: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -106,6 +106,8 @@ marks! {
     R21 = "R21 vote made anew",
     /// R24: a mend was under way when the node went down.
     R24 = "R24 mend written again",
+    /// R25: an asynchronous log was last written before the power failed.
+    R25 = "R25 asynchronous log after a power failure",
     /// A segment was sealed and the next begun.
     Rolled = "segment rolled",
     /// A write waited for room on a full disk.

@@ -108,12 +108,13 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "id": row.id, "address": row.address, "role": answer.role, "term": answer.term,
             "committed": answer.committed, "applied": answer.applied, "durable": answer.durable,
             "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
-            "version": answer.version, "error": answer.error,
+            "damaged": answer.damaged, "mended": answer.mended, "scrubbed": answer.scrubbed,
+            "scrub_rounds": answer.scrub_rounds, "version": answer.version, "error": answer.error,
         }),
         Err(reason) => json!({
             "id": row.id, "address": row.address, "role": "unreachable", "term": null, "committed": null,
             "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
-            "version": null, "error": reason,
+            "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,
         }),
     }
 }

@@ -90,6 +90,10 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
                 format!("log={}..{}", answer.first, answer.last),
                 format!("lag={}", nodes.lag(answer)),
                 format!("disk={}", answer.disk_bytes),
+                format!("damaged={}", answer.damaged),
+                format!("mended={}", answer.mended),
+                format!("scrubbed={}", answer.scrubbed),
+                format!("scrubs={}", answer.scrub_rounds),
                 answer.version.clone(),
             ];
             fields.extend(answer.error.clone());

@@ -116,6 +116,10 @@ const NODE: &[&str] = &[
     "LAST",
     "LAG",
     "DISK",
+    "DAMAGED",
+    "MENDED",
+    "SCRUBBED",
+    "SCRUBS",
     "VERSION",
     "ERROR",
 ];
@@ -134,6 +138,10 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
                 answer.last,
                 nodes.lag(answer),
                 answer.disk_bytes,
+                answer.damaged,
+                answer.mended,
+                answer.scrubbed,
+                answer.scrub_rounds,
             ];
             cells.extend(numbers.map(|number| number.to_string()));
             cells.push(visible(answer.version.as_bytes()));

@@ -54,6 +54,10 @@ fn nodes() -> Nodes {
         committed: applied,
         applied,
         disk_bytes: 4096,
+        damaged: 3,
+        mended: 5,
+        scrubbed: 7,
+        scrub_rounds: 2,
         version: "0.1.0".to_owned(),
         error: None,
     };
@@ -133,6 +137,10 @@ fn json_status_names_unreachable_members() {
         "last",
         "lag",
         "disk_bytes",
+        "damaged",
+        "mended",
+        "scrubbed",
+        "scrub_rounds",
         "version",
         "error",
     ];

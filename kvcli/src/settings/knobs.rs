@@ -143,6 +143,12 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(config.max_clients.to_string()),
     },
     Knob {
+        name: "scrub_every",
+        shape: Shape::Text,
+        set: |config, text| duration(text).map(|time| config.scrub_every = time),
+        get: |config| Some(humantime::format_duration(config.scrub_every).to_string()),
+    },
+    Knob {
         name: "insecure",
         shape: Shape::Flag,
         set: |config, text| match text {

@@ -98,6 +98,10 @@ fn answered(status: NodeStatus) -> NodeAnswer {
         committed: status.committed.get(),
         applied: status.applied.get(),
         disk_bytes: status.disk_bytes,
+        damaged: status.damaged,
+        mended: status.mended,
+        scrubbed: status.scrub.upto.get(),
+        scrub_rounds: status.scrub.rounds,
         version: status.version,
         error: status.error,
     }

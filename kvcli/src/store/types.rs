@@ -28,6 +28,10 @@ pub(crate) struct NodeAnswer {
     pub(crate) committed: u64,
     pub(crate) applied: u64,
     pub(crate) disk_bytes: u64,
+    pub(crate) damaged: u64,
+    pub(crate) mended: u64,
+    pub(crate) scrubbed: u64,
+    pub(crate) scrub_rounds: u64,
     pub(crate) version: String,
     pub(crate) error: Option<String>,
 }

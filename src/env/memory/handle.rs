@@ -73,6 +73,10 @@ impl Disk for Handle {
         state.tree.list(directory)?;
         Ok(state.free_bytes())
     }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(self.shared.state().power_cuts().to_string())
+    }
 }
 
 /// A lock that is held until this is dropped.

@@ -22,6 +22,7 @@ pub(super) struct State {
     cut: Countdown,
     off: bool,
     generation: u64,
+    power_cuts: u64,
     locks: BTreeSet<Vec<String>>,
 }
 
@@ -44,6 +45,11 @@ impl Countdown {
 }
 
 impl State {
+    /// How often the power was cut.
+    pub(super) const fn power_cuts(&self) -> u64 {
+        self.power_cuts
+    }
+
     /// The generation of handles made now.
     pub(super) fn generation(&self) -> u64 {
         self.generation
@@ -171,6 +177,7 @@ impl State {
 
     pub(super) fn power_cut(&mut self, mut fate: impl FnMut(&Pending<'_>) -> Fate) {
         self.tree.settle(&mut fate);
+        self.power_cuts += 1;
         self.kill_process();
         self.cut.plan(0);
         self.fail_sync.plan(0);

@@ -5,3 +5,4 @@ mod data_dir;
 mod disk_loop;
 mod power_cut;
 mod repair;
+mod scrub;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ReadError, WriteError};
+use crate::node::ScrubProgress;
 use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
@@ -162,6 +163,10 @@ struct StatusFixed {
     committed: Index,
     applied: Index,
     disk_bytes: u64,
+    damaged: u64,
+    mended: u64,
+    scrubbed: Index,
+    scrub_rounds: u64,
     members: Vec<(NodeId, String)>,
     error: Option<String>,
     version: String,
@@ -351,6 +356,10 @@ fn status_fixed(status: &NodeStatus) -> StatusFixed {
         committed: status.committed,
         applied: status.applied,
         disk_bytes: status.disk_bytes,
+        damaged: status.damaged,
+        mended: status.mended,
+        scrubbed: status.scrub.upto,
+        scrub_rounds: status.scrub.rounds,
         members: status.members.clone(),
         error: status.error.clone(),
         version: status.version.to_string(),
@@ -377,6 +386,9 @@ fn status_of(fixed: StatusFixed) -> NodeStatus {
         committed: fixed.committed,
         applied: fixed.applied,
         disk_bytes: fixed.disk_bytes,
+        damaged: fixed.damaged,
+        mended: fixed.mended,
+        scrub: ScrubProgress { upto: fixed.scrubbed, rounds: fixed.scrub_rounds },
         members: fixed.members,
         error: fixed.error,
         version: fixed.version,
