@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     DiskError,
     /// A disk has no room for a while.
     DiskFull,
+    /// Bytes on a disk change, or cannot be read any more.
+    Rot,
     /// A monotonic clock runs faster or slower than the others.
     ClockRate,
     /// A wall clock jumps.
@@ -69,6 +71,7 @@ impl Fault {
         Self::HungDisk,
         Self::DiskError,
         Self::DiskFull,
+        Self::Rot,
         Self::ClockRate,
         Self::WallJump,
     ];
@@ -94,6 +97,7 @@ impl Fault {
             Self::HungDisk => "hung-disk",
             Self::DiskError => "disk-error",
             Self::DiskFull => "disk-full",
+            Self::Rot => "rot",
             Self::ClockRate => "clock-rate",
             Self::WallJump => "wall-jump",
         }

@@ -47,7 +47,9 @@ impl Theme {
                 Fault::SlowLink,
                 Fault::Garbage,
             ],
-            Self::Disk => &[Fault::PowerCut, Fault::SlowDisk, Fault::HungDisk, Fault::DiskError, Fault::DiskFull],
+            Self::Disk => {
+                &[Fault::PowerCut, Fault::SlowDisk, Fault::HungDisk, Fault::DiskError, Fault::DiskFull, Fault::Rot]
+            }
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
         }
     }
@@ -130,7 +132,7 @@ impl Profile {
         profile.window = window.filter(|_bytes| !profile.huge_ranges);
         if matches!(profile.durability, Durability::Async { .. }) {
             // What asynchronous durability may lose with the power is documented, not checked.
-            for fault in [Fault::PowerCut, Fault::Blackout, Fault::RecoveryCut, Fault::DiskError] {
+            for fault in [Fault::PowerCut, Fault::Blackout, Fault::RecoveryCut, Fault::DiskError, Fault::Rot] {
                 profile.faults.remove(&fault);
             }
         }

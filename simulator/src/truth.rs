@@ -160,9 +160,10 @@ impl Truth {
         let Some(disk) = self.disks.get_mut(node) else { return };
         disk.vote = vote;
         disk.vote_under_way = None;
-        disk.log = (1..=last.get())
-            .filter_map(|index| term_at(Index(index)).map(|term| EntryId::new(Index(index), term)))
-            .collect();
+        // What rotted beyond recognition is what it was.
+        let was = |index: Index| disk.at(index).unwrap_or(EntryId::new(index, Term::ZERO));
+        let found = |index: Index| term_at(index).map_or_else(|| was(index), |term| EntryId::new(index, term));
+        disk.log = (1..=last.get()).map(|index| found(Index(index))).collect();
     }
 }
 

@@ -93,7 +93,7 @@ impl LogWriter {
         let offset = segment.header.offset_of(first.position).ok_or_else(outside)?;
         let end = segment.header.offset_of(last.end()).ok_or_else(outside)?;
         let mut bytes: Vec<u8> = run.iter().flat_map(|record| record.bytes().iter().copied()).collect();
-        self.fill_sectors(&part, (offset, first.id.index), (end, last.id.index), &mut bytes, &touched)?;
+        self.fill_sectors(&part, (offset, first.id.index), (end, last.id.index), &mut bytes, holes)?;
         self.write_over(segment, offset, &bytes)?;
         let ends = run.iter().filter_map(|record| segment.header.offset_of(record.header().end()));
         let ends: Vec<u32> = ends.map(|end| u32::try_from(end).unwrap_or(u32::MAX)).collect();
@@ -134,16 +134,16 @@ impl LogWriter {
         if above && below { Ok(()) } else { Err(Unmended::Unfit(format!("entry {first} is of a term that cannot be"))) }
     }
 
-    /// A sector that cannot be read can only be written as a whole. Where the records end inside one, the rest of it
-    /// must be theirs to write too: nothing counts behind the last record of a part; anything else is in the hole as
-    /// well, and must be mended together with them.
+    /// A sector that cannot be read can only be written as a whole. Where the records end inside one, zeros go behind
+    /// them: nothing counts behind the last record of a part, and whatever else stands there is in a hole as well. One
+    /// in which they begin is mended with those before them first.
     fn fill_sectors(
         &self,
         part: &Part,
         (start, first): (u64, Index),
         (end, last): (u64, Index),
         bytes: &mut Vec<u8>,
-        touched: &[&Hole],
+        holes: &[Hole],
     ) -> Result<(), Unmended> {
         let file = &*part.segment.file;
         let unreadable = |offset: u64| {
@@ -153,17 +153,18 @@ impl LogWriter {
                     .read_exact_at(&mut sector, offset)
                     .is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof)
         };
-        let torn =
+        let shared =
             |index: Index| Unmended::Unfit(format!("index {index} shares an unreadable sector with its neighbour"));
-        if touched.first().is_some_and(|hole| hole.first < first) && unreadable(start) {
-            return Err(torn(first));
+        if unreadable(start) {
+            return Err(shared(first));
         }
         if unreadable(end) {
-            if last < part.last() {
-                return Err(torn(last));
+            let sector_end = end.next_multiple_of(SECTOR_BYTES);
+            if last < part.last() && lost_from(&part.segment, last.next(), holes) < sector_end {
+                return Err(shared(last));
             }
-            let filling = usize::try_from(block_aligned(end) - end).unwrap_or(0);
-            bytes.resize(bytes.len() + filling, 0);
+            let filled = if last < part.last() { sector_end } else { block_aligned(end) };
+            bytes.resize(bytes.len() + usize::try_from(filled - end).unwrap_or(0), 0);
         }
         Ok(())
     }
@@ -198,6 +199,19 @@ impl LogWriter {
             self.memberships.insert(place, (index, record.payload()));
         }
     }
+}
+
+/// The offset behind the holes that follow each other from an index on; 0 when there is none.
+fn lost_from(segment: &LiveSegment, index: Index, holes: &[Hole]) -> u64 {
+    let mut next = index;
+    let mut end = 0;
+    for hole in holes.iter().filter(|hole| hole.path == segment.path) {
+        if hole.holds(next) {
+            end = segment.header.offset_of(hole.end).unwrap_or(end);
+            next = hole.last.next();
+        }
+    }
+    end
 }
 
 /// Whether a record is one that a hole lacks.

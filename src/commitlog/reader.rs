@@ -212,6 +212,15 @@ impl LogReader {
         self.shared.space.get()
     }
 
+    /// The file that holds the record of an index, with the offsets of its first byte and behind its last.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn place_of(&self, index: Index) -> Option<(std::path::PathBuf, u64, u64)> {
+        let view = self.shared.view.load();
+        let segment = &view.part_of(index)?.segment;
+        let (start, end) = segment.bounds(&*self.shared.disk, index)?;
+        Some((segment.path.clone(), start, end))
+    }
+
     fn bounds(&self, segment: &LiveSegment, index: Index) -> Result<(u64, u64), ReadError> {
         segment
             .bounds(&*self.shared.disk, index)

@@ -205,6 +205,12 @@ impl LogWriter {
         self.poison.note(ended)
     }
 
+    /// The last entry that the newest progress slot names as durable.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn named_durable(&self) -> EntryId {
+        self.active.slot.last
+    }
+
     /// The vote that is durable.
     #[must_use]
     pub fn vote(&self) -> Vote {

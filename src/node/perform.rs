@@ -244,6 +244,26 @@ impl<M: StateMachine> Replica<M> {
         Ok(Run::of(pieces, until.next().get().saturating_sub(first.get())))
     }
 
+    /// The same as far as they go, from the log and then from the tail: an error behind a good record ends the answer.
+    pub(crate) fn pieces(&self, first: Index, last: Index, max_bytes: u64) -> Result<Vec<Bytes>, ReadError> {
+        let mut pieces = Vec::new();
+        let (mut next, mut room) = (first, max_bytes);
+        while next <= last && (room > 0 || pieces.is_empty()) {
+            let run = match self.records(next, last, room) {
+                Ok(run) => run,
+                Err(error) if pieces.is_empty() => return Err(error),
+                Err(_) => break,
+            };
+            if run.count == 0 {
+                break;
+            }
+            next = next.plus(run.count);
+            room = room.saturating_sub(run.bytes);
+            pieces.extend(run.pieces);
+        }
+        Ok(pieces)
+    }
+
     /// Lets go what waited for the disk.
     pub(crate) fn release_held(&mut self) {
         while self.held.front().is_some_and(|(number, _outbound)| *number <= self.disk_done) {

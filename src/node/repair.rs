@@ -311,8 +311,13 @@ impl<M: StateMachine> Replica<M> {
             if !holes.iter().any(|hole| hole.first <= last && hole.last >= first) {
                 self.repair.mended += last.get() - first.prev().get();
                 tracing::info!(node = %self.id, %first, %last, %from, "damaged records are mended");
-            } else if let Some(ask) = self.repair.asks.get_mut(&first) {
-                ask.refused.insert(from, "gave records that do not fit".to_owned());
+            } else {
+                // They may share a sector that cannot be read with neighbours of which nobody knows that yet.
+                self.examine(first.prev());
+                self.examine(last.next());
+                if let Some(ask) = self.repair.asks.get_mut(&first) {
+                    ask.refused.insert(from, "gave records that do not fit".to_owned());
+                }
             }
         }
     }

@@ -5,6 +5,8 @@
 //! must agree instead; `docs/raft.md` says why that suffices. What is given is read and verified like anything else that
 //! leaves this node.
 
+use bytes::Bytes;
+
 use crate::commitlog::split;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::error::ReadError;
@@ -14,7 +16,6 @@ use crate::types::{Index, NodeId};
 
 use super::effects::Outbound;
 use super::replica::Replica;
-use super::tail::Run;
 
 /// Most bytes of records in one answer, unless a single one is larger. As much as a window of appends.
 pub(super) const MAX_REPAIR_BYTES: u32 = 4 << 20;
@@ -23,7 +24,7 @@ impl<M: StateMachine> Replica<M> {
     /// Answers a peer that has lost records.
     pub(crate) fn serve_repair(&mut self, from: NodeId, request: &RepairRequest) {
         let (result, attached) = match self.records_for(request) {
-            Ok(run) => (Ok(self.raft.committed()), run.pieces),
+            Ok(pieces) => (Ok(self.raft.committed()), pieces),
             Err(refusal) => (Err(refusal), Vec::new()),
         };
         let body = PeerBody::RepairAnswer { number: request.number, result };
@@ -31,17 +32,17 @@ impl<M: StateMachine> Replica<M> {
         self.effects.send.push(Outbound { to: from, channel: Channel::Bulk, frame });
     }
 
-    fn records_for(&mut self, request: &RepairRequest) -> Result<Run, RepairRefusal> {
+    fn records_for(&mut self, request: &RepairRequest) -> Result<Vec<Bytes>, RepairRefusal> {
         let until = self.same_until(request)?;
         let max_bytes = u64::from(request.max_bytes.min(MAX_REPAIR_BYTES));
-        let run = self.records(request.first, until, max_bytes).map_err(|error| match error {
+        let pieces = self.pieces(request.first, until, max_bytes).map_err(|error| match error {
             ReadError::Damaged { .. } => {
                 self.note_damage(&error);
                 RepairRefusal::Damaged
             }
             _ => RepairRefusal::Absent,
         })?;
-        if self.is_what_was_asked_for(&run, request) { Ok(run) } else { Err(RepairRefusal::Others) }
+        if self.is_what_was_asked_for(&pieces, request) { Ok(pieces) } else { Err(RepairRefusal::Others) }
     }
 
     /// Up to which index, `request.first` at least, this log certainly has the entries that the peer has lost.
@@ -86,10 +87,10 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// The records are those that the core knows of, and the first stands where the peer's stood.
-    fn is_what_was_asked_for(&self, run: &Run, request: &RepairRequest) -> bool {
+    fn is_what_was_asked_for(&self, pieces: &[Bytes], request: &RepairRequest) -> bool {
         let mut expected = request.first;
         let mut placed = true;
-        for piece in &run.pieces {
+        for piece in pieces {
             for record in split(piece, MAX_RECORD_BYTES_LIMIT) {
                 let Ok(record) = record else { return false };
                 let header = record.header();

@@ -288,18 +288,7 @@ impl<M: StateMachine> Replica<M> {
             let first = self.log.first();
             return Err(crate::error::ReadError::OutOfRange { asked: from, first, last: committed });
         }
-        let mut pieces = Vec::new();
-        let (mut next, mut room) = (from, max_bytes);
-        while next <= committed && (room > 0 || pieces.is_empty()) {
-            let run = self.records(next, committed, room)?;
-            if run.count == 0 {
-                break;
-            }
-            next = next.plus(run.count);
-            room = room.saturating_sub(run.bytes);
-            pieces.extend(run.pieces);
-        }
-        Ok(pieces)
+        self.pieces(from, committed, max_bytes)
     }
 
     fn expire(&mut self, now: Monotonic) {

@@ -8,10 +8,13 @@
 //! Everything but the carrying is the production code. Deliberately absent: decisions of its own.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use bytes::{Buf, Bytes};
 
-use crate::commitlog::{LogFault, LogReader, LogWriter, Opened, PrepareDone, PrepareJob, RecoveryReport, WriteBatch};
+use crate::commitlog::{
+    Hole, LogFault, LogReader, LogWriter, Opened, PrepareDone, PrepareJob, RecoveryReport, WriteBatch,
+};
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::raft::Raft;
@@ -26,6 +29,7 @@ use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
 use super::replica::Replica;
+use super::scrub::Scrub;
 use super::{Environment, max_frame_bytes, replica_options};
 
 /// What a caller is told.
@@ -99,6 +103,7 @@ impl Write {
 pub struct Process<M> {
     replica: Replica<M>,
     writer: LogWriter,
+    scrub: Scrub,
     tasks: VecDeque<DiskTask>,
     report: RecoveryReport,
     _data_dir: DataDir,
@@ -128,9 +133,10 @@ impl<M: StateMachine> Process<M> {
         options.plants = plants;
         options.raft.max_inflight_bytes = window.unwrap_or(options.raft.max_inflight_bytes);
         let now = environment.clock.monotonic();
+        let scrub = Scrub::new(reader.clone(), config.scrub_every, environment.entropy.next_u64(), now);
         let replica = Replica::open(options, &state, reader, machine, now)
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
-        Ok(Self { replica, writer, tasks: VecDeque::new(), report, _data_dir: data_dir })
+        Ok(Self { replica, writer, scrub, tasks: VecDeque::new(), report, _data_dir: data_dir })
     }
 
     /// What recovery did.
@@ -229,6 +235,48 @@ impl<M: StateMachine> Process<M> {
     /// As [`Process::perform`].
     pub fn settle(&mut self, committed: Index) -> Result<(), LogFault> {
         self.writer.flush().and_then(|()| self.writer.idle(committed))
+    }
+
+    /// When the scrub's next step is due.
+    #[must_use]
+    pub fn next_scrub(&self) -> Option<Monotonic> {
+        self.scrub.next_deadline()
+    }
+
+    /// The scrub takes its step, and the disk thread writes the blocks again that it found bad. How many those were.
+    ///
+    /// # Errors
+    /// As [`Process::perform`].
+    pub fn scrub(&mut self, now: Monotonic) -> Result<usize, LogFault> {
+        let blocks = self.scrub.step(now).blocks;
+        for block in &blocks {
+            self.writer.mend_block(block)?;
+        }
+        Ok(blocks.len())
+    }
+
+    /// The last index that the newest progress slot names as durable.
+    #[must_use]
+    pub fn named_durable(&self) -> Index {
+        self.writer.named_durable().index
+    }
+
+    /// The file that holds the record of an index, with the offsets of its first byte and behind its last.
+    #[must_use]
+    pub fn place_of(&self, index: Index) -> Option<(PathBuf, u64, u64)> {
+        self.replica.log().place_of(index)
+    }
+
+    /// What of the log cannot be read back, as far as it is known.
+    #[must_use]
+    pub fn holes(&self) -> Vec<Hole> {
+        self.replica.holes()
+    }
+
+    /// Records mended since the start.
+    #[must_use]
+    pub fn mended(&self) -> u64 {
+        self.replica.mended()
     }
 
     /// The core, to look at.

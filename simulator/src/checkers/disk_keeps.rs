@@ -13,8 +13,9 @@ pub(crate) const PROPERTY: Property = Property {
     claim: "recovery finds every synced record and vote, and nothing that was not written (storage.md)",
 };
 
-/// A node has recovered; `truth` still says what its disk held for certain before.
-pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth) -> Verdict {
+/// A node has recovered; `truth` still says what its disk held for certain
+/// before; where its bytes may have rotted, some of it may be beyond recognition.
+pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth, rots: bool) -> Verdict {
     let found = raft.vote();
     let kept = found.term > disk.vote.term
         || found == disk.vote
@@ -22,7 +23,9 @@ pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &
         || (found.term == disk.vote.term && disk.vote.voted_for == NodeId::ZERO);
     holds(kept, || format!("the vote {:?} was synced, {found:?} was found", disk.vote))?;
     for id in &disk.log {
-        holds(raft.term_at(id.index) == Some(id.term), || {
+        let found = raft.term_at(id.index);
+        let unknown = rots && found.is_none() && id.index <= raft.last().index;
+        holds(found == Some(id.term) || unknown, || {
             let found = raft.term_at(id.index).map_or_else(|| "nothing".to_owned(), |term| format!("term {term}"));
             format!("entry {id} was synced, {found} was found in its place")
         })?;

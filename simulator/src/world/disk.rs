@@ -48,6 +48,9 @@ impl World {
             Ok(()) => {
                 self.truth.written(node, write.batch());
                 it.last_write = now;
+                if it.config.durability == Durability::Sync {
+                    it.named_durable = process.named_durable();
+                }
                 it.writing_since = None;
                 let (life, quiet_since) = (it.life, now);
                 let wait = self.rest(node);
@@ -120,7 +123,7 @@ impl World {
     }
 
     /// The log is poisoned: the node tells its callers and stops.
-    fn stopped_by_disk(&mut self, node: usize, reason: &str) {
+    pub(super) fn stopped_by_disk(&mut self, node: usize, reason: &str) {
         self.marks.met("seen: node stopped by its disk");
         self.trace.event(self.now, node + 1, "poisoned", &[], || reason.to_owned());
         let Some(process) = self.nodes.get_mut(node).and_then(|it| it.process.as_mut()) else { return };

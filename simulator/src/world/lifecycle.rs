@@ -80,7 +80,7 @@ impl World {
         let now = self.now;
         let (raft, log) = (process.raft(), process.log());
         let kept = match self.truth.disks.get(node) {
-            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth),
+            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth, self.rots(node)),
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);
@@ -99,6 +99,7 @@ impl World {
         // A core that starts alone or knows commits may have something to say already.
         self.input(node, |_process, _now: Monotonic| {});
         self.prepare_ahead(node);
+        self.next_scrub(node);
     }
 
     /// What is left of a process that is gone.

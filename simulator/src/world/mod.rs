@@ -19,6 +19,7 @@ mod lifecycle;
 mod nemesis;
 mod network;
 mod node;
+mod rot;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,7 @@ use clients::Clients;
 use nemesis::Nemesis;
 use network::Network;
 use node::Node;
+use rot::Rotting;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ enum Event {
     Prepared { node: usize, life: u64 },
     /// The disk has been idle for a while.
     Idle { node: usize, life: u64, quiet_since: u64 },
+    /// The scrub takes a step.
+    Scrub { node: usize, life: u64 },
     /// A client asks its next question.
     Client { client: usize },
     /// The next fault.
@@ -108,6 +112,7 @@ pub(crate) struct World {
     network: Network,
     clients: Clients,
     nemesis: Nemesis,
+    rotting: Rotting,
     truth: Truth,
     marks: Marks,
     trace: Trace,
@@ -135,6 +140,7 @@ impl World {
             network: Network::new(seed, profile.nodes),
             clients: Clients::new(seed, &profile),
             nemesis: Nemesis::new(seed),
+            rotting: Rotting::new(seed, profile.nodes),
             truth: Truth::formed(profile.nodes),
             marks: Marks::default(),
             trace: Trace::new(text),
@@ -204,13 +210,18 @@ impl World {
             {
                 self.idle(node, quiet_since);
             }
+            Event::Scrub { node, life } if self.awake(node, life, || Event::Scrub { node, life }) => self.scrub(node),
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
             Event::Heal(lasting) => self.heal(lasting),
             Event::Start { node } => self.start(node),
             Event::Look => self.look(),
-            Event::Turn { .. } | Event::Disk { .. } | Event::Prepared { .. } | Event::Idle { .. } => {}
+            Event::Turn { .. }
+            | Event::Disk { .. }
+            | Event::Prepared { .. }
+            | Event::Idle { .. }
+            | Event::Scrub { .. } => {}
         }
     }
 

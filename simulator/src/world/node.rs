@@ -1,6 +1,7 @@
 //! One simulated machine: its disk, its clocks, and the process that runs on it, if one does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dledger::Config;
 use dledger::commitlog::PrepareJob;
@@ -10,10 +11,12 @@ use dledger::raft::Raft;
 use dledger::simulation::{Process, Write};
 use dledger::types::{Index, Monotonic, NodeId, Role, Term};
 
+use super::rot::SCRUB_EVERY;
 use crate::checkers::converges::Final;
 use crate::checkers::leader_append_only::LeaderAppendOnly;
 use crate::checkers::node_invariants::NodeInvariants;
 use crate::clock::{Machine, Pace};
+use crate::faults::Fault;
 use crate::machine::{Watch, Watched};
 use crate::profile::Profile;
 use crate::random::Random;
@@ -51,6 +54,8 @@ pub(super) struct Node {
     /// Up, prompt and with right clocks.
     pub(super) healthy_but_for_disk: bool,
     pub(super) hint: Index,
+    /// The last index that a progress slot names which is certainly durable itself.
+    pub(super) named_durable: Index,
     /// Since when the machine has been up, prompt, with a healthy disk and right clocks.
     pub(super) healthy_since: Option<u64>,
     /// Since when, as a leader, it has been cut off from every quorum.
@@ -75,6 +80,8 @@ impl Node {
         let mut config = Config::member(number, &members.join(","), "/data").unwrap_or_else(alone);
         config.segment_bytes = profile.segment_bytes;
         config.durability = profile.durability;
+        let scrub = if profile.has(Fault::Rot) { SCRUB_EVERY } else { 0 };
+        config.scrub_every = Duration::from_micros(scrub);
         Self {
             id: NodeId(number),
             config,
@@ -97,6 +104,7 @@ impl Node {
             writing_since: None,
             healthy_but_for_disk: false,
             hint: Index::ZERO,
+            named_durable: Index::ZERO,
             healthy_since: None,
             alone_since: None,
             office_since: 0,
@@ -155,6 +163,7 @@ impl Node {
         self.invariants = None;
         self.append_only = LeaderAppendOnly::default();
         self.taken = Index::ZERO;
+        self.named_durable = Index::ZERO;
         self.seen = (Role::Follower, Term::ZERO, Index::ZERO);
     }
 }

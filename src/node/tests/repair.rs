@@ -339,3 +339,18 @@ fn repair_of_what_a_leader_must_send_comes_from_the_other_follower() {
     cluster.until(|cluster| texts(cluster, late) == "abcdefghi").unwrap();
     assert_eq!((cluster.leader(), cluster.replica(leader).mended()), (Some(leader), 1));
 }
+
+#[test]
+fn repair_of_a_sector_that_cannot_be_read_mends_all_its_records_together() {
+    for index in 3..=8 {
+        let mut cluster = cluster();
+        let follower = (0..3).find(|node| cluster.leader() != Some(*node)).unwrap();
+        cluster.stop(follower);
+        let (path, at) = cluster.place_of(follower, Index(index));
+        cluster.disk(follower).spoil_sector(&path, at).unwrap();
+        cluster.restart(follower).unwrap();
+        assert!(damaged(&cluster, follower).len() > 3, "{:?}", damaged(&cluster, follower));
+        cluster.until(|cluster| texts(cluster, follower) == "abcdef" && is_whole(cluster)).unwrap();
+        assert_equal(&cluster, follower, cluster.leader().unwrap());
+    }
+}

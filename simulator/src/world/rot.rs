@@ -1,0 +1,168 @@
+//! Disks that lose what they held: bytes of records and of the blocks around them change, or cannot be read any more;
+//! and the scrub that finds it.
+//!
+//! What rots stays within what is promised (docs/guarantees.md): each record keeps a good copy on most nodes, a record
+//! rots only once a slot that names it is durable, and of one node's blocks at most one is lost in a run.
+
+use std::path::{Path, PathBuf};
+
+use dledger::commitlog::LogFault;
+use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
+use dledger::env::OpenMode;
+use dledger::types::{GroupId, Index, Monotonic};
+
+use super::{Event, World};
+use crate::faults::Fault;
+use crate::random::Random;
+
+/// In how many microseconds the scrub of a run with this fault reads the whole log.
+pub(super) const SCRUB_EVERY: u64 = 1_000_000;
+/// The blocks before the first record: header, two slots, the footer's head. A block has 4 KiB.
+const BLOCK: u64 = 4096;
+
+/// Where the bytes of a run rot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// In records of one node.
+    RecordsOfOne,
+    /// In records of all nodes, each on one of them.
+    RecordsOfAll,
+    /// In one block of one node that is not a record.
+    Block,
+    /// In both progress slots of one node's last segment.
+    Slots,
+}
+
+/// What rots in a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rotting {
+    pub(super) places: Places,
+    /// The node, where it is one.
+    pub(super) node: usize,
+    /// A block was lost already.
+    done: bool,
+}
+
+impl Rotting {
+    pub(super) fn new(seed: u64, nodes: usize) -> Self {
+        let mut random = Random::new(seed, "rot");
+        let places = [Places::RecordsOfOne, Places::RecordsOfOne, Places::RecordsOfAll, Places::Block, Places::Slots];
+        Self { places: random.pick(&places).unwrap_or(Places::RecordsOfOne), node: random.place(nodes), done: false }
+    }
+}
+
+impl World {
+    /// Something rots now.
+    pub(super) fn rot(&mut self) {
+        let nodes = self.nodes.len();
+        match self.rotting.places {
+            Places::RecordsOfOne => {
+                for _record in 0..self.nemesis.random.within(1..4) {
+                    self.rot_record(self.rotting.node, |_index| true);
+                }
+            }
+            Places::RecordsOfAll => {
+                for node in 0..nodes {
+                    self.rot_record(node, |index| index.get() % nodes as u64 == node as u64);
+                }
+            }
+            Places::Block | Places::Slots if self.rotting.done => {}
+            Places::Block => self.rot_block(self.rotting.node),
+            Places::Slots => self.rot_slots(self.rotting.node),
+        }
+    }
+
+    /// A record that a durable slot names: what is above may be taken for a torn write (docs/guarantees.md).
+    fn rot_record(&mut self, node: usize, may: impl Fn(Index) -> bool) {
+        let Some(it) = self.nodes.get(node) else { return };
+        let Some(process) = &it.process else { return };
+        let index = Index(self.nemesis.random.within(1..it.named_durable.get().max(2)));
+        if index > it.named_durable || !may(index) {
+            return;
+        }
+        let Some((path, start, end)) = process.place_of(index) else { return };
+        let at = match self.nemesis.random.chance(400) {
+            // The header of a record is small; its loss is worse.
+            true => self.nemesis.random.within(start..(start + 48).min(end)),
+            false => self.nemesis.random.within(start..end),
+        };
+        self.spoil(node, &path, at);
+        self.marks.met("fault: record rotted");
+    }
+
+    fn rot_block(&mut self, node: usize) {
+        let Some(it) = self.nodes.get(node).filter(|it| it.process.is_some()) else { return };
+        let (disk, group) = (it.disk.handle(), group_dir(&it.config.data_dir, GroupId::FIRST));
+        let log = log_dir(&group);
+        let mut files: Vec<PathBuf> = disk.list(&log).unwrap_or_default().iter().map(|name| log.join(name)).collect();
+        files.retain(|path| path.extension().is_some_and(|it| it == "seg" || it == "idx"));
+        files.push(group.join(VOTE_FILE));
+        let Some(path) = files.get(self.nemesis.random.place(files.len())).cloned() else { return };
+        let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len()).unwrap_or_default();
+        let blocks = if path.extension().is_some_and(|it| it == "seg") { length.min(4 * BLOCK) } else { length };
+        if blocks > 0 {
+            let at = self.nemesis.random.within(0..blocks);
+            self.spoil(node, &path, at);
+            self.rotting.done = true;
+            self.marks.met("fault: block rotted");
+        }
+    }
+
+    fn rot_slots(&mut self, node: usize) {
+        let Some(it) = self.nodes.get(node) else { return };
+        let Some(process) = &it.process else { return };
+        let Some((path, _start, _end)) = process.place_of(process.log().last()) else { return };
+        for slot in 1..=2 {
+            let at = slot * BLOCK + self.nemesis.random.within(0..40);
+            self.spoil(node, &path, at);
+        }
+        self.rotting.done = true;
+        self.marks.met("fault: both slots rotted");
+    }
+
+    /// One byte changes, or its whole sector cannot be read.
+    fn spoil(&mut self, node: usize, path: &Path, at: u64) {
+        let unreadable = self.nemesis.random.chance(200);
+        let Some(it) = self.nodes.get(node) else { return };
+        let spoiled = if unreadable { it.disk.spoil_sector(path, at) } else { it.disk.flip_byte(path, at) };
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        self.trace.event(self.now, node + 1, "rots", &[at], || format!("{name} at {at}: {unreadable}, {spoiled:?}"));
+    }
+
+    /// The scrub of a node takes a step, when the run has one.
+    pub(super) fn scrub(&mut self, node: usize) {
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let clock = it.clock(self.now);
+        let Some(process) = &mut it.process else { return };
+        let holes = process.holes().len();
+        match process.scrub(clock) {
+            Ok(blocks) => {
+                if blocks > 0 {
+                    self.marks.met("seen: block written again by the scrub");
+                }
+                if process.holes().len() > holes {
+                    self.marks.met("seen: damage found by the scrub");
+                }
+            }
+            Err(LogFault::Full { .. }) => {}
+            Err(fault) => return self.stopped_by_disk(node, &fault.to_string()),
+        }
+        self.input(node, |_process, _now: Monotonic| {});
+        self.next_scrub(node);
+    }
+
+    /// Schedules the scrub's next step.
+    pub(super) fn next_scrub(&mut self, node: usize) {
+        let now = self.now;
+        let Some(it) = self.nodes.get(node) else { return };
+        let Some(due) = it.process.as_ref().and_then(|process| process.next_scrub()) else { return };
+        let (life, wait) = (it.life, it.pace.when(due).saturating_sub(now).max(1));
+        self.schedule(wait, Event::Scrub { node, life });
+    }
+
+    /// Whether a node's disk may hold less than it was seen to hold.
+    pub(super) fn rots(&self, node: usize) -> bool {
+        let one = self.rotting.places != Places::RecordsOfAll;
+        self.profile.has(Fault::Rot) && (!one || self.rotting.node == node)
+    }
+}
