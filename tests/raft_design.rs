@@ -81,7 +81,7 @@ fn rule_2_votes_and_append_answers_leave_only_once_term_and_records_are_durable(
     node.complete_one(at(2));
     assert_eq!(granted(&mut node), [true]);
     node.receive(at(3), &message(3, 2, Body::Heartbeat { commit: Index(0), round: 4 }));
-    let answer = Body::HeartbeatAnswer { round: 4, durable: Index(0), verified: Index(0) };
+    let answer = Body::HeartbeatAnswer { round: 4, durable: Index(0), verified: Index(0), full: false };
     assert_eq!(sent(&mut node), [(3, 2, answer)], "a heartbeat waits for no disk");
     node.receive(at(4), &append(3, 2, id(0, 0), &[], 0));
     assert_eq!(sent(&mut node), [], "term 2 is not durable");
@@ -312,6 +312,42 @@ fn design_a_caller_that_does_not_drain_gets_its_readies_one_append_each() {
     assert_eq!(ranges, [(1, 3), (3, 4)]);
     assert!(readies.windows(2).all(|pair| pair[0].number < pair[1].number));
     assert!(!raft.has_ready());
+}
+
+// ---- Full disks ----
+
+/// Node 1 of three leads; these have no room for what clients write.
+fn with_full_disks(full: &[u64]) -> Cluster {
+    let mut cluster = Cluster::led_by(1, 3);
+    cluster.propose(1, 3);
+    cluster.run(MS * 100);
+    let now = cluster.now;
+    for node in full {
+        cluster.node(*node).raft.room(now, false);
+    }
+    cluster
+}
+
+#[test]
+fn design_full_leader_hands_over_to_a_voter_with_room_and_not_at_once() {
+    let mut cluster = with_full_disks(&[1, 3]);
+    cluster.run(MS * 100);
+    assert_eq!(cluster.leader(), Some(1), "it may pass");
+    cluster.run(MS * 300);
+    assert_eq!(cluster.leader(), Some(2));
+    cluster.run(MS * 3_000);
+    assert_eq!(cluster.leader(), Some(2), "nobody takes the office back");
+}
+
+#[test]
+fn design_full_leader_stays_where_nobody_has_more_room() {
+    let mut cluster = with_full_disks(&[1, 2, 3]);
+    cluster.run(MS * 1_000);
+    assert_eq!(cluster.leader(), Some(1));
+    let now = cluster.now;
+    cluster.node(1).raft.room(now, true);
+    cluster.run(MS * 1_000);
+    assert_eq!(cluster.leader(), Some(1), "its own room has returned");
 }
 
 // ---- The table ----

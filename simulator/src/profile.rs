@@ -131,8 +131,8 @@ impl Profile {
         // Thousands of keys, one in each round trip, would be all that the run does.
         profile.window = window.filter(|_bytes| !profile.huge_ranges);
         if matches!(profile.durability, Durability::Async { .. }) {
-            // What asynchronous durability may lose with the power is documented, not checked.
-            for fault in [Fault::PowerCut, Fault::Blackout, Fault::RecoveryCut, Fault::DiskError, Fault::Rot] {
+            // What may be lost with the power of more than one machine is documented, not checked.
+            for fault in [Fault::Blackout, Fault::RecoveryCut, Fault::DiskError, Fault::Rot] {
                 profile.faults.remove(&fault);
             }
         }

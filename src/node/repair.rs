@@ -20,6 +20,7 @@ use bytes::Bytes;
 use crate::commitlog::{Hole, WriteBatch};
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::error::ReadError;
+use crate::simulation::marks::{Mark, reach};
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
 use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Term};
@@ -309,6 +310,7 @@ impl<M: StateMachine> Replica<M> {
         let done: Vec<Mend> = self.repair.mends.extract_if(.., |mend| mend.number <= number).collect();
         for Mend { first, last, from, .. } in done {
             if !holes.iter().any(|hole| hole.first <= last && hole.last >= first) {
+                reach(if from == self.id { Mark::MendedFromMemory } else { Mark::Mended });
                 self.repair.mended += last.get() - first.prev().get();
                 tracing::info!(node = %self.id, %first, %last, %from, "damaged records are mended");
             } else {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::commitlog::split;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::error::ReadError;
+use crate::simulation::marks::{Mark, reach};
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, PeerFrame, RepairRefusal, RepairRequest};
 use crate::types::{Index, NodeId};
@@ -24,8 +25,19 @@ impl<M: StateMachine> Replica<M> {
     /// Answers a peer that has lost records.
     pub(crate) fn serve_repair(&mut self, from: NodeId, request: &RepairRequest) {
         let (result, attached) = match self.records_for(request) {
-            Ok(pieces) => (Ok(self.raft.committed()), pieces),
-            Err(refusal) => (Err(refusal), Vec::new()),
+            Ok(pieces) => {
+                reach(Mark::RepairGiven);
+                (Ok(self.raft.committed()), pieces)
+            }
+            Err(refusal) => {
+                reach(match refusal {
+                    RepairRefusal::Absent => Mark::RepairAbsent,
+                    RepairRefusal::Damaged => Mark::RepairDamaged,
+                    RepairRefusal::Others => Mark::RepairOthers,
+                    RepairRefusal::Unproven => Mark::RepairUnproven,
+                });
+                (Err(refusal), Vec::new())
+            }
         };
         let body = PeerBody::RepairAnswer { number: request.number, result };
         let frame = PeerFrame { group: self.group, body, attached };

@@ -18,7 +18,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::commitlog::{LogReader, LogState};
+use crate::commitlog::{LogReader, LogState, Space};
 use crate::raft::{Membership, Raft, RaftConfig, Restored};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
@@ -231,6 +231,7 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.look_after_damage(now);
+        self.raft.room(now, self.log.space() == Space::Open);
         self.apply(now);
         self.tail.evict(self.raft.written());
         std::mem::take(&mut self.effects)

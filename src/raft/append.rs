@@ -133,6 +133,7 @@ impl Raft {
         let by_terms = self.terms.refuted_by(&appended.runs, appended.last);
         for first in appended.refutes.into_iter().chain(by_terms) {
             if let Some(first) = self.terms.refute(first, self.committed) {
+                reach(Mark::Refuted);
                 tracing::warn!(node = %self.config.id, %first, "damaged entries are not those of the leader");
                 self.verified = self.verified.min(first.prev());
                 self.damage.begin_doubt();
@@ -200,6 +201,7 @@ impl Raft {
         self.set_committed(commit.min(self.may_be_committed()));
         let in_term = self.durable_vote.term == self.vote.term;
         let durable = if in_term { self.durable_and_verified() } else { Index::ZERO };
-        self.send(from, Body::HeartbeatAnswer { round, durable, verified: self.verified });
+        let full = self.full_since.is_some();
+        self.send(from, Body::HeartbeatAnswer { round, durable, verified: self.verified, full });
     }
 }

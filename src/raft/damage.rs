@@ -22,7 +22,8 @@
 //! it counts only in an election in which every voter takes part. Then the most advanced log of all wins, and what it
 //! lacks is nowhere.
 
-use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Term, TermRun};
+use crate::simulation::marks::{Mark, reach};
+use crate::types::{EntryId, Index, Monotonic, ReadyNumber, Term, TermRun};
 
 use super::core::Raft;
 use super::leadership::State;
@@ -76,7 +77,10 @@ impl Damage {
 
     /// Everything above `after` is cut.
     pub(super) fn truncate(&mut self, after: Index) {
-        self.hole = self.hole.filter(|hole| *hole <= after);
+        if self.hole.is_some_and(|hole| hole > after) {
+            reach(Mark::HoleCut);
+            self.hole = None;
+        }
     }
 
     /// This node may be about to lose entries that it acknowledged.
@@ -195,25 +199,16 @@ impl Raft {
         !self.terms.is_unknown(self.terms.last().index)
     }
 
-    /// A leader that cannot mend itself within an election timeout hands over, when another can lead: one that has its
-    /// whole log, or one that has all that is committed when a quorum can be had without this node's vote.
+    /// A leader that cannot mend itself within an election timeout hands over, when another can lead.
     pub(super) fn check_hole(&mut self) {
-        let State::Leader(office) = &self.state else { return };
-        let patience = self.config.election_timeout;
-        let Some(hole) = self.damage.hole.filter(|_hole| self.now.since(self.damage.since) >= patience) else { return };
-        let fresh = |node: NodeId| {
-            office.peers.get(&node).filter(|peer| self.now.since(peer.heard) < patience).map(|peer| peer.matched)
-        };
-        let quorum = self.memberships.quorum();
-        let voters = self.memberships.ids().iter().copied().filter(|node| quorum.is_voter(*node));
-        // The first of the most advanced, so that the choice does not depend on anything else.
-        let most_advanced = voters.rev().filter_map(|node| fresh(node).map(|matched| (matched, node)));
-        let Some((matched, target)) = most_advanced.max_by_key(|(matched, _node)| *matched) else { return };
-        let others = quorum.tally(|node| Some(fresh(node).is_some())) == super::quorum::Tally::Won;
-        if matched >= self.terms.last().index || (others && matched >= self.committed) {
+        let Some(hole) = self.damage.hole else { return };
+        if self.now.since(self.damage.since) < self.config.election_timeout {
+            return;
+        }
+        if let Some(target) = self.successor(|_peer| true) {
             tracing::warn!(node = %self.config.id, to = %target, %hole, "this log has a hole, handing over");
-            self.send(target, Body::HandOver);
-            self.become_follower(self.vote.term, None);
+            reach(Mark::HoleHandedOver);
+            self.hand_over(target);
         }
     }
 
@@ -234,6 +229,7 @@ impl Raft {
     pub(super) fn settle_doubt(&mut self) {
         let Some(Doubt { committed: Some(committed), believed, .. }) = self.damage.doubt else { return };
         if self.durable_and_verified() >= committed.max(believed) {
+            reach(Mark::DoubtEnded);
             tracing::info!(node = %self.config.id, upto = %committed.max(believed), "caught up, votes as before");
             self.damage.end_doubt();
         }
@@ -245,7 +241,10 @@ impl Raft {
             (false, Some(next)) => Body::PreVoteAnswer { next, granted: true },
             (false, None) => Body::VoteAnswer { granted: true },
             (true, Some(next)) => Body::PreVoteInDoubt { next },
-            (true, None) => Body::VoteInDoubt,
+            (true, None) => {
+                reach(Mark::VoteInDoubt);
+                Body::VoteInDoubt
+            }
         }
     }
 }

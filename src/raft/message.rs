@@ -78,6 +78,8 @@ pub enum Body {
         durable: Index,
         /// As in [`AppendOutcome::Accepted`].
         verified: Index,
+        /// This follower's disk has no room for what clients write.
+        full: bool,
     },
     /// A follower asks at which index a read that arrived just now is linearizable (thesis, section 6.4).
     ReadIndex {

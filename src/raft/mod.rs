@@ -36,6 +36,7 @@ mod config;
 mod core;
 mod damage;
 mod election;
+mod hand_over;
 pub mod invariants;
 mod leadership;
 pub mod membership;

@@ -49,6 +49,8 @@ pub(super) struct Progress {
     /// When anything last moved while something was under way, and the newest heartbeat round at that time.
     moved: Monotonic,
     moved_round: u64,
+    /// Its disk has no room for what clients write.
+    pub(super) full: bool,
     /// The last heartbeat round it answered.
     pub(super) round: u64,
     /// The committed index it was last told.
@@ -69,6 +71,7 @@ impl Progress {
             ordered: false,
             held: false,
             heard: now,
+            full: false,
             moved: now,
             moved_round: 0,
             round: 0,

@@ -52,11 +52,18 @@ impl Raft {
         self.commit_by_counting();
     }
 
-    pub(super) fn on_heartbeat_answer(&mut self, from: NodeId, round: u64, durable: Index, verified: Index) {
+    pub(super) fn on_heartbeat_answer(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        (durable, verified): (Index, Index),
+        full: bool,
+    ) {
         let last = self.terms.last().index;
         let State::Leader(office) = &mut self.state else { return };
         let Some(peer) = office.peers.get_mut(&from) else { return };
         peer.heard = self.now;
+        peer.full = full;
         peer.round = peer.round.max(round.min(office.round));
         let verified = verified.min(last);
         peer.accept(durable.min(last), verified, office.round, self.now);
@@ -132,6 +139,7 @@ impl Raft {
         }
         self.check_stall();
         self.check_hole();
+        self.check_room();
         self.check_quorum();
         self.send_heartbeats();
     }

@@ -80,6 +80,32 @@ marks! {
     IncomingBad = "append with bad records refused",
     /// An entry took several turns of apply.
     LongEntry = "entry applied in several turns",
+    /// A peer was given records that it had lost.
+    RepairGiven = "lost records given to a peer",
+    /// A peer asked for records that are not in the log.
+    RepairAbsent = "repair refused: absent",
+    /// A peer asked for records that are damaged here too.
+    RepairDamaged = "repair refused: damaged",
+    /// A peer asked for records where other ones stand.
+    RepairOthers = "repair refused: others",
+    /// A peer asked for records that cannot be told from others.
+    RepairUnproven = "repair refused: unproven",
+    /// Damaged records were mended.
+    Mended = "records mended",
+    /// Damaged records were still in memory.
+    MendedFromMemory = "records mended from memory",
+    /// A leader that could not mend itself handed over.
+    HoleHandedOver = "leader with a hole handed over",
+    /// A leader with a full disk handed over.
+    FullHandedOver = "leader with a full disk handed over",
+    /// A cut took a hole away.
+    HoleCut = "hole cut away by a conflict",
+    /// A vote was given in doubt.
+    VoteInDoubt = "vote given in doubt",
+    /// A node in doubt has caught up.
+    DoubtEnded = "doubt ended: caught up",
+    /// Entries of unknown terms turned out to be others than the leader's.
+    Refuted = "entries of unknown terms refuted",
     /// R1: an empty log was made.
     R1 = "R1 new log",
     /// R2: leftovers were removed.

@@ -346,8 +346,9 @@ pub fn show(packet: &Packet) -> String {
             format!("Rejected prev={prev} hint={hint}")
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat round={round} commit={commit}"),
-        Body::HeartbeatAnswer { round, durable, verified } => {
-            format!("HeartbeatAnswer round={round} durable={durable} verified={verified}")
+        Body::HeartbeatAnswer { round, durable, verified, full } => {
+            let full = if *full { " full" } else { "" };
+            format!("HeartbeatAnswer round={round} durable={durable} verified={verified}{full}")
         }
         // The name of a question is random.
         Body::ReadIndex { .. } => "ReadIndex".to_owned(),

@@ -13,9 +13,19 @@ pub(crate) const PROPERTY: Property = Property {
     claim: "recovery finds every synced record and vote, and nothing that was not written (storage.md)",
 };
 
-/// A node has recovered; `truth` still says what its disk held for certain
-/// before; where its bytes may have rotted, some of it may be beyond recognition.
-pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth, rots: bool) -> Verdict {
+/// What a disk may have lost that was written and, if the durability asks for it, synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losses {
+    /// Nothing.
+    None,
+    /// Bytes rot: entries may be beyond recognition.
+    Recognition,
+    /// The log was not synced before it acknowledged, and the power failed: entries at its end.
+    Unsynced,
+}
+
+/// A node has recovered; `truth` still says what its disk held before.
+pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth, losses: Losses) -> Verdict {
     let found = raft.vote();
     let kept = found.term > disk.vote.term
         || found == disk.vote
@@ -24,15 +34,22 @@ pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &
     holds(kept, || format!("the vote {:?} was synced, {found:?} was found", disk.vote))?;
     for id in &disk.log {
         let found = raft.term_at(id.index);
-        let unknown = rots && found.is_none() && id.index <= raft.last().index;
-        holds(found == Some(id.term) || unknown, || {
+        let may_be_lost = match losses {
+            Losses::None => false,
+            Losses::Recognition => found.is_none() && id.index <= raft.last().index,
+            Losses::Unsynced => id.index > raft.last().index,
+        };
+        holds(found == Some(id.term) || may_be_lost, || {
             let found = raft.term_at(id.index).map_or_else(|| "nothing".to_owned(), |term| format!("term {term}"));
             format!("entry {id} was synced, {found} was found in its place")
         })?;
     }
     let mut previous: Option<EntryId> = None;
     for index in 1..=raft.last().index.get() {
-        let Some(term) = raft.term_at(Index(index)) else { continue };
+        let Some(term) = raft.term_at(Index(index)) else {
+            previous = None;
+            continue;
+        };
         let id = EntryId::new(Index(index), term);
         let known = truth.records.get(&id);
         holds(known.is_some() || index == 1, || format!("entry {id} was found, and nobody wrote it"))?;

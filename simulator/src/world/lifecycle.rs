@@ -80,7 +80,7 @@ impl World {
         let now = self.now;
         let (raft, log) = (process.raft(), process.log());
         let kept = match self.truth.disks.get(node) {
-            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth, self.rots(node)),
+            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth, self.losses(node)),
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);

@@ -1,5 +1,7 @@
 //! Faults: which strikes next, whom, and for how long.
 
+use dledger::Durability;
+
 use super::{Event, World};
 use crate::clock::RIGHT;
 use crate::faults::Fault;
@@ -103,13 +105,16 @@ impl World {
         }
     }
 
-    fn kill_for_a_while(&mut self, node: usize) {
+    pub(super) fn kill_for_a_while(&mut self, node: usize) {
         self.kill(node);
         let wait = self.nemesis.random.around(150_000).max(2_000);
         self.schedule(wait, Event::Start { node });
     }
 
     fn power_off_for_a_while(&mut self, node: usize) {
+        // What is lost with the power on most machines at once was not promised to be kept.
+        let asynchronous = self.profile.durability != Durability::Sync;
+        let node = if asynchronous { self.rotting.node } else { node };
         self.power_cut(node);
         let wait = self.nemesis.random.around(300_000).max(5_000);
         self.schedule(wait, Event::Start { node });

@@ -6,12 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
+use dledger::Durability;
 use dledger::commitlog::LogFault;
 use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
 use dledger::env::OpenMode;
 use dledger::types::{GroupId, Index, Monotonic};
 
 use super::{Event, World};
+use crate::checkers::disk_keeps::Losses;
 use crate::faults::Fault;
 use crate::random::Random;
 
@@ -37,7 +39,7 @@ pub(super) enum Places {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rotting {
     pub(super) places: Places,
-    /// The node, where it is one.
+    /// The node, where it is one; under asynchronous durability the one whose power fails.
     pub(super) node: usize,
     /// A block was lost already.
     done: bool,
@@ -105,6 +107,14 @@ impl World {
             self.spoil(node, &path, at);
             self.rotting.done = true;
             self.marks.met("fault: block rotted");
+            self.restart_over_rot(node);
+        }
+    }
+
+    /// Now and then a process has to start from what rotted before the scrub comes by.
+    fn restart_over_rot(&mut self, node: usize) {
+        if self.nemesis.random.chance(500) {
+            self.kill_for_a_while(node);
         }
     }
 
@@ -118,6 +128,7 @@ impl World {
         }
         self.rotting.done = true;
         self.marks.met("fault: both slots rotted");
+        self.restart_over_rot(node);
     }
 
     /// One byte changes, or its whole sector cannot be read.
@@ -160,9 +171,15 @@ impl World {
         self.schedule(wait, Event::Scrub { node, life });
     }
 
-    /// Whether a node's disk may hold less than it was seen to hold.
-    pub(super) fn rots(&self, node: usize) -> bool {
+    /// What a node's disk may have lost.
+    pub(super) fn losses(&self, node: usize) -> Losses {
         let one = self.rotting.places != Places::RecordsOfAll;
-        self.profile.has(Fault::Rot) && (!one || self.rotting.node == node)
+        match self.profile.durability {
+            Durability::Async { .. } if self.rotting.node == node => Losses::Unsynced,
+            Durability::Sync if self.profile.has(Fault::Rot) && (!one || self.rotting.node == node) => {
+                Losses::Recognition
+            }
+            Durability::Async { .. } | Durability::Sync => Losses::None,
+        }
     }
 }
