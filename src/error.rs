@@ -175,3 +175,10 @@ pub enum ReadError {
     #[error("the node has stopped: {0}")]
     Stopped(String),
 }
+
+impl ReadError {
+    /// The first index that cannot be read back, when that is what is wrong.
+    pub(crate) const fn damaged_index(&self) -> Option<Index> {
+        if let Self::Damaged { index, .. } = self { Some(*index) } else { None }
+    }
+}

@@ -6,7 +6,7 @@ mod commitlog_support;
 #[cfg(test)]
 mod tests {
     use super::commitlog_support::*;
-    use dledger::commitlog::{Identity, load_identity, lock_data_dir, store_identity};
+    use dledger::commitlog::{Identity, load_identity, lock_data_dir, renew_identity, store_identity};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
     use dledger::types::{ClusterId, Incarnation, NodeId};
@@ -53,16 +53,27 @@ mod tests {
     }
 
     #[test]
-    fn identity_with_any_flipped_byte_is_corrupt() {
+    fn identity_with_any_flipped_byte_is_read_from_its_other_copy_and_made_anew() {
         let memory = MemoryDisk::new();
         drop(lock_data_dir(&*memory.handle(), data()).unwrap());
         store_identity(&*memory.handle(), data(), &identity(None)).unwrap();
         let path = data().join("identity");
-        for offset in 0..read_file(&memory, &path).len() as u64 {
+        let whole = read_file(&memory, &path);
+        let copy = whole.len() as u64 / 2;
+        let used = whole.iter().take(copy as usize).rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+        for offset in (0..used).chain(copy..copy + used) {
             memory.flip_byte(&path, offset).unwrap();
+            assert_eq!(load_identity(&*memory.handle(), data()).unwrap(), Some(identity(None)), "{offset}");
+            renew_identity(&*memory.handle(), data()).unwrap();
+            assert_eq!(read_file(&memory, &path), whole, "{offset}");
+        }
+        for offset in 0..used {
+            memory.flip_byte(&path, offset).unwrap();
+            memory.flip_byte(&path, copy + offset).unwrap();
             let refused = load_identity(&*memory.handle(), data());
             assert!(matches!(refused, Err(OpenError::Corrupt { .. })), "{offset}: {refused:?}");
             memory.flip_byte(&path, offset).unwrap();
+            memory.flip_byte(&path, copy + offset).unwrap();
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The identity is written once when the directory is made and once more at formation; from then on the directory
 //! wins over the configuration (the caller compares). Each write makes a new file, syncs it, renames it and syncs
-//! the directory: there is always one whole identity. Deliberately absent: drawing incarnations and cluster ids.
+//! the directory: there is always one whole identity. It stands there twice, on two blocks: no peer could tell a node who
+//! it is. Deliberately absent: drawing incarnations and cluster ids.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::failure::{self, Blame};
 use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use super::layout::{GROUPS_DIR, IDENTITY_FILE, LOCK_FILE, NEW_IDENTITY_FILE};
+use super::segment::BLOCK_BYTES;
 use crate::config::Members;
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
@@ -21,7 +23,9 @@ pub const DATA_VERSION: u32 = 1;
 /// Where the fixed fields end and the members' text starts.
 const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 8 + 1 + 16 + 4;
 /// Bounds what is read before a checksum is known to hold.
-const MAX_MEMBERS_BYTES: usize = 1 << 20;
+const MAX_COPY_BYTES: usize = 1 << 20;
+/// How often it stands in the file.
+const COPIES: u64 = 2;
 /// Not ours, but every file system's own.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -98,24 +102,62 @@ fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
 /// Reads the identity; `None` when the directory has none yet.
 ///
 /// # Errors
-/// `Foreign`, `Unsupported`, `Corrupt` and `Io`.
+/// `Foreign`, `Unsupported`, `Corrupt` and `Io`, when no copy is good.
 pub fn load_identity(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Identity>, OpenError> {
     let path = data_dir.join(IDENTITY_FILE);
-    let file = match disk.open(&path, OpenMode::Read) {
+    let Some(copies) = read_copies(disk, &path)? else { return Ok(None) };
+    let mut refused = None;
+    for copy in copies {
+        match copy {
+            Ok(identity) => return Ok(Some(identity)),
+            Err(error) => _ = refused.get_or_insert(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| damaged(path)))
+}
+
+/// Makes the file anew when one of its copies is bad. A disk without room for that is left as it is.
+///
+/// # Errors
+/// `Io`, and those of [`load_identity`].
+pub fn renew_identity(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
+    let copies = read_copies(disk, &data_dir.join(IDENTITY_FILE))?.unwrap_or_default();
+    let Some(error) = copies.iter().find_map(|copy| copy.as_ref().err()) else { return Ok(()) };
+    let Some(identity) = load_identity(disk, data_dir)? else { return Ok(()) };
+    tracing::error!(%error, "a copy of the identity is damaged, writing it again");
+    match store_identity(disk, data_dir, &identity) {
+        Err(OpenError::DiskFull { .. }) => Ok(()),
+        stored => stored,
+    }
+}
+
+/// What each copy in the file says.
+type Copies = Vec<Result<Identity, OpenError>>;
+
+fn read_copies(disk: &dyn Disk, path: &Path) -> Result<Option<Copies>, OpenError> {
+    let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(OpenError::Io { path, source }),
+        Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
     };
-    let length = usize::try_from(file.len().blame(&path)?).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; length.min(FIXED_BYTES + MAX_MEMBERS_BYTES + 4)];
-    file.read_exact_at(&mut bytes, 0).blame(&path)?;
-    match prefix(&bytes, MAGIC, DATA_VERSION) {
+    let copy_bytes = file.len().blame(path)? / COPIES;
+    let read = |copy: u64| {
+        let mut bytes = vec![0; usize::try_from(copy_bytes).unwrap_or(usize::MAX).min(MAX_COPY_BYTES)];
+        file.read_exact_at(&mut bytes, copy * copy_bytes).blame(path)?;
+        judge(path, &bytes)
+    };
+    Ok(Some((0..COPIES).map(read).collect()))
+}
+
+fn judge(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
+    let path = path.to_owned();
+    match prefix(bytes, MAGIC, DATA_VERSION) {
         Prefix::Ours => {}
         Prefix::Version(found) => return Err(OpenError::Unsupported { path, found, supported: DATA_VERSION }),
         Prefix::Foreign => return Err(OpenError::Foreign { path, reason: "it is not an identity file".to_owned() }),
         Prefix::Damaged => return Err(damaged(path)),
     }
-    decode(&bytes).map(Some).ok_or_else(|| damaged(path))
+    decode(bytes).ok_or_else(|| damaged(path))
 }
 
 fn damaged(path: PathBuf) -> OpenError {
@@ -128,7 +170,9 @@ fn damaged(path: PathBuf) -> OpenError {
 /// `DiskFull` and `Io`.
 pub fn store_identity(disk: &dyn Disk, data_dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let unfinished = data_dir.join(NEW_IDENTITY_FILE);
-    let bytes = encode(identity);
+    let mut bytes = encode(identity);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    let bytes = bytes.repeat(COPIES as usize);
     let needed = bytes.len() as u64;
     failure::remove_if_there(disk, &unfinished)?;
     let file = disk.open(&unfinished, OpenMode::Create).blame_room(&unfinished, needed)?;
@@ -152,8 +196,9 @@ fn encode(identity: &Identity) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Option<Identity> {
-    let covered = bytes.len().checked_sub(4)?;
-    if !checksum_holds(bytes, PREFIX_BYTES, covered) {
+    let members_bytes = Fields::at(bytes, FIXED_BYTES - 4)?.u32()? as usize;
+    let bytes = bytes.get(..FIXED_BYTES.checked_add(members_bytes)?.checked_add(4)?)?;
+    if !checksum_holds(bytes, PREFIX_BYTES, FIXED_BYTES + members_bytes) {
         return None;
     }
     let mut fields = Fields::at(bytes, PREFIX_BYTES)?;

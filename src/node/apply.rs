@@ -109,9 +109,9 @@ impl<M: StateMachine> Applier<M> {
         let outcome = if self.half {
             self.machine.resume()
         } else {
-            let entry = fetch(self.taken.index.next()).map_err(|error| match error {
-                ReadError::Damaged { index, .. } => Stop::Damaged(index),
-                other => Stop::Failed(other.to_string()),
+            let entry = fetch(self.taken.index.next()).map_err(|error| match error.damaged_index() {
+                Some(index) => Stop::Damaged(index),
+                None => Stop::Failed(error.to_string()),
             })?;
             self.taken = entry.id;
             self.machine.apply(&entry)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::commitlog::layout::{group_dir, is_own_file, log_dir};
 use crate::commitlog::{
-    self, DirLock, Identity, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, store_identity,
+    self, DirLock, Identity, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, renew_identity,
+    store_identity,
 };
 use crate::config::{Config, Members};
 use crate::env::Disk;
@@ -30,6 +31,7 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
     let identity = match load_identity(disk, directory)? {
         Some(identity) => {
             check(config, &identity)?;
+            renew_identity(disk, directory)?;
             identity
         }
         None => {

@@ -152,8 +152,8 @@ impl<M: StateMachine> Replica<M> {
 
     /// A read failed: finds out what is damaged there.
     pub(crate) fn note_damage(&mut self, error: &ReadError) {
-        if let ReadError::Damaged { index, .. } = error {
-            self.examine(*index);
+        if let Some(index) = error.damaged_index() {
+            self.examine(index);
         }
     }
 

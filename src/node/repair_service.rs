@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use crate::commitlog::split;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
-use crate::error::ReadError;
 use crate::simulation::marks::{Mark, reach};
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, PeerFrame, RepairRefusal, RepairRequest};
@@ -47,12 +46,9 @@ impl<M: StateMachine> Replica<M> {
     fn records_for(&mut self, request: &RepairRequest) -> Result<Vec<Bytes>, RepairRefusal> {
         let until = self.same_until(request)?;
         let max_bytes = u64::from(request.max_bytes.min(MAX_REPAIR_BYTES));
-        let pieces = self.pieces(request.first, until, max_bytes).map_err(|error| match error {
-            ReadError::Damaged { .. } => {
-                self.note_damage(&error);
-                RepairRefusal::Damaged
-            }
-            _ => RepairRefusal::Absent,
+        let pieces = self.pieces(request.first, until, max_bytes).map_err(|error| {
+            self.note_damage(&error);
+            if error.damaged_index().is_some() { RepairRefusal::Damaged } else { RepairRefusal::Absent }
         })?;
         if self.is_what_was_asked_for(&pieces, request) { Ok(pieces) } else { Err(RepairRefusal::Others) }
     }

@@ -1,4 +1,4 @@
 //! The store's own types, as requests and answers carry them.
 
 pub(crate) use crate::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
-pub(crate) use crate::node::NodeStatus;
+pub(crate) use crate::node::{NodeStatus, ScrubProgress};

@@ -300,10 +300,8 @@ impl Cluster {
         let replica = &mut self.nodes[node].running.as_mut().unwrap().replica;
         replica.serve_repair(from, request);
         let answer = replica.effects.send.pop().unwrap().frame;
-        match answer.body {
-            PeerBody::RepairAnswer { result, .. } => result.map(|_committed| answer.attached),
-            other => panic!("an answer to something else: {other:?}"),
-        }
+        let PeerBody::RepairAnswer { result, .. } = answer.body else { panic!("an answer to something else") };
+        result.map(|_committed| answer.attached)
     }
 
     /// The scrub of a node comes by at an index.

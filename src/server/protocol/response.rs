@@ -4,8 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ReadError, WriteError};
-use crate::node::ScrubProgress;
-use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage};
+use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage, ScrubProgress};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
 use super::raw::{Reader, Writer, length};
