@@ -5,4 +5,5 @@ mod data_dir;
 mod disk_loop;
 mod power_cut;
 mod repair;
+mod rot;
 mod scrub;
