@@ -123,7 +123,7 @@ struct Found {
 
 fn look(disk: &dyn Disk, group_dir: &Path) -> Result<Found, OpenError> {
     let log_dir = layout::log_dir(group_dir);
-    let Survey { segments, superseded, .. } = survey::survey(disk, &log_dir)?;
+    let Survey { segments, superseded, .. } = survey::survey(disk, &log_dir, Plants::NONE)?;
     let mut examined = Examined { last_in_doubt: doubt::load(disk, group_dir)?, ..Examined::default() };
     let mut summaries = Vec::new();
     if segments.first().is_none_or(|first| first.header.previous != EntryId::ZERO) {
@@ -149,7 +149,7 @@ fn examine_segment(
     let (file, path, header) = (&*segment.file, &segment.paths.segment, &segment.header);
     let limit = match (next, &segment.footer) {
         (None, None) => {
-            let tail = tail::read(segment)?;
+            let tail = tail::read(segment, Plants::NONE)?;
             examined.holes.extend(tail.holes);
             examined.last_in_doubt = examined.last_in_doubt.take().or(tail.doubt);
             return Ok(tail.summary);

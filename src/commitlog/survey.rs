@@ -91,9 +91,9 @@ pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<
     let mut beaten = Vec::new();
     for segment in found {
         if plants.has(Plant::TruncatedResurrected)
-            && survey.segments.last().is_some_and(|last| last.header.first() == segment.header.first())
+            && live.last().is_some_and(|last| last.name.first == segment.name.first)
         {
-            survey.superseded.push(segment);
+            beaten.push(segment);
             continue;
         }
         // R7
