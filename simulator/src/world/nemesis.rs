@@ -83,7 +83,7 @@ impl World {
             Fault::HungDisk => self.hung_disk(node),
             Fault::DiskError => self.disk_error(node),
             Fault::DiskFull => self.disk_full(node),
-            Fault::Rot => self.rot(),
+            Fault::Rot => self.rot(node),
             Fault::ClockRate => self.clock_rate(node),
             Fault::WallJump => self.wall_jump(node),
             // These strike single frames: see `network`.

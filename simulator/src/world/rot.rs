@@ -27,7 +27,7 @@ const BLOCK: u64 = 4096;
 pub(super) enum Places {
     /// In records of one node.
     RecordsOfOne,
-    /// In records of all nodes, each on one of them.
+    /// In records of all nodes, each on a minority of them.
     RecordsOfAll,
     /// In one block of one node that is not a record.
     Block,
@@ -55,17 +55,20 @@ impl Rotting {
 
 impl World {
     /// Something rots now.
-    pub(super) fn rot(&mut self) {
+    pub(super) fn rot(&mut self, node: usize) {
         let nodes = self.nodes.len();
         match self.rotting.places {
             Places::RecordsOfOne => {
                 for _record in 0..self.nemesis.random.within(1..4) {
-                    self.rot_record(self.rotting.node, |_index| true);
+                    let index = self.some_record(self.rotting.node);
+                    self.rot_record(self.rotting.node, index);
                 }
             }
             Places::RecordsOfAll => {
-                for node in 0..nodes {
-                    self.rot_record(node, |index| index.get() % nodes as u64 == node as u64);
+                let index = self.some_record(node);
+                let first = usize::try_from(index.get()).unwrap_or_default();
+                for place in 0..nodes.div_ceil(2) - 1 {
+                    self.rot_record((first + place) % nodes, index);
                 }
             }
             Places::Block | Places::Slots if self.rotting.done => {}
@@ -74,12 +77,18 @@ impl World {
         }
     }
 
+    /// A record of a node, often one of its last: they may be others than the next leader's.
+    fn some_record(&mut self, node: usize) -> Index {
+        let last = self.nodes.get(node).map_or(0, |it| it.named_durable.get());
+        let from = if self.nemesis.random.chance(500) { last.saturating_sub(8) } else { 0 };
+        Index(self.nemesis.random.within(from..last.max(from + 1)) + 1)
+    }
+
     /// A record that a durable slot names: what is above may be taken for a torn write (docs/guarantees.md).
-    fn rot_record(&mut self, node: usize, may: impl Fn(Index) -> bool) {
+    fn rot_record(&mut self, node: usize, index: Index) {
         let Some(it) = self.nodes.get(node) else { return };
         let Some(process) = &it.process else { return };
-        let index = Index(self.nemesis.random.within(1..it.named_durable.get().max(2)));
-        if index > it.named_durable || !may(index) {
+        if index > it.named_durable {
             return;
         }
         let Some((path, start, end)) = process.place_of(index) else { return };

@@ -1,0 +1,117 @@
+//! Bytes of real files rot, under running nodes and stopped ones: the cluster mends them without a person.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "what goes wrong here fails the test")]
+
+mod support;
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use support::{Cluster, Server, eventually, run_with};
+
+const KEYS: u64 = 200;
+
+fn value(number: u64) -> String {
+    format!("value-{number:04}-{}", "x".repeat(300))
+}
+
+/// Three nodes that read their whole log every 300 ms.
+fn cluster() -> Cluster {
+    let base = support::free_ports(3);
+    let members: Vec<String> = (0..3).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.toml"), "scrub_every = \"300ms\"\n").unwrap();
+    let mut cluster = Cluster { spec: members.join(","), base, directory, nodes: Vec::new() };
+    for place in 0..3 {
+        let server = start(&cluster, place);
+        cluster.nodes.push(Some(server));
+    }
+    let lines: String = (0..KEYS).map(|number| format!("key-{number:04}\t{}\n", value(number))).collect();
+    run_with(&["--endpoints", &cluster.endpoints(), "import", "-"], lines).ended(0);
+    eventually("everybody has it all", || {
+        let (applied, committed) = (cluster.numbers("applied"), cluster.numbers("committed"));
+        let most = committed.iter().max().copied();
+        applied.iter().all(|one| Some(*one) == most).then_some(())
+    });
+    cluster
+}
+
+fn start(cluster: &Cluster, place: u16) -> Server {
+    let (id, directory) = ((place + 1).to_string(), cluster.data_dir(place));
+    let config = cluster.directory.path().join("config.toml");
+    let (directory, config) = (directory.to_str().unwrap(), config.to_str().unwrap());
+    Server::start(&["--config", config, "--id", &id, "--cluster", &cluster.spec, "--data-dir", directory])
+}
+
+/// Where a node's log holds these bytes.
+fn find(data_dir: &Path, needle: &str) -> (PathBuf, u64) {
+    let log = data_dir.join("groups/1/log");
+    let files = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.filter(|path| path.extension().is_some_and(|end| end == "seg")) {
+        let bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle.as_bytes()) {
+            return (path, at as u64);
+        }
+    }
+    panic!("{needle} is not in {}", data_dir.display());
+}
+
+/// Changes a byte of the record that holds a value: of the value, or of the header some bytes before it.
+fn rot(cluster: &Cluster, place: usize, number: u64, back: u64) {
+    let data_dir = cluster.data_dir(u16::try_from(place).unwrap());
+    let (path, at) = find(&data_dir, &format!("value-{number:04}"));
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at - back).unwrap();
+    file.write_all_at(&[!byte[0]], at - back).unwrap();
+}
+
+/// Waits until a node has nothing damaged and has mended so many records.
+fn is_mended(cluster: &Cluster, place: usize, records: u64) {
+    eventually("the node is mended", || {
+        let (damaged, mended) = (cluster.numbers("damaged")[place], cluster.numbers("mended")[place]);
+        (damaged == Some(0) && mended >= Some(records)).then_some(())
+    });
+}
+
+fn holds_everything(cluster: &mut Cluster) {
+    for place in 0..3 {
+        let exported = cluster.export(place);
+        let found = support::last_wins(&exported);
+        for number in 0..KEYS {
+            assert_eq!(found.get(format!("key-{number:04}").as_str()), Some(&value(number).as_str()));
+        }
+    }
+    cluster.stop_all();
+    cluster.assert_same_logs();
+}
+
+#[test]
+fn rot_under_running_nodes_is_found_by_the_scrub_and_mended_by_peers() {
+    let mut cluster = cluster();
+    let leader = cluster.leader();
+    for place in [leader, (leader + 1) % 3] {
+        rot(&cluster, place, 50 + place as u64, 0);
+        is_mended(&cluster, place, 1);
+    }
+    assert!(cluster.numbers("scrub_rounds").iter().all(|rounds| *rounds >= Some(1)));
+    holds_everything(&mut cluster);
+}
+
+#[test]
+fn rot_on_every_disk_while_all_nodes_are_down_is_mended_when_they_are_back() {
+    let mut cluster = cluster();
+    cluster.stop_all();
+    for place in 0..3 {
+        // A value, and the header of another record: it stands before the command's tag, the key and the lengths.
+        rot(&cluster, place, 20 + place as u64, 0);
+        rot(&cluster, place, 120 + place as u64, 60);
+    }
+    for place in 0..3 {
+        let server = start(&cluster, place);
+        cluster.nodes[usize::from(place)] = Some(server);
+    }
+    cluster.run(&["put", "after", "1"]).ended(0);
+    (0..3).for_each(|place| is_mended(&cluster, place, 2));
+    holds_everything(&mut cluster);
+}
