@@ -409,7 +409,8 @@ fn thesis_6_4_a_read_waits_for_an_entry_of_the_term_and_for_a_round_sent_after_i
     let mut node = alone(2, &[1, 2], 1);
     lead(&mut node);
     node.read_index(at(401), 7);
-    let answer = |round| Body::HeartbeatAnswer { round, durable: Index(0), verified: Index(3), full: false };
+    let answer =
+        |round| Body::HeartbeatAnswer { round, durable: Index(0), verified: Index(3), written: Index(0), full: false };
     node.receive(at(402), &message(2, 3, answer(1)));
     assert_eq!(node.reads, [], "nothing of this term is committed");
     let outcome = AppendOutcome::Accepted { durable: Index(3), verified: Index(3) };

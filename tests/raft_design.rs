@@ -81,7 +81,8 @@ fn rule_2_votes_and_append_answers_leave_only_once_term_and_records_are_durable(
     node.complete_one(at(2));
     assert_eq!(granted(&mut node), [true]);
     node.receive(at(3), &message(3, 2, Body::Heartbeat { commit: Index(0), round: 4 }));
-    let answer = Body::HeartbeatAnswer { round: 4, durable: Index(0), verified: Index(0), full: false };
+    let answer =
+        Body::HeartbeatAnswer { round: 4, durable: Index(0), verified: Index(0), written: Index(0), full: false };
     assert_eq!(sent(&mut node), [(3, 2, answer)], "a heartbeat waits for no disk");
     node.receive(at(4), &append(3, 2, id(0, 0), &[], 0));
     assert_eq!(sent(&mut node), [], "term 2 is not durable");

@@ -129,7 +129,7 @@ fn message(around: &Around, data: &mut &[u8]) -> Message {
             Body::AppendAnswer { outcome: AppendOutcome::Rejected { prev: id, hint } }
         }
         6 => Body::Heartbeat { commit: index, round: two.into() },
-        7 => Body::HeartbeatAnswer { round: three.into(), durable: index, verified: other, full: flag },
+        7 => Body::HeartbeatAnswer { round: three.into(), durable: index, verified: other, written: other, full: flag },
         8 => Body::ReadIndex { token: one.into() },
         9 => Body::ReadIndexAnswer { token: one.into(), index: flag.then_some(other) },
         10 => Body::HandOver,

@@ -133,7 +133,11 @@ impl Truth {
         disk.vote_under_way = batch.vote;
         let mut previous = match batch.truncate_after {
             Some(after) => Some(after),
-            None => Some(disk.log.last().copied().unwrap_or(EntryId::ZERO)),
+            // One that rotted beyond recognition before anybody saw it has no term here.
+            None => match disk.log.last() {
+                Some(last) => Some(*last).filter(|last| last.term > Term::ZERO),
+                None => Some(EntryId::ZERO),
+            },
         };
         for record in records(&batch.records) {
             let id = record.header().id;

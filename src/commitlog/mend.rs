@@ -160,7 +160,7 @@ impl LogWriter {
         }
         if unreadable(end) {
             let sector_end = end.next_multiple_of(SECTOR_BYTES);
-            if last < part.last() && lost_from(&part.segment, last.next(), holes) < sector_end {
+            if last < part.last() && !lost_from(part, last.next(), holes, sector_end) {
                 return Err(shared(last));
             }
             let filled = if last < part.last() { sector_end } else { block_aligned(end) };
@@ -201,8 +201,9 @@ impl LogWriter {
     }
 }
 
-/// The offset behind the holes that follow each other from an index on; 0 when there is none.
-fn lost_from(segment: &LiveSegment, index: Index, holes: &[Hole]) -> u64 {
+/// Whether everything that counts from an index on, up to an offset, is known to be lost.
+fn lost_from(part: &Part, index: Index, holes: &[Hole], until: u64) -> bool {
+    let segment = &*part.segment;
     let mut next = index;
     let mut end = 0;
     for hole in holes.iter().filter(|hole| hole.path == segment.path) {
@@ -211,7 +212,7 @@ fn lost_from(segment: &LiveSegment, index: Index, holes: &[Hole]) -> u64 {
             next = hole.last.next();
         }
     }
-    end
+    end >= until || next > part.last()
 }
 
 /// Whether a record is one that a hole lacks.

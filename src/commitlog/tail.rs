@@ -56,7 +56,10 @@ pub(super) enum Behind {
 /// Reads the last segment.
 pub(super) fn read(segment: &Segment, plants: Plants) -> Result<Tail, OpenError> {
     let (header, path, file) = (&segment.header, &segment.paths.segment, &*segment.file);
-    let slot = newest_slot(segment);
+    let mut slot = newest_slot(segment);
+    if let Some(slot) = slot.as_mut().filter(|_slot| plants.has(Plant::CorruptionIsEnd)) {
+        (slot.durable_end, slot.last) = (header.first_position, header.previous);
+    }
     let limit = match slot {
         None => None,
         Some(slot) => {

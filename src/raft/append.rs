@@ -201,7 +201,8 @@ impl Raft {
         self.set_committed(commit.min(self.may_be_committed()));
         let in_term = self.durable_vote.term == self.vote.term;
         let durable = if in_term { self.durable_and_verified() } else { Index::ZERO };
-        let full = self.full_since.is_some();
-        self.send(from, Body::HeartbeatAnswer { round, durable, verified: self.verified, full });
+        let written = if in_term { self.durable.min(self.verified) } else { Index::ZERO };
+        let (verified, full) = (self.verified, self.full_since.is_some());
+        self.send(from, Body::HeartbeatAnswer { round, durable, verified, written, full });
     }
 }

@@ -296,8 +296,8 @@ impl Raft {
             Body::VoteInDoubt => self.on_vote_answer(from, Given::InDoubt),
             Body::AppendAnswer { outcome } => self.on_append_answer(from, outcome),
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
-            Body::HeartbeatAnswer { round, durable, verified, full } => {
-                self.on_heartbeat_answer(from, round, (durable, verified), full);
+            Body::HeartbeatAnswer { round, durable, verified, written, full } => {
+                self.on_heartbeat_answer(from, round, (durable, verified, written), full);
             }
             Body::ReadIndex { token } => self.on_read_index(from, token),
             Body::ReadIndexAnswer { token, index } => self.on_read_index_answer(from, token, index),
@@ -310,7 +310,8 @@ impl Raft {
     /// Someone lives in an earlier term: the answer carries this node's own, so that he learns of it. Answers of
     /// an earlier term need none: nobody waits for them.
     fn answer_lower_term(&mut self, from: NodeId, body: &Body) {
-        let nothing = Body::HeartbeatAnswer { round: 0, durable: Index::ZERO, verified: Index::ZERO, full: false };
+        let (durable, verified, written) = (Index::ZERO, Index::ZERO, Index::ZERO);
+        let nothing = Body::HeartbeatAnswer { round: 0, durable, verified, written, full: false };
         match *body {
             Body::Vote { .. } => self.send_in_term(from, Body::VoteAnswer { granted: false }),
             Body::Append { prev, .. } => self.send_rejection(from, prev),

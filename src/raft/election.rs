@@ -67,7 +67,7 @@ impl Raft {
     pub(super) fn may_campaign(&self) -> bool {
         let hangs = |since| self.now.since(since) >= self.config.election_timeout;
         let moves = !self.writes.oldest().is_some_and(hangs);
-        let whole = self.damage.hole().is_none() && self.knows_last();
+        let whole = (self.damage.hole().is_none() && self.knows_last()) || self.plants.has(Plant::HoleStands);
         self.is_voter()
             && moves
             && whole

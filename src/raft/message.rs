@@ -78,6 +78,8 @@ pub enum Body {
         durable: Index,
         /// As in [`AppendOutcome::Accepted`].
         verified: Index,
+        /// The last verified index on this disk, behind any hole: what need not be held back for it any more.
+        written: Index,
         /// This follower's disk has no room for what clients write.
         full: bool,
     },

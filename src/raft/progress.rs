@@ -104,15 +104,21 @@ impl Progress {
         }
         self.verified = self.verified.max(verified);
         self.matched = self.matched.max(matched);
-        while let Some((_last, bytes)) = self.inflight.front().copied().filter(|(last, _)| *last <= self.matched) {
-            self.inflight.pop_front();
-            self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
-        }
+        self.release(self.matched);
         if matches!(self.mode, Mode::Probe(_)) && verified >= self.next.prev() {
             self.mode = Mode::Stream;
             self.next = verified.next();
         }
         self.next = self.next.max(self.matched.next());
+    }
+
+    /// What the follower has written leaves the window. With a hole in its log it vouches for less than that, and may
+    /// need what comes next to get over it.
+    pub(super) fn release(&mut self, written: Index) {
+        while let Some((_last, bytes)) = self.inflight.front().copied().filter(|(last, _)| *last <= written) {
+            self.inflight.pop_front();
+            self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
+        }
     }
 
     /// The follower does not hold the entry before `next`, and agrees at best up to `hint`; `prev` is the place it
@@ -262,6 +268,19 @@ mod tests {
         assert_eq!(progress.mode, Mode::Probe(Some(at(150))));
         progress.look_for_loss((2, Index(4)), RETRY, PATIENCE, at(200));
         assert_eq!(progress.mode, Mode::Probe(None), "a lost probe is sent again");
+    }
+
+    /// A follower with a hole vouches for nothing behind it. With its window full of that, it was never sent what would
+    /// have shown that the hole is not its leader's.
+    #[test]
+    fn progress_window_is_free_of_what_is_written_though_nobody_vouches_for_it() {
+        let mut progress = Progress::new(Index(1), at(0));
+        progress.ordered = true;
+        progress.sent(Index(3), 64, at(1));
+        progress.accept(Index(1), Index(3), 1, at(2));
+        assert_eq!(progress.room(64, 8), None);
+        progress.release(Index(3));
+        assert_eq!((progress.room(64, 8), progress.matched), (Some((64, true)), Index(1)));
     }
 
     /// The answer to the news that went instead released it at once: where a leader could not read a record, it asked

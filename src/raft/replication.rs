@@ -56,7 +56,7 @@ impl Raft {
         &mut self,
         from: NodeId,
         round: u64,
-        (durable, verified): (Index, Index),
+        (durable, verified, written): (Index, Index, Index),
         full: bool,
     ) {
         let last = self.terms.last().index;
@@ -67,6 +67,7 @@ impl Raft {
         peer.round = peer.round.max(round.min(office.round));
         let verified = verified.min(last);
         peer.accept(durable.min(last), verified, office.round, self.now);
+        peer.release(written.min(last));
         let (retry, patience) = (self.config.heartbeat, self.config.election_timeout);
         peer.look_for_loss((round, verified), retry, patience, self.now);
         self.commit_by_counting();

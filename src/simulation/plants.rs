@@ -76,6 +76,10 @@ pub enum Plant {
     FullAcknowledged,
     /// Recovery keeps a torn record behind the durable end.
     TornTailAccepted,
+    /// Recovery takes a bad record below the durable end for the end of the log.
+    CorruptionIsEnd,
+    /// A node that cannot read its log stands for election.
+    HoleStands,
     /// Of two segments that start at one index the older wins: what was cut comes back.
     TruncatedResurrected,
     /// A range delete does all its work in one turn.

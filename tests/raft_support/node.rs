@@ -346,9 +346,10 @@ pub fn show(packet: &Packet) -> String {
             format!("Rejected prev={prev} hint={hint}")
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat round={round} commit={commit}"),
-        Body::HeartbeatAnswer { round, durable, verified, full } => {
+        Body::HeartbeatAnswer { round, durable, verified, written, full } => {
             let full = if *full { " full" } else { "" };
-            format!("HeartbeatAnswer round={round} durable={durable} verified={verified}{full}")
+            let behind = if written > durable { format!(" written={written}") } else { String::new() };
+            format!("HeartbeatAnswer round={round} durable={durable} verified={verified}{behind}{full}")
         }
         // The name of a question is random.
         Body::ReadIndex { .. } => "ReadIndex".to_owned(),

@@ -21,6 +21,8 @@ use crate::random::Random;
 pub(super) const SCRUB_EVERY: u64 = 1_000_000;
 /// The blocks before the first record: header, two slots, the footer's head. A block has 4 KiB.
 const BLOCK: u64 = 4096;
+/// What a disk cannot read, it cannot read at least this much of.
+const SECTOR: u64 = 512;
 
 /// Where the bytes of a run rot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,10 @@ impl World {
             true => self.nemesis.random.within(start..(start + 48).min(end)),
             false => self.nemesis.random.within(start..end),
         };
-        self.spoil(node, &path, at);
+        // A lost sector takes along what shares it, which must be named too.
+        let named = process.place_of(it.named_durable).filter(|(last, _start, _end)| *last == path);
+        let whole = named.is_none_or(|(_path, _start, end)| (at / SECTOR + 1) * SECTOR <= end);
+        self.spoil(node, &path, at, whole);
         self.marks.met("fault: record rotted");
     }
 
@@ -110,10 +115,12 @@ impl World {
         files.push(group.join(VOTE_FILE));
         let Some(path) = files.get(self.nemesis.random.place(files.len())).cloned() else { return };
         let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len()).unwrap_or_default();
-        let blocks = if path.extension().is_some_and(|it| it == "seg") { length.min(4 * BLOCK) } else { length };
+        let blocks = if path.extension().is_some_and(|it| it == "seg") { 4 } else { length.div_ceil(BLOCK) };
         if blocks > 0 {
-            let at = self.nemesis.random.within(0..blocks);
-            self.spoil(node, &path, at);
+            // What counts stands at the beginning of a block.
+            let head = self.nemesis.random.within(0..120);
+            let at = self.nemesis.random.within(0..blocks) * BLOCK + head;
+            self.spoil(node, &path, at, true);
             self.rotting.done = true;
             self.marks.met("fault: block rotted");
             self.restart_over_rot(node);
@@ -133,16 +140,16 @@ impl World {
         let Some((path, _start, _end)) = process.place_of(process.log().last()) else { return };
         for slot in 1..=2 {
             let at = slot * BLOCK + self.nemesis.random.within(0..40);
-            self.spoil(node, &path, at);
+            self.spoil(node, &path, at, true);
         }
         self.rotting.done = true;
         self.marks.met("fault: both slots rotted");
         self.restart_over_rot(node);
     }
 
-    /// One byte changes, or its whole sector cannot be read.
-    fn spoil(&mut self, node: usize, path: &Path, at: u64) {
-        let unreadable = self.nemesis.random.chance(200);
+    /// One byte changes, or its whole sector cannot be read if it may be.
+    fn spoil(&mut self, node: usize, path: &Path, at: u64, may_be_unreadable: bool) {
+        let unreadable = self.nemesis.random.chance(200) && may_be_unreadable;
         let Some(it) = self.nodes.get(node) else { return };
         let spoiled = if unreadable { it.disk.spoil_sector(path, at) } else { it.disk.flip_byte(path, at) };
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

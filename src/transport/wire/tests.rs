@@ -46,7 +46,13 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
         ("raft_heartbeat", raft(Body::Heartbeat { commit: Index(8), round: 6 })),
         (
             "raft_heartbeat_answer",
-            raft(Body::HeartbeatAnswer { round: 6, durable: Index(9), verified: Index(10), full: true }),
+            raft(Body::HeartbeatAnswer {
+                round: 6,
+                durable: Index(9),
+                verified: Index(10),
+                written: Index(11),
+                full: true,
+            }),
         ),
         ("raft_read_index", raft(Body::ReadIndex { token: 5 })),
         ("raft_read_index_answer", raft(Body::ReadIndexAnswer { token: 5, index })),
