@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use dledger::simulation::Mark;
 
+use crate::profile::{Fixed, Theme};
+
 /// Things that the simulator does or sees. A sweep in which one never happened has shown nothing about it.
 pub(crate) const MET: &[&str] = &[
     "fault: process killed",
@@ -53,6 +55,18 @@ pub(crate) const MET: &[&str] = &[
     "seen: forwarded write acknowledged",
 ];
 
+/// What happens only where records rot in logs that part: too seldom for a sweep of everything.
+const OF_ROT: &[Mark] = &[
+    Mark::RepairAbsent,
+    Mark::RepairDamaged,
+    Mark::RepairOthers,
+    Mark::RepairUnproven,
+    Mark::HoleHandedOver,
+    Mark::HoleCut,
+    Mark::Refuted,
+    Mark::R5,
+];
+
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(BTreeMap<&'static str, u64>);
@@ -76,6 +90,19 @@ impl Marks {
         for (name, count) in &other.0 {
             *self.0.entry(name).or_default() += count;
         }
+    }
+
+    /// What a sweep under these settings must have met and has not: of everything all but what comes with rot alone, of
+    /// rot that; a sweep of other kinds, or of chosen faults, shows what it can.
+    pub(crate) fn missed(&self, fixed: &Fixed) -> Vec<&'static str> {
+        let of_rot: Vec<&str> = OF_ROT.iter().map(|mark| mark.name()).collect();
+        let must = |name: &str| match fixed.theme {
+            _ if fixed.faults.is_some() => false,
+            Theme::Swarm => !of_rot.contains(&name),
+            Theme::Rot => of_rot.contains(&name),
+            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
+        };
+        self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()
     }
 
     /// Everything on the lists, with its count.

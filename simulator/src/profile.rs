@@ -28,6 +28,8 @@ pub(crate) enum Theme {
     Time,
     /// None, but ranges of thousands of keys to delete.
     Work,
+    /// Disks that rot, under logs that part.
+    Rot,
 }
 
 impl Theme {
@@ -50,6 +52,7 @@ impl Theme {
             Self::Disk => {
                 &[Fault::PowerCut, Fault::SlowDisk, Fault::HungDisk, Fault::DiskError, Fault::DiskFull, Fault::Rot]
             }
+            Self::Rot => &[Fault::Rot, Fault::Coup, Fault::Kill, Fault::PowerCut, Fault::Partition],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
         }
     }
@@ -101,6 +104,9 @@ impl Profile {
             if random.chance(share) && fixed.theme.faults().contains(fault) {
                 faults.insert(*fault);
             }
+        }
+        if fixed.theme == Theme::Rot {
+            faults.insert(Fault::Rot);
         }
         if faults.is_empty()
             && let Some(one) = random.pick(fixed.theme.faults())

@@ -46,14 +46,15 @@ pub(crate) fn settings(seed: u64, fixed: &Fixed) -> String {
     format!("seed {seed}: {}", Profile::of(seed, fixed).summary())
 }
 
-/// The table of marks; false when one was never reached.
-pub(crate) fn marks(marks: &Marks) -> bool {
+/// The table of marks; false when one that these settings must reach was not.
+pub(crate) fn marks(marks: &Marks, fixed: &Fixed) -> bool {
     let all = marks.all();
-    let missed: Vec<&str> = all.iter().filter(|(_name, count)| *count == 0).map(|(name, _count)| *name).collect();
     for (name, count) in &all {
         say(&format!("{count:>12}  {name}"));
     }
-    say(&format!("marks: {} of {} reached", all.len() - missed.len(), all.len()));
+    let reached = all.iter().filter(|(_name, count)| *count > 0).count();
+    let missed = marks.missed(fixed);
+    say(&format!("marks: {reached} of {} reached, {} missed", all.len(), missed.len()));
     for name in &missed {
         complain(&format!("never reached: {name}"));
     }

@@ -12,12 +12,13 @@ pub(crate) const PROPERTY: Property = Property {
 };
 
 /// A node says that `id` is committed: notes it when nobody said so before.
-pub(crate) fn committed(id: EntryId, truth: &mut Truth) -> Verdict {
+/// `forgetful` disks may have lost what they once held: those that acknowledge before they sync.
+pub(crate) fn committed(id: EntryId, truth: &mut Truth, forgetful: usize) -> Verdict {
     if let Some(known) = truth.committed_at(id.index) {
         return holds(known == id, || format!("{id} is said to be committed where {known} was"));
     }
     holds(id.index == truth.last_committed().next(), || format!("{id} is committed before its predecessors"))?;
-    let (have, nodes) = (truth.disks_with(id), truth.disks.len());
+    let (have, nodes) = (truth.disks_with(id) + forgetful, truth.disks.len());
     holds(have * 2 > nodes, || format!("{id} is said to be committed with {have} of {nodes} disks that hold it"))?;
     truth.committed.push(id);
     Ok(())

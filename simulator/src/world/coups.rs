@@ -84,6 +84,10 @@ impl World {
                 }
             }
         }
+        if self.profile.has(Fault::Rot) && self.nemesis.random.chance(700) {
+            let wait = self.nemesis.random.within(50_000..APART);
+            self.schedule(wait, Event::RotTail { node, life });
+        }
         self.network.note_sound(self.now);
         self.nemesis.deposed.clone_from(&directions);
         self.schedule(APART, Event::Heal(Lasting::Cut(directions)));

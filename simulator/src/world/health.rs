@@ -81,7 +81,9 @@ impl World {
         let then = self.now.saturating_sub(SETTLED);
         // Until the others have heard it, one of them may stand for a later term already.
         let heard = self.nodes.get(leader).is_some_and(|it| it.office_since + HEARD <= self.now);
-        if flaky || !heard || self.now < SETTLED {
+        // One that cannot read its own log may hand over.
+        let whole = self.nodes.get(leader).and_then(|it| it.raft()).is_some_and(|raft| raft.first_hole().is_none());
+        if flaky || !heard || !whole || self.now < SETTLED {
             return false;
         }
         let others = (0..self.nodes.len()).filter(|node| *node != leader);

@@ -66,6 +66,8 @@ enum Event {
     Idle { node: usize, life: u64, quiet_since: u64 },
     /// The scrub takes a step.
     Scrub { node: usize, life: u64 },
+    /// The last records of a leader that was cut off rot.
+    RotTail { node: usize, life: u64 },
     /// A client asks its next question.
     Client { client: usize },
     /// The next fault.
@@ -211,6 +213,9 @@ impl World {
                 self.idle(node, quiet_since);
             }
             Event::Scrub { node, life } if self.awake(node, life, || Event::Scrub { node, life }) => self.scrub(node),
+            Event::RotTail { node, life } if self.awake(node, life, || Event::RotTail { node, life }) => {
+                self.rot_tail(node);
+            }
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
@@ -221,7 +226,8 @@ impl World {
             | Event::Disk { .. }
             | Event::Prepared { .. }
             | Event::Idle { .. }
-            | Event::Scrub { .. } => {}
+            | Event::Scrub { .. }
+            | Event::RotTail { .. } => {}
         }
     }
 

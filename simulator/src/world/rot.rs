@@ -21,6 +21,8 @@ use crate::random::Random;
 pub(super) const SCRUB_EVERY: u64 = 1_000_000;
 /// The blocks before the first record: header, two slots, the footer's head. A block has 4 KiB.
 const BLOCK: u64 = 4096;
+/// How many of a thousand records rot in their headers.
+const HEADERS: u64 = 400;
 /// What a disk cannot read, it cannot read at least this much of.
 const SECTOR: u64 = 512;
 
@@ -43,7 +45,7 @@ pub(super) struct Rotting {
     pub(super) places: Places,
     /// The node, where it is one; under asynchronous durability the one whose power fails.
     pub(super) node: usize,
-    /// A block was lost already.
+    /// Something has rotted already.
     done: bool,
 }
 
@@ -61,22 +63,61 @@ impl World {
         let nodes = self.nodes.len();
         match self.rotting.places {
             Places::RecordsOfOne => {
+                self.rotting.done = true;
                 for _record in 0..self.nemesis.random.within(1..4) {
                     let index = self.some_record(self.rotting.node);
-                    self.rot_record(self.rotting.node, index);
+                    self.rot_record(self.rotting.node, index, HEADERS);
                 }
             }
             Places::RecordsOfAll => {
                 let index = self.some_record(node);
                 let first = usize::try_from(index.get()).unwrap_or_default();
+                let restart = self.nemesis.random.chance(300);
                 for place in 0..nodes.div_ceil(2) - 1 {
-                    self.rot_record((first + place) % nodes, index);
+                    self.rot_record((first + place) % nodes, index, HEADERS);
+                    if restart {
+                        self.kill_for_a_while((first + place) % nodes);
+                    }
                 }
             }
             Places::Block | Places::Slots if self.rotting.done => {}
             Places::Block => self.rot_block(self.rotting.node),
             Places::Slots => self.rot_slots(self.rotting.node),
         }
+    }
+
+    /// What a leader took that is cut off rots, and its process has to start from that: the entries may be its alone.
+    pub(super) fn rot_tail(&mut self, node: usize) {
+        if !self.profile.has(Fault::Rot) || self.rotting.places != Places::RecordsOfOne {
+            return;
+        }
+        if !std::mem::replace(&mut self.rotting.done, true) {
+            self.rotting.node = node;
+        }
+        if self.rotting.node != node {
+            return;
+        }
+        let last = self.nodes.get(node).map_or(0, |it| it.named_durable.get());
+        if self.nemesis.random.chance(500) {
+            // Where terms change a lost header leaves nothing to tell the term by.
+            self.rot_record(node, self.first_of_term(node, Index(last)), 900);
+        } else {
+            for _record in 0..self.nemesis.random.within(1..4) {
+                let index = Index(last.saturating_sub(self.nemesis.random.within(0..5)));
+                self.rot_record(node, index, HEADERS);
+            }
+        }
+        self.kill_for_a_while(node);
+    }
+
+    /// The first entry of the term of `last`.
+    fn first_of_term(&self, node: usize, last: Index) -> Index {
+        let Some(raft) = self.nodes.get(node).and_then(|it| it.raft()) else { return last };
+        let mut index = last;
+        while index > Index(1) && raft.term_at(index.prev()) == raft.term_at(last) {
+            index = index.prev();
+        }
+        index
     }
 
     /// A record of a node, often one of its last: they may be others than the next leader's.
@@ -87,14 +128,14 @@ impl World {
     }
 
     /// A record that a durable slot names: what is above may be taken for a torn write (docs/guarantees.md).
-    fn rot_record(&mut self, node: usize, index: Index) {
+    fn rot_record(&mut self, node: usize, index: Index, headers: u64) {
         let Some(it) = self.nodes.get(node) else { return };
         let Some(process) = &it.process else { return };
         if index > it.named_durable {
             return;
         }
         let Some((path, start, end)) = process.place_of(index) else { return };
-        let at = match self.nemesis.random.chance(400) {
+        let at = match self.nemesis.random.chance(headers) {
             // The header of a record is small; its loss is worse.
             true => self.nemesis.random.within(start..(start + 48).min(end)),
             false => self.nemesis.random.within(start..end),

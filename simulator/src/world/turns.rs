@@ -1,5 +1,6 @@
 //! Inputs into a process, the turns that follow, and what the checkers see of both.
 
+use dledger::Durability;
 use dledger::simulation::{Process, Sent};
 use dledger::types::{EntryId, Index, Monotonic, Role};
 
@@ -8,6 +9,7 @@ use crate::checkers::{
     bounded_turns, durable_quorum, elected, election_safety, leader_append_only, leader_completeness, log_matching,
     log_time, node_invariants, one_vote, sent_after_sync, stable_leader, state_machine_safety,
 };
+use crate::faults::Fault;
 use crate::machine::Watched;
 use crate::truth::records;
 
@@ -122,7 +124,9 @@ impl World {
 
     pub(super) fn check_committed(&mut self, id: EntryId) {
         let new = self.truth.committed_at(id.index).is_none();
-        let quorum = durable_quorum::committed(id, &mut self.truth);
+        // Under asynchronous durability one node loses its power.
+        let forgetful = usize::from(self.profile.durability != Durability::Sync && self.profile.has(Fault::PowerCut));
+        let quorum = durable_quorum::committed(id, &mut self.truth, forgetful);
         self.judge(durable_quorum::PROPERTY, quorum);
         if new {
             let time = self.log_times.committed(id, self.now, &self.truth);
