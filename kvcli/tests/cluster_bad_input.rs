@@ -186,8 +186,11 @@ fn directory_of_a_newer_format_is_code_one_and_left_alone() {
     newer[12..16].copy_from_slice(&sum);
     std::fs::write(&identity, &newer).unwrap();
     left.refused("1", &format!("1={}", left.address), 1, &["format version 2", "this release reads 1"]);
-    // The same under the old checksum is damage, not news.
-    newer[12..16].copy_from_slice(&written[12..16]);
+    // The same under the old checksum is damage, not news; in both copies nothing is left to go by.
+    for copy in [0, written.len() / 2] {
+        newer[copy..copy + 16].copy_from_slice(&written[copy..copy + 16]);
+        newer[copy + 8] ^= 0xff;
+    }
     std::fs::write(&identity, &newer).unwrap();
     left.refused("1", &format!("1={}", left.address), 1, &["corrupt at offset"]);
     std::fs::write(&identity, &written).unwrap();

@@ -106,14 +106,16 @@ fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
 pub fn load_identity(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Identity>, OpenError> {
     let path = data_dir.join(IDENTITY_FILE);
     let Some(copies) = read_copies(disk, &path)? else { return Ok(None) };
-    let mut refused = None;
+    let (mut good, mut refused) = (None, None);
     for copy in copies {
         match copy {
-            Ok(identity) => return Ok(Some(identity)),
+            Ok(identity) => _ = good.get_or_insert(identity),
+            // It was written so, and not by this release: another copy that reads well changes nothing about that.
+            Err(newer @ OpenError::Unsupported { .. }) => return Err(newer),
             Err(error) => _ = refused.get_or_insert(error),
         }
     }
-    Err(refused.unwrap_or_else(|| damaged(path)))
+    good.map(Some).ok_or_else(|| refused.unwrap_or_else(|| damaged(path)))
 }
 
 /// Makes the file anew when one of its copies is bad. A disk without room for that is left as it is.
