@@ -36,7 +36,11 @@ pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &
         let found = raft.term_at(id.index);
         let may_be_lost = match losses {
             Losses::None => false,
-            Losses::Recognition => found.is_none() && id.index <= raft.last().index,
+            // Where nobody knew the entry any more, the one that is committed there may stand by now.
+            Losses::Recognition => match found {
+                None => id.index <= raft.last().index,
+                Some(term) => truth.committed_at(id.index) == Some(EntryId::new(id.index, term)),
+            },
             Losses::Unsynced => id.index > raft.last().index,
         };
         holds(found == Some(id.term) || may_be_lost, || {
