@@ -26,6 +26,8 @@ use super::view::{KvReader, KvView};
 
 /// Keys that one turn of a range delete removes.
 const TURN_KEYS: usize = 256;
+/// A turn that removes this many is work of many entries, and is not the last: what runs the machine counts turns.
+const LONG_KEYS: usize = 16;
 
 /// A range delete that is under way.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl<B: Backend> KvMachine<B> {
         let Some(deleting) = &mut self.deleting else { return Applied::Done(Bytes::new()) };
         let removed = self.map.delete_some(&deleting.range, self.turn_keys);
         deleting.count += removed as u64;
-        if removed < self.turn_keys {
+        if removed < self.turn_keys.min(LONG_KEYS) {
             let count = deleting.count;
             self.deleting = None;
             return Applied::Done(deleted(count));

@@ -29,24 +29,36 @@ pub(crate) fn kvcli() -> Command {
     command
 }
 
+/// Longest that one command may take.
+const LONGEST_RUN: Duration = Duration::from_secs(180);
+
 /// Runs `kvcli ARGUMENTS` to its end.
 pub(crate) fn run(arguments: &[&str]) -> Finished {
-    finished(kvcli().args(arguments).output().unwrap())
+    run_with(arguments, "")
 }
 
-/// Runs `kvcli ARGUMENTS` with `stdin`.
+/// Runs `kvcli ARGUMENTS` with `stdin`. One that does not end is killed, and fails the test.
 pub(crate) fn run_with(arguments: &[&str], stdin: impl AsRef<[u8]>) -> Finished {
     let mut child =
         kvcli().args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = Pid::from_child(&child);
     let mut pipe = child.stdin.take().unwrap();
     let bytes = stdin.as_ref().to_vec();
     let writer = thread::spawn(move || {
         // A command that ends early closes the pipe.
         let _closed = pipe.write_all(&bytes);
     });
-    let output = child.wait_with_output().unwrap();
+    let (ended, end) = mpsc::channel();
+    let waiter = thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = end.recv_timeout(LONGEST_RUN);
+    if output.is_err() {
+        // Nobody has waited for it, so the number is still its own.
+        let _ended = kill_process(process, Signal::KILL);
+    }
     writer.join().unwrap();
-    finished(output)
+    let _sent = waiter.join().unwrap();
+    assert!(output.is_ok(), "`kvcli {}` does not end", arguments.join(" "));
+    finished(output.unwrap().unwrap())
 }
 
 /// What a run left.
