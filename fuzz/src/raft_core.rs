@@ -1,13 +1,14 @@
 //! A live Raft core among peers that say anything.
 //!
 //! ```text
-//!   members (1) │ records (1) │ steps: kind (1), arguments
+//!   members, doubt (1) │ records (1) │ steps: kind (1), arguments
 //!     0  tick: tens of milliseconds (1)        1  message: sender (1), term (1), what (1), arguments (3)
 //!     2  append: sender (1), term (1), prev (1), term of prev (1), commit (1), count (1)
 //!     3  propose: count (1)                    4  read
 //!     5  the disk completes a write: order (1) 6  connection: peer (1), up or down (1)
 //!     7  apply what is committed               8  crash: what of the write under way is on the disk (1)
 //!     9  wire: length (1), a message as it travels            10  nonsense of the caller: what (1), number (8)
+//!    11  the first hole: none, or where (1)
 //! ```
 //! Numbers of one byte are taken relative to where the core stands (`Around`), so that they often fit.
 //!
@@ -48,7 +49,7 @@ fn byte(data: &mut &[u8]) -> u8 {
 }
 
 fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
-    match kind % 11 {
+    match kind % 12 {
         0 => node.tick(u64::from(byte(data)) * 10_000),
         1 => {
             let message = message(&Around::of(node), data);
@@ -76,9 +77,14 @@ fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
                 node.receive(message);
             }
         }
-        _ => {
+        10 => {
             let what = byte(data);
             node.nonsense(what, data.try_get_u64_le().unwrap_or(u64::MAX));
+        }
+        _ => {
+            let first = byte(data);
+            let hole = (first > 0).then(|| Around::of(node).index(first));
+            node.hole(hole);
         }
     }
 }
@@ -118,7 +124,7 @@ fn message(around: &Around, data: &mut &[u8]) -> Message {
     let (index, other) = (around.index(one), around.index(two));
     let id = EntryId::new(index, around.term(two));
     let flag = three & 1 == 1;
-    let body = match what % 12 {
+    let body = match what % 14 {
         0 => Body::PreVote { next: around.term(three), last: id },
         1 => Body::PreVoteAnswer { next: around.term(one), granted: flag },
         2 => Body::Vote { last: id, handed_over: flag },
@@ -133,6 +139,8 @@ fn message(around: &Around, data: &mut &[u8]) -> Message {
         8 => Body::ReadIndex { token: one.into() },
         9 => Body::ReadIndexAnswer { token: one.into(), index: flag.then_some(other) },
         10 => Body::HandOver,
+        11 => Body::PreVoteInDoubt { next: around.term(one) },
+        12 => Body::VoteInDoubt,
         // It must come another way, and is to be ignored.
         _ => Body::Append { prev: id, commit: other },
     };
@@ -155,7 +163,7 @@ fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
         ],
     };
     let last = prev.index.plus(records);
-    (from, term, Appended { prev, commit, runs, last, memberships: Vec::new() })
+    (from, term, Appended { prev, commit, runs, last, memberships: Vec::new(), refutes: None })
 }
 
 /// Stories that a core lives through, and the golden messages.
@@ -175,9 +183,21 @@ pub fn seeds() -> Vec<Seed> {
     let follows = [&takes[..], &[1, 2, 3, 6, 192, 1, 0]].concat();
     // 3 leads the next term and has another record in place of the last; the process dies during the write.
     let cut = [&takes[..], &[2, 3, 4, 65, 2, 0, 4, 5, 0, 2, 3, 3, 64, 3, 64, 2, 8, 3, 0, 40]].concat();
-    let stories = [("elected", elected), ("leads", leads), ("falls", falls), ("follows", follows), ("cut", cut)];
+    // The first record is found damaged, is mended, and is damaged when the process dies.
+    let damaged = [&takes[..], &[11, 1, 0, 40, 1, 2, 3, 6, 192, 1, 0, 11, 0, 0, 40, 11, 2, 8, 0, 0, 40]].concat();
+    let leads_damaged = [&leads[..], &[11, 2, 3, 1, 5, 1, 0, 40, 11, 0]].concat();
+    let stories = [
+        ("elected", elected),
+        ("leads", leads),
+        ("falls", falls),
+        ("follows", follows),
+        ("cut", cut),
+        ("damaged", damaged),
+        ("leads-damaged", leads_damaged),
+    ];
     let mut seeds: Vec<Seed> = Vec::new();
-    for members in 0..4 {
+    // From 4 on they start in doubt.
+    for members in 0..8 {
         for (name, story) in &stories {
             seeds.push((format!("{name}-{members}"), [&[members, 3][..], story].concat()));
         }

@@ -139,8 +139,8 @@ fn make() -> Sample {
         (None, None, maker.records(Term(2), 1)),
     ];
     for (vote, truncate_after, records) in batches {
-        let committed = Index::ZERO;
-        writer.write(&WriteBatch { vote, truncate_after, records, committed }).expect("a disk in memory takes a batch");
+        let batch = WriteBatch { vote, truncate_after, records, ..WriteBatch::default() };
+        writer.write(&batch).expect("a disk in memory takes a batch");
         prepare(&mut writer);
     }
     writer.idle(maker.last.index).expect("a disk in memory takes a slot");

@@ -23,6 +23,10 @@ struct Disk {
     vote: Vote,
     log: Vec<Term>,
     committed: Index,
+    /// The first record that cannot be read back.
+    hole: Option<Index>,
+    /// It may have lost records behind its last.
+    in_doubt: bool,
 }
 
 /// One write under way.
@@ -74,7 +78,7 @@ fn place(index: Index) -> usize {
 }
 
 impl Node {
-    /// A node of one, three or five voters, or a learner, with up to four records of two terms.
+    /// A node of one, three or five voters, or a learner, in doubt or not, with up to four records of two terms.
     pub(super) fn start(members: u8, records: u8) -> Self {
         let voters = [1, 3, 5, 3][usize::from(members % 4)];
         let member = |id| Member { id: NodeId(id), incarnation: Incarnation(id), address: format!("h:{id}") };
@@ -86,7 +90,8 @@ impl Node {
         let term = log.last().copied().unwrap_or_default().get() + u64::from(records / 5 % 3);
         let vote = Vote { term: Term(term), voted_for: NodeId(u64::from(records / 15) % 4) };
         let voted = Some((vote.term, vote.voted_for)).filter(|(_term, whom)| !whom.is_zero());
-        let disk = Disk { vote, log: log.clone(), committed: Index::ZERO };
+        let in_doubt = members / 4 % 2 == 1;
+        let disk = Disk { vote, log: log.clone(), committed: Index::ZERO, hole: None, in_doubt };
         let now = Monotonic::from_micros(1_000_000);
         let mut node = Self {
             raft: core(&membership, &disk, now, 0),
@@ -153,9 +158,25 @@ impl Node {
     }
 
     pub(super) fn apply(&mut self) {
-        let committed = self.raft.committed();
-        self.act(|raft| raft.applied(committed));
-        assert_eq!(self.raft.applied_index(), committed);
+        let before = self.raft.applied_index();
+        let readable = self.raft.committed().min(self.sound_end());
+        self.act(|raft| raft.applied(readable));
+        assert_eq!(self.raft.applied_index(), readable.max(before));
+    }
+
+    /// A record cannot be read back, or all can again.
+    pub(super) fn hole(&mut self, first: Option<Index>) {
+        let inside = first.is_none_or(|first| Index::ZERO < first && place(first) <= self.log.len());
+        if inside {
+            self.disk.hole = first;
+        }
+        let now = self.now;
+        self.act(|raft| raft.holes(now, first));
+    }
+
+    /// The last record that can be read back with all before it.
+    fn sound_end(&self) -> Index {
+        self.disk.hole.map_or(Index(u64::MAX), Index::prev)
     }
 
     /// What a caller must never say; it is to be ignored.
@@ -191,6 +212,7 @@ impl Node {
 
     /// The process dies; of the write under way the vote, or the vote and some records, may be there.
     pub(super) fn crash(&mut self, kept: u8) {
+        self.disk.in_doubt = self.raft.in_doubt();
         if let Some(write) = self.writes.pop_front().filter(|_write| kept & 1 == 1) {
             self.disk.vote = write.vote.unwrap_or(self.disk.vote);
             let records = usize::from(kept >> 1);
@@ -200,6 +222,8 @@ impl Node {
             }
         }
         let last = Index(self.disk.log.len() as u64);
+        // The writer cut the hole away, or it is there still, unless it was in what was lost.
+        self.disk.hole = self.disk.hole.filter(|hole| *hole <= last);
         assert!(self.disk.committed <= last, "committed and durable records are cut");
         self.starts += 1;
         self.writes.clear();
@@ -243,6 +267,8 @@ impl Node {
             self.handle(ready);
         }
         assert!(!self.raft.has_ready());
+        let stands = matches!(self.raft.role(), Role::PreCandidate | Role::Candidate);
+        assert!(!stands || self.disk.hole.is_none(), "stands for election with a hole");
         assert!(self.incoming.is_empty(), "records were taken and never ordered written");
         assert_eq!(self.raft.last().index, Index(self.log.len() as u64));
     }
@@ -255,7 +281,7 @@ impl Node {
         }
         if let Some(committed) = ready.committed {
             assert!(committed > self.committed || self.starts > 0, "{committed} was told already");
-            assert!(place(committed) <= self.log.len());
+            assert!(place(committed) <= self.log.len() && committed <= self.sound_end());
             self.committed = self.committed.max(committed);
         }
         for read in ready.reads {
@@ -278,6 +304,7 @@ impl Node {
         assert!(after.index >= self.committed, "{} is cut, {} is committed", after.index.next(), self.committed);
         assert_eq!(truncate, self.log.len() > place(after.index));
         self.log.truncate(place(after.index));
+        self.disk.hole = self.disk.hole.filter(|hole| *hole <= after.index);
         assert_eq!(self.log.len(), place(after.index), "a hole in the log");
         assert_eq!(self.log.last().copied().unwrap_or_default(), after.term);
         let terms = if no_op { vec![self.raft.term()] } else { std::mem::take(&mut self.incoming) };
@@ -358,6 +385,9 @@ fn core(membership: &Membership, disk: &Disk, now: Monotonic, starts: u64) -> Ra
         last,
         committed: disk.committed,
         memberships: vec![(Index::ZERO, membership.clone())],
+        hole: disk.hole,
+        unknown: Vec::new(),
+        in_doubt: disk.in_doubt,
     };
     Raft::new(config, restored, now)
 }
