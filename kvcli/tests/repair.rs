@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use support::{Cluster, Server, eventually, run_with};
 
 const KEYS: u64 = 200;
+/// Header, two slots and the footer's head, a block each, stand before the first record.
+const RECORDS_AT: u64 = 4 * 4096;
 
 fn value(number: u64) -> String {
     format!("value-{number:04}-{}", "x".repeat(300))
@@ -60,10 +62,14 @@ fn find(data_dir: &Path, needle: &str) -> (PathBuf, u64) {
 fn rot(cluster: &Cluster, place: usize, number: u64, back: u64) {
     let data_dir = cluster.data_dir(u16::try_from(place).unwrap());
     let (path, at) = find(&data_dir, &format!("value-{number:04}"));
+    flip(&path, at - back);
+}
+
+fn flip(path: &Path, at: u64) {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
-    file.read_exact_at(&mut byte, at - back).unwrap();
-    file.write_all_at(&[!byte[0]], at - back).unwrap();
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
 }
 
 /// Waits until a node has nothing damaged and has mended so many records.
@@ -113,5 +119,27 @@ fn rot_on_every_disk_while_all_nodes_are_down_is_mended_when_they_are_back() {
     }
     cluster.run(&["put", "after", "1"]).ended(0);
     (0..3).for_each(|place| is_mended(&cluster, place, 2));
+    holds_everything(&mut cluster);
+}
+
+/// A node whose first record had rotted knew no members, admitted none of them, and so was never mended. Tests in one
+/// process let nodes talk to each other without a handshake.
+#[test]
+fn rot_of_most_records_the_members_among_them_is_mended_while_another_node_is_down() {
+    let mut cluster = cluster();
+    let rotten = (cluster.leader() + 1) % 3;
+    let gone = (rotten + 1) % 3;
+    cluster.stop_all();
+    let (path, last) = find(&cluster.data_dir(u16::try_from(rotten).unwrap()), &format!("value-{:04}", KEYS - 2));
+    for at in (RECORDS_AT..last).step_by(97) {
+        flip(&path, at);
+    }
+    for place in (0..3).filter(|place| *place != gone) {
+        cluster.nodes[place] = Some(start(&cluster, u16::try_from(place).unwrap()));
+    }
+    is_mended(&cluster, rotten, KEYS - 2);
+    cluster.run(&["put", "after", "1"]).ended(0);
+    cluster.nodes[gone] = Some(start(&cluster, u16::try_from(gone).unwrap()));
+    is_mended(&cluster, gone, 0);
     holds_everything(&mut cluster);
 }

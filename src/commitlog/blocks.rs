@@ -87,12 +87,13 @@ fn slots(segment: &LiveSegment) -> Option<BadBlock> {
     Some(BadBlock { path, offset, region: Region::Slot, reason, remedy: Vec::new() })
 }
 
+/// A segment with a hole has no footer, and needs none before it is whole.
 fn footer(segment: &LiveSegment, next: &SegmentHeader) -> Option<BadBlock> {
     let length = segment.file.len().ok()?;
     if read_footer(&*segment.file, &segment.header, length).is_some() {
         return None;
     }
-    let remedy = new_footer(segment, next, length).unwrap_or_default();
+    let remedy = new_footer(segment, next, length)?;
     let (path, offset) = (segment.path.clone(), segment.header.footer_offset());
     let reason = "the footer cannot be read".to_owned();
     Some(BadBlock { path, offset, region: Region::Footer, reason, remedy })

@@ -1,6 +1,5 @@
 //! The event loop: carries inputs into the replica and effects out of it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,12 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::raft::Membership;
 use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
 };
-use crate::types::{GroupId, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
+use crate::types::{GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
 
 use super::data_dir::{self, DataDir};
 use super::disk_thread::{DiskOrder, DiskReport};
@@ -89,6 +87,8 @@ pub(crate) struct EventLoop<M> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
+    /// The index of the membership that the transport was told.
+    introduced: Option<Index>,
 }
 
 /// What an event loop is made of.
@@ -123,6 +123,7 @@ impl<M: StateMachine> EventLoop<M> {
             fatal: None,
             more: false,
             scrub: ScrubProgress::default(),
+            introduced: None,
         };
         match cluster {
             Some(cluster) => {
@@ -294,16 +295,6 @@ impl<M: StateMachine> EventLoop<M> {
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
         let replica = Replica::open(options, &state, reader.clone(), machine, now)
             .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
-        let known = replica.raft().membership().into_iter().flat_map(Membership::members);
-        self.transport.set_identity(LocalIdentity {
-            cluster: self.data_dir.identity.cluster,
-            node: self.config.id,
-            incarnation: self.data_dir.identity.incarnation,
-            members: known
-                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
-                .collect::<BTreeMap<NodeId, (String, Option<Incarnation>)>>(),
-            max_frame_bytes: max_frame_bytes(&self.config),
-        });
         self.shared.log.store(Some(Arc::new(reader.clone())));
         let reports = self.reports.clone();
         let report = move |report| {
@@ -315,7 +306,32 @@ impl<M: StateMachine> EventLoop<M> {
         let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, scrub, clock, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
         self.phase = Phase::Running { replica: Box::new(replica), disk };
+        self.introduce();
         Ok(())
+    }
+
+    /// Tells the transport whom to talk to. While the entry that says so is damaged, those of the identity will do: they
+    /// mend it.
+    fn introduce(&mut self) {
+        let Phase::Running { replica, .. } = &self.phase else { return };
+        let membership = replica.raft().membership();
+        let identity = &self.data_dir.identity;
+        let members = match membership {
+            Some(membership) => membership
+                .members()
+                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
+                .collect(),
+            None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
+        };
+        self.introduced = replica.raft().membership_index();
+        self.transport.set_identity(LocalIdentity {
+            cluster: identity.cluster,
+            node: self.config.id,
+            incarnation: identity.incarnation,
+            members,
+            lives_unknown: membership.is_none(),
+            max_frame_bytes: max_frame_bytes(&self.config),
+        });
     }
 
     fn carry_out_formation(&mut self, steps: Vec<Step>) {
@@ -381,7 +397,11 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
+                let follows = replica.raft().membership_index();
                 self.carry_out(effects);
+                if follows != self.introduced {
+                    self.introduce();
+                }
             }
             Phase::Forming { .. } => self.expire_early(now),
             Phase::Stopped => {}

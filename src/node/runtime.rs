@@ -183,6 +183,7 @@ fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> Loc
         node: config.id,
         incarnation: data_dir.identity.incarnation,
         members: members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
+        lives_unknown: false,
         max_frame_bytes: max_frame_bytes(config),
     }
 }

@@ -140,6 +140,10 @@ impl Memberships {
         self.stack.last().map(|(_index, membership)| membership)
     }
 
+    pub(super) fn latest_index(&self) -> Option<Index> {
+        self.stack.last().map(|(index, _membership)| *index)
+    }
+
     pub(super) const fn quorum(&self) -> &Quorum {
         &self.quorum
     }

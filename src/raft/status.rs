@@ -128,10 +128,16 @@ impl Raft {
         self.terms.term_at(index)
     }
 
-    /// The latest membership in the log; `None` before the cluster is formed.
+    /// The latest membership in the log; `None` before the cluster is formed, and while the only one is damaged.
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {
         self.memberships.latest()
+    }
+
+    /// The index of [`Raft::membership`]'s entry.
+    #[must_use]
+    pub fn membership_index(&self) -> Option<Index> {
+        self.memberships.latest_index()
     }
 
     /// On a leader, every other member, by number; empty elsewhere.

@@ -246,7 +246,7 @@ pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Re
                 return Err(Refusal::receiver(identity.node, peer.receiver));
             }
             judge_cluster(identity, peer.node, peer.cluster)?;
-            judge_member(identity, peer.node, peer.incarnation)?;
+            judge_member(identity, peer.node, peer.incarnation, peer.cluster)?;
             judge_versions(identity.node, peer.node, peer.record_version, peer.command_version)?;
             if peer.node > identity.node {
                 return Err(Refusal::direction(identity.node, peer.node));
@@ -274,7 +274,7 @@ pub fn judge_welcome(identity: &LocalIdentity, peer: NodeId, welcome: &Welcome) 
         return Err(Refusal::receiver(welcome.node, peer));
     }
     judge_cluster(identity, peer, welcome.cluster)?;
-    judge_member(identity, peer, welcome.incarnation)?;
+    judge_member(identity, peer, welcome.incarnation, welcome.cluster)?;
     judge_versions(identity.node, peer, welcome.record_version, welcome.command_version)
 }
 
@@ -306,13 +306,20 @@ fn judge_cluster(identity: &LocalIdentity, peer: NodeId, cluster: Option<Cluster
 }
 
 /// After formation every member's incarnation is known: an unknown one is a node that has lost its disk, and with
-/// it what it promised.
-fn judge_member(identity: &LocalIdentity, peer: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+/// it what it promised. Where this node has lost the entry that names them, whoever belongs to the cluster will do: a
+/// wiped node names none.
+fn judge_member(
+    identity: &LocalIdentity,
+    peer: NodeId,
+    incarnation: Incarnation,
+    cluster: Option<ClusterId>,
+) -> Result<(), Refusal> {
     match identity.members.get(&peer) {
         _ if peer == identity.node => Err(Refusal::self_connection(identity.node, peer)),
         None => Err(Refusal::unknown_node(identity.node, peer)),
         Some((_, Some(known))) if *known == incarnation => Ok(()),
         Some((_, None)) if identity.cluster.is_none() => Ok(()),
+        Some((_, None)) if identity.lives_unknown && is_formed(identity.cluster, cluster) => Ok(()),
         Some((_, Some(_) | None)) => Err(Refusal::incarnation(identity.node, peer)),
     }
 }

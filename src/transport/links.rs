@@ -159,7 +159,9 @@ impl Link {
 fn suits(identity: &LocalIdentity, cluster: Option<ClusterId>, peer: NodeId, incarnation: Incarnation) -> bool {
     let member = identity.members.get(&peer);
     identity.cluster == cluster
-        && member.is_some_and(|(_, known)| known.map_or(cluster.is_none(), |known| known == incarnation))
+        && member.is_some_and(|(_, known)| {
+            known.map_or(cluster.is_none() || identity.lives_unknown, |known| known == incarnation)
+        })
 }
 
 struct State {

@@ -213,8 +213,11 @@ pub struct LocalIdentity {
     /// This life of its directory.
     pub incarnation: Incarnation,
     /// All members, with address and incarnation. While `cluster` is `None` a member without an incarnation may
-    /// have any; afterwards such a member is refused. An entry for this node is ignored.
+    /// have any; afterwards such a member is refused, unless `lives_unknown`. An entry for this node is ignored.
     pub members: BTreeMap<NodeId, (String, Option<Incarnation>)>,
+    /// The entry that names the members' incarnations is damaged. A member without one is admitted in any life that
+    /// has been in this cluster: it is needed to mend the entry.
+    pub lives_unknown: bool,
     /// Largest whole frame in bytes, from peers and from clients; at most [`frame::MAX_FRAME_BYTES`].
     pub max_frame_bytes: u32,
 }

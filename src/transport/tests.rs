@@ -56,6 +56,7 @@ fn identity(node: u64, addresses: &[SocketAddr]) -> LocalIdentity {
         node: NodeId(node),
         incarnation: Incarnation(100 + node),
         members: members.collect(),
+        lives_unknown: false,
         max_frame_bytes: LIMIT,
     }
 }

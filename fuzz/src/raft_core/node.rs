@@ -166,9 +166,9 @@ impl Node {
 
     /// A record cannot be read back, or all can again.
     pub(super) fn hole(&mut self, first: Option<Index>) {
-        let inside = first.is_none_or(|first| Index::ZERO < first && place(first) <= self.log.len());
-        if inside {
-            self.disk.hole = first;
+        // What stands before the log is none, what stands behind it is nonsense.
+        if first.is_none_or(|first| place(first) <= self.log.len()) {
+            self.disk.hole = first.filter(|first| !first.is_zero());
         }
         let now = self.now;
         self.act(|raft| raft.holes(now, first));

@@ -11,6 +11,7 @@ fn identity() -> LocalIdentity {
         node: NodeId(2),
         incarnation: Incarnation(102),
         members: (1..=3).map(|id| (NodeId(id), (format!("h:{id}"), Some(Incarnation(100 + id))))).collect(),
+        lives_unknown: false,
         max_frame_bytes: 1000,
     }
 }
@@ -105,6 +106,9 @@ fn handshake_of_a_wiped_node_with_a_formed_one_is_refused() {
     let mut forgetful = identity();
     forgetful.members.insert(NodeId(1), ("h:1".to_owned(), None));
     assert_eq!(judge(&forgetful, |_| {}).unwrap_err(), RefusalCode::Incarnation, "none is known after formation");
+    forgetful.lives_unknown = true;
+    assert_eq!(judge(&forgetful, wiped).unwrap_err(), RefusalCode::Incarnation, "whatever is known");
+    judge(&forgetful, |_| {}).unwrap();
 }
 
 #[test]
