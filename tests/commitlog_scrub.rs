@@ -261,7 +261,7 @@ mod tests {
         let bytes = all_bytes(&opened.reader);
         memory.flip_byte(&segments(&memory)[0], RECORDS + 200).unwrap();
         memory.kill_process();
-        let mut opened = open_log(&memory);
+        let opened = open_log(&memory);
         let found = round(&opened.reader, 1 << 20);
         assert_eq!((found.blocks.len(), opened.reader.holes().len()), (0, 1), "it needs a record, not a footer");
         drop(opened);

@@ -48,6 +48,7 @@ fn identity(formed: bool) -> LocalIdentity {
         node: NodeId(3),
         incarnation: Incarnation(103),
         members: (1..=3).map(member).collect::<BTreeMap<_, _>>(),
+        lives_unknown: false,
         max_frame_bytes: 1000,
     }
 }
@@ -161,7 +162,8 @@ pub fn seeds() -> Vec<Seed> {
             channel: dledger::transport::Channel::Bulk,
             record_version: 1,
             command_version: 1,
-            max_frame_bytes: 1000,
+            lives_unknown: false,
+        max_frame_bytes: 1000,
         };
         handshake::encode_hello(&Hello::Peer(peer))
     };
