@@ -162,7 +162,6 @@ pub fn seeds() -> Vec<Seed> {
             channel: dledger::transport::Channel::Bulk,
             record_version: 1,
             command_version: 1,
-            lives_unknown: false,
         max_frame_bytes: 1000,
         };
         handshake::encode_hello(&Hello::Peer(peer))
