@@ -162,7 +162,7 @@ pub fn seeds() -> Vec<Seed> {
             channel: dledger::transport::Channel::Bulk,
             record_version: 1,
             command_version: 1,
-        max_frame_bytes: 1000,
+            max_frame_bytes: 1000,
         };
         handshake::encode_hello(&Hello::Peer(peer))
     };
