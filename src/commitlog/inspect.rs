@@ -279,7 +279,8 @@ impl<'a> Records<'a> {
             if self.place_is_last(segment) { durable_offset(segment).min(segment.length) } else { self.limit(segment) };
         let Some(scanner) = self.scanner.as_mut().filter(|_scanner| from < limit) else { return false };
         let after = scanner.after();
-        let search = Search { file: &*segment.file, segment: &segment.header, after, from, limit, last: None };
+        let (file, file_bytes) = (&*segment.file, segment.length);
+        let search = Search { file, segment: &segment.header, after, from, limit, file_bytes, last: None };
         let Ok(Some((next, header))) = search.run() else { return false };
         scanner.jump(next, (EntryId::new(header.id.index.prev(), after.term), header.position));
         self.next_index = header.id.index;

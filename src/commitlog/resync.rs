@@ -33,6 +33,8 @@ pub(super) struct Search<'a> {
     pub(super) from: u64,
     /// Where the records end.
     pub(super) limit: u64,
+    /// Where the file ends, which may be before.
+    pub(super) file_bytes: u64,
     /// The entry that ends there, when it is known.
     pub(super) last: Option<EntryId>,
 }
@@ -57,8 +59,9 @@ impl Search<'_> {
     fn next_header(&self, behind: u64) -> Result<Option<(u64, RecordHeader)>, RecordError> {
         let mut start = behind + 1;
         let overlap = HEADER_BYTES as u64 - 1;
-        while start + (HEADER_BYTES as u64) <= self.limit {
-            let end = (start + WINDOW_BYTES + overlap).min(self.limit);
+        let limit = self.limit.min(self.file_bytes);
+        while start + (HEADER_BYTES as u64) <= limit {
+            let end = (start + WINDOW_BYTES + overlap).min(limit);
             for (offset, bytes) in readable(self.file, start, end) {
                 if let Some(found) = self.in_bytes(offset, &bytes)? {
                     return Ok(Some(found));

@@ -9,6 +9,7 @@
 use super::format::RecordError;
 use super::hole::Hole;
 use super::recovery::Cut;
+use super::roll::MAX_SEGMENT_BYTES;
 use super::scan::{ScanError, Scanner, is_blank};
 use super::segment::BLOCK;
 use super::segment::footer::Summary;
@@ -63,7 +64,8 @@ pub(super) fn read(segment: &Segment, plants: Plants) -> Result<Tail, OpenError>
     let limit = match slot {
         None => None,
         Some(slot) => {
-            let offset = header.offset_of(slot.durable_end).ok_or_else(|| misplaced(segment, &slot))?;
+            let offset = header.offset_of(slot.durable_end).filter(|offset| *offset <= MAX_SEGMENT_BYTES);
+            let offset = offset.ok_or_else(|| misplaced(segment, &slot))?;
             Some(Limit { last: slot.last, offset })
         }
     };

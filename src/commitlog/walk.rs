@@ -92,7 +92,7 @@ pub(super) fn walk(
             continue;
         }
         let last = limit.map(|limit| limit.last);
-        let search = Search { file, segment: header, after, from: offset, limit: end, last };
+        let search = Search { file, segment: header, after, from: offset, limit: end, file_bytes, last };
         let found = search.run().map_err(|_later| walk.unsupported())?;
         let (next, last) = match (found, limit) {
             (Some((next, found)), _) => {
