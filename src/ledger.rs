@@ -156,8 +156,8 @@ impl Ledger {
         Ok(entries)
     }
 
-    /// Calls `handler` with the present role and with each change from then on, on the node's own thread: it must
-    /// not block. Changes in quick succession may be seen as one. It is called until the replica stops.
+    /// Calls `handler` with the present role before this returns, and with each change from then on, on the node's own
+    /// thread: it must not block. Changes in quick succession may be seen as one. It is called until the replica stops.
     pub fn on_role_change(&self, handler: impl FnMut(RoleChange) + Send + 'static) {
         self.node.on_role_change(handler);
     }

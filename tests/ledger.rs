@@ -187,6 +187,7 @@ async fn ledger_term_of_a_lost_leadership_appends_nothing() {
     assert!(heard.iter().any(|change| change.role == Role::Leader && change.term == next_term), "{heard:?}");
 }
 
+/// The first call was left to a task, which a replica that stopped at once never ran. It mostly did.
 #[test]
 fn ledger_role_handler_hears_the_present_role_first_and_ends_with_the_replica() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -198,7 +199,6 @@ fn ledger_role_handler_hears_the_present_role_first_and_ends_with_the_replica() 
         ledger.on_role_change(move |change| {
             let _test_ended = heard_in.send(change);
         });
-        ledger.append("x").await.unwrap();
         ledger.shutdown().await;
         term
     });

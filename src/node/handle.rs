@@ -219,17 +219,17 @@ impl NodeHandle {
         }
     }
 
-    /// Calls `handler` with the present role and with each change from then on, on the node's thread: it must not
-    /// block. Changes in quick succession may be seen as one.
+    /// Calls `handler` with the present role before this returns, and with each change from then on, on the node's
+    /// thread: it must not block. Changes in quick succession may be seen as one.
     pub fn on_role_change(&self, mut handler: impl FnMut(RoleChange) + Send + 'static) {
         let mut roles = self.shared.roles.clone();
+        // Not left to the task: a node that stops at once would never run it.
+        let present = *roles.borrow_and_update();
+        handler(present);
         self.shared.runtime.spawn(async move {
-            loop {
+            while roles.changed().await.is_ok() {
                 let change = *roles.borrow_and_update();
                 handler(change);
-                if roles.changed().await.is_err() {
-                    return;
-                }
             }
         });
     }
