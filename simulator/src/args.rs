@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,7 +16,7 @@ use crate::{plants, report, sweep};
 #[command(version, about)]
 pub(crate) struct Args {
     /// Run so many seeds, from --from on
-    #[arg(long, default_value_t = 100, conflicts_with = "seed")]
+    #[arg(long, default_value_t = 100, conflicts_with = "seed", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
@@ -49,11 +50,11 @@ pub(crate) struct Args {
     plants: Option<String>,
     /// Runs at once
     #[arg(long, default_value_t = cores())]
-    jobs: usize,
+    jobs: NonZeroUsize,
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Args {
@@ -73,15 +74,15 @@ impl Args {
         let fixed = self.fixed()?;
         let wanted = self.plants.as_deref().or(self.plant.as_deref());
         match (wanted, self.seed) {
-            (Some("all"), _) => Ok(plants::find_all(&fixed, self.from, self.jobs)),
-            (Some(name), None) => Ok(plants::find_one(Catalogued::named(name)?, &fixed, self.from, self.jobs)),
+            (Some("all"), _) => Ok(plants::find_all(&fixed, self.from, self.jobs.get())),
+            (Some(name), None) => Ok(plants::find_one(Catalogued::named(name)?, &fixed, self.from, self.jobs.get())),
             (Some(name), Some(seed)) => {
                 let plant = Catalogued::named(name)?;
                 Ok(sweep::one(seed, &plant.conditions(&fixed), Some(plant.plant), self.trace, self.twice))
             }
             (None, Some(seed)) => Ok(sweep::one(seed, &fixed, None, self.trace, self.twice)),
             (None, None) => {
-                Ok(sweep::many(self.from..self.from.saturating_add(self.seeds), &fixed, self.jobs, self.twice))
+                Ok(sweep::many(self.from..self.from.saturating_add(self.seeds), &fixed, self.jobs.get(), self.twice))
             }
         }
     }
