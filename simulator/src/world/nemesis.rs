@@ -218,7 +218,7 @@ impl World {
     fn hung_disk(&mut self, node: usize) {
         let wait = self.nemesis.random.around(700_000).min(3_000_000).min(self.left());
         if let Some(it) = self.nodes.get_mut(node) {
-            it.disk_hung_until = self.now + wait;
+            it.disk_hung_until = it.disk_hung_until.max(self.now + wait);
             it.healthy_since = None;
             self.marks.met("fault: hung disk");
         }
