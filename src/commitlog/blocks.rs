@@ -103,7 +103,7 @@ fn footer(segment: &LiveSegment, next: &SegmentHeader) -> Option<BadBlock> {
 fn new_footer(segment: &LiveSegment, next: &SegmentHeader, length: u64) -> Option<Vec<(u64, Bytes)>> {
     let limit = Limit { last: next.previous, offset: segment.header.offset_of(next.first_position)? };
     let walked = walk(&*segment.file, &segment.path, &segment.header, Some(limit), length).ok()?;
-    if !walked.holes.is_empty() {
+    if !walked.holes.is_empty() || !segment.learn_terms(&walked.summary.runs, limit.last.index) {
         return None;
     }
     let body = walked.summary.encode_body();

@@ -110,6 +110,9 @@ impl Around<'_> {
         }
         let mut gaps = self.join(gaps)?;
         identify(&mut gaps, before, next);
+        for gap in gaps.iter_mut().filter(|gap| gap.term.is_none()) {
+            gap.term = self.segment.term_of(gap.first).filter(|term| self.segment.term_of(gap.last) == Some(*term));
+        }
         self.ask_footer(&mut gaps);
         let mut holes = Vec::new();
         for gap in gaps {
@@ -161,9 +164,7 @@ impl Around<'_> {
             Ok(header) => header,
             Err(error) => return bad(None, error.to_string()),
         };
-        let placed = header.id.index == index
-            && self.segment.header.offset_of(header.position) == Some(start)
-            && start + u64::from(header.length) == end;
+        let placed = self.segment.holds_at(start, index, &header) && start + u64::from(header.length) == end;
         if !placed {
             return bad(None, format!("entry {} stands there instead", header.id));
         }

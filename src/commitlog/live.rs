@@ -1,10 +1,11 @@
-//! A segment in use: its file, its map, and how far it may be read.
+//! A segment in use: its file, its map, its terms, and how far it may be read.
 //!
 //! Shared by the writer and by readers on any thread. Invariants: `published` only grows, and grows only after the
 //! record it names stands in the file and in the table of offsets; bytes below it never change,
 //! those of a hole excepted (`mend`), which nobody holds and nobody looks at meanwhile (`gate`). A region is read
 //! through the map only after this process has written it or has read it once by `pread`, where an unreadable
-//! sector is an error and not a signal.
+//! sector is an error and not a signal. What is read is told from what else a drive may show there by index, position
+//! and, where it is known, term (`holds_at`).
 
 use std::io;
 use std::path::PathBuf;
@@ -13,11 +14,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
+use super::format::RecordHeader;
+use super::hole::Hole;
 use super::index::{self, IndexFile, Offsets};
 use super::segment::header::SegmentHeader;
 use super::walk::Limit;
 use crate::env::{Disk, File, Map, OpenMode};
-use crate::types::Index;
+use crate::simulation::marks::{Mark, reach};
+use crate::types::{Index, Term, TermRun};
 
 /// Regions are tried by `pread` in this size.
 const PROBE_BYTES: u64 = 256 << 10;
@@ -33,6 +37,9 @@ pub(super) struct LiveSegment {
     /// Bytes the file has.
     length: AtomicU64,
     offsets: RwLock<Offsets>,
+    /// The terms of its records, as they were written, or as opening could tell them; empty where it could not. A sound
+    /// record of another term is an older one that has come back.
+    terms: RwLock<Vec<TermRun>>,
     map: RwLock<Option<(u64, Arc<dyn Map>)>>,
     /// One for each region of [`PROBE_BYTES`] that must be tried before it is mapped; none for a file that this
     /// process has written or scanned.
@@ -78,6 +85,7 @@ impl LiveSegment {
             published: AtomicU64::new(published.get()),
             length: AtomicU64::new(length),
             offsets: RwLock::new(offsets),
+            terms: RwLock::default(),
             map: RwLock::new(None),
             untried,
             limit,
@@ -85,13 +93,55 @@ impl LiveSegment {
         }
     }
 
+    /// The same with the terms of its records, unless some of them are lost in `holes`.
+    pub(super) fn with_terms(self, runs: &[TermRun], holes: &[Hole]) -> Self {
+        if holes.iter().any(|hole| hole.path == self.path && hole.terms.is_empty()) {
+            return self;
+        }
+        Self { terms: RwLock::new(runs.to_vec()), ..self }
+    }
+
+    /// The term that the record of an index has, when that is known without reading it.
+    pub(super) fn term_of(&self, index: Index) -> Option<Term> {
+        let runs = self.terms.read().unwrap_or_else(PoisonError::into_inner);
+        let behind = runs.partition_point(|run| run.first <= index);
+        runs.get(behind.checked_sub(1)?).map(|run| run.term)
+    }
+
+    /// Takes the terms of all records from somebody who has just read them, up to `last`; false when they are not what
+    /// was written. What was known of a part only, behind records that were lost, is known of all of them then.
+    pub(super) fn learn_terms(&self, runs: &[TermRun], last: Index) -> bool {
+        let mut terms = self.terms.write().unwrap_or_else(PoisonError::into_inner);
+        if terms.first().is_some_and(|run| run.first == self.header.first()) {
+            return terms.iter().filter(|run| run.first <= last).eq(runs);
+        }
+        *terms = runs.to_vec();
+        true
+    }
+
+    /// Whether a record is the one that belongs at an offset of this segment, and not one that a drive has put there.
+    pub(super) fn holds_at(&self, offset: u64, index: Index, record: &RecordHeader) -> bool {
+        let right = record.id.index == index
+            && self.header.offset_of(record.position) == Some(offset)
+            && self.term_of(index).is_none_or(|term| term == record.id.term);
+        if !right {
+            reach(Mark::Misplaced);
+        }
+        right
+    }
+
     /// The last index that readers may see.
     pub(super) fn published(&self) -> Index {
         Index(self.published.load(Ordering::Acquire))
     }
 
-    /// Shows records to readers: they end at `ends` and stand behind those already shown.
-    pub(super) fn publish(&self, ends: &[u32]) {
+    /// Shows records to readers: they end at `ends`, have the terms of `runs`, and stand behind those already shown.
+    pub(super) fn publish(&self, ends: &[u32], runs: &[TermRun]) {
+        {
+            let mut terms = self.terms.write().unwrap_or_else(PoisonError::into_inner);
+            let known = terms.last().map(|run| run.term);
+            terms.extend(runs.iter().filter(|run| Some(run.term) != known));
+        }
         if let Offsets::Table(table) = &mut *self.offsets.write().unwrap_or_else(PoisonError::into_inner) {
             table.extend_from_slice(ends);
         }

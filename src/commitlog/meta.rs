@@ -104,8 +104,13 @@ impl VoteFile {
 
     /// Reads the file and makes it anew with the same vote, so that what was read is durable. `None` when there is
     /// no such file.
-    pub(super) fn open(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> Result<Option<Self>, OpenError> {
-        let Some(newest) = read(disk, group_dir)? else { return Ok(None) };
+    pub(super) fn open(
+        disk: &dyn Disk,
+        group_dir: &Path,
+        owner: Owner,
+        plants: Plants,
+    ) -> Result<Option<Self>, OpenError> {
+        let Some(newest) = read(disk, group_dir, plants)? else { return Ok(None) };
         reach(Mark::R21);
         newest.check_owner(group_dir, owner)?;
         let generation = newest.generation.saturating_add(1);
@@ -145,19 +150,19 @@ impl VoteFile {
 
 /// The newest vote in a group's vote file, without changing anything; `None` when there is no file.
 pub(super) fn read_vote(disk: &dyn Disk, group_dir: &Path) -> Result<Option<Vote>, OpenError> {
-    Ok(read(disk, group_dir)?.map(|slot| slot.vote))
+    Ok(read(disk, group_dir, Plants::NONE)?.map(|slot| slot.vote))
 }
 
 /// The same, refused when it is of another cluster or group.
 pub(super) fn read_own_vote(disk: &dyn Disk, group_dir: &Path, owner: Owner) -> Result<Option<Vote>, OpenError> {
-    let Some(newest) = read(disk, group_dir)? else { return Ok(None) };
+    let Some(newest) = read(disk, group_dir, Plants::NONE)? else { return Ok(None) };
     newest.check_owner(group_dir, owner)?;
     Ok(Some(newest.vote))
 }
 
 /// The cluster and group that a group's vote file names; `None` when nothing of it can be read.
 pub(super) fn read_owner(disk: &dyn Disk, group_dir: &Path) -> Option<Owner> {
-    read(disk, group_dir).ok().flatten().map(|slot| slot.owner)
+    read(disk, group_dir, Plants::NONE).ok().flatten().map(|slot| slot.owner)
 }
 
 /// The file and the offset of a copy of the newest vote that cannot be read, when there is one. The file may be written
@@ -165,7 +170,7 @@ pub(super) fn read_owner(disk: &dyn Disk, group_dir: &Path) -> Option<Owner> {
 pub(super) fn bad_copy(disk: &dyn Disk, group_dir: &Path) -> Option<(PathBuf, u64)> {
     let path = group_dir.join(VOTE_FILE);
     let look = || {
-        let newest = match read(disk, group_dir) {
+        let newest = match read(disk, group_dir, Plants::NONE) {
             Ok(newest) => newest?,
             Err(OpenError::LostVote { path }) => return Some((path, 0)),
             Err(_) => return None,
@@ -184,14 +189,14 @@ pub(super) fn bad_copy(disk: &dyn Disk, group_dir: &Path) -> Option<(PathBuf, u6
     look().and_then(|_first_look| look())
 }
 
-fn read(disk: &dyn Disk, group_dir: &Path) -> Result<Option<VoteSlot>, OpenError> {
+fn read(disk: &dyn Disk, group_dir: &Path, plants: Plants) -> Result<Option<VoteSlot>, OpenError> {
     let path: PathBuf = group_dir.join(VOTE_FILE);
     let file = match disk.open(&path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(OpenError::Io { path, source }),
     };
-    let mut newest: Option<VoteSlot> = None;
+    let mut copies: Vec<(u64, VoteSlot)> = Vec::new();
     for slot in 0..SLOTS {
         let mut block = [0; SLOT_BYTES];
         // R13: a copy whose sector cannot be read is a bad copy; the others still count.
@@ -203,9 +208,17 @@ fn read(disk: &dyn Disk, group_dir: &Path) -> Result<Option<VoteSlot>, OpenError
             Prefix::Version(found) => return Err(OpenError::Unsupported { path, found, supported: VERSION }),
             Prefix::Foreign | Prefix::Damaged => continue,
         }
-        let read = VoteSlot::decode(&block);
-        newest = newest.into_iter().chain(read).max_by_key(|slot| slot.generation);
+        let pair = slot / COPIES;
+        let believed = plants.has(Plant::StaleVoteBelieved) && copies.last().is_some_and(|(before, _)| *before == pair);
+        copies.extend(VoteSlot::decode(&block).filter(|_copy| !believed).map(|copy| (pair, copy)));
     }
+    // A copy that reads well may be one of an earlier write, when its drive lost the last one.
+    let newest = copies.iter().map(|(_pair, copy)| *copy).max_by_key(|copy| copy.generation);
     // R14: no copy at all is readable.
-    newest.map(Some).ok_or(OpenError::LostVote { path })
+    let newest = newest.ok_or(OpenError::LostVote { path })?;
+    let twin = |(pair, copy): &(u64, VoteSlot)| *pair == newest.generation % COPIES && *copy != newest;
+    if copies.iter().any(twin) {
+        reach(Mark::VoteOutlived);
+    }
+    Ok(Some(newest))
 }

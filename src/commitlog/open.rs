@@ -29,7 +29,7 @@ use super::room;
 use super::segment::header::SegmentHeader;
 use super::segment::slots::Slot;
 use super::space::{Space, SpaceCell};
-use super::survey::{self, Closed, Segment, Survey};
+use super::survey::{self, Closed, Scanned, Segment, Survey};
 use super::tail::{self, Behind};
 use super::walk::Limit;
 use super::writer::{Active, LogWriter};
@@ -281,7 +281,7 @@ impl Opening {
 
     /// R21; or the last step of R1, when a crash left it out.
     fn renew_vote(&self) -> Result<VoteFile, OpenError> {
-        match VoteFile::open(&*self.disk, &self.dir, self.owner)? {
+        match VoteFile::open(&*self.disk, &self.dir, self.owner, self.plants)? {
             Some(vote) => Ok(vote),
             None => VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default()),
         }
@@ -312,6 +312,7 @@ impl Opening {
             space: SpaceCell::new(if reserve > 0 { Space::Open } else { Space::Reserve }),
             disk_bytes: AtomicU64::new(0),
             known: Known::new(state.holes.clone()),
+            plants: self.plants,
         });
         let generation = active.segment.header.generation;
         let writer = LogWriter {
@@ -350,10 +351,12 @@ impl Opening {
 fn closed_part(closed: Closed) -> Part {
     let Closed { segment: Segment { paths, header, file, length, .. }, summary, limit, scanned } = closed;
     let live = match scanned {
-        Some(scanned) => LiveSegment::known(paths, header, file, length, scanned.ends),
+        Some(Scanned { ends, holes }) => {
+            LiveSegment::known(paths, header, file, length, ends).with_terms(&summary.runs, &holes)
+        }
         None => {
             let end = Limit { last: summary.last, offset: survey::end_offset(&header, summary.end) };
-            LiveSegment::sealed(paths, header, file, length, end)
+            LiveSegment::sealed(paths, header, file, length, end).with_terms(&summary.runs, &[])
         }
     };
     Part { segment: Arc::new(live), limit: limit.index }

@@ -21,6 +21,7 @@ use super::space::{Space, SpaceCell};
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::env::Disk;
 use crate::error::ReadError;
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Position};
 
 /// A segment as part of the log: records above `limit` were truncated away.
@@ -73,6 +74,15 @@ pub(super) struct Shared {
     pub(super) space: SpaceCell,
     pub(super) disk_bytes: AtomicU64,
     pub(super) known: Known,
+    pub(super) plants: Plants,
+}
+
+impl Shared {
+    /// Whether a sound record is the one that belongs in its place. A drive that misdirects a write, or loses one, shows
+    /// records there whose checksums hold.
+    fn belongs(&self, header: &RecordHeader, segment: &LiveSegment, index: Index, offset: u64) -> bool {
+        segment.holds_at(offset, index, header) || self.plants.has(Plant::PlaceNotChecked)
+    }
 }
 
 /// Reads published records. Cheap to clone; every method may be called from any thread.
@@ -96,9 +106,11 @@ impl LogReader {
         let (start, end) = self.bounds(segment, index)?;
         let _verifying = segment.read_gate();
         let record = take(segment, index, start, end)?;
-        let right =
-            record.header().id.index == index && segment.header.offset_of(record.header().position) == Some(start);
-        if right { Ok(record) } else { Err(misplaced(segment, index, start, record.header().id)) }
+        if self.shared.belongs(record.header(), segment, index, start) {
+            Ok(record)
+        } else {
+            Err(misplaced(segment, index, start, record.header().id))
+        }
     }
 
     /// Whole records from an index on, one behind the other, both checksums verified: at least one, then as many as
@@ -153,7 +165,8 @@ impl LogReader {
         let start = segment.header.offset_of(position).ok_or_else(outside)?;
         let _verifying = segment.read_gate();
         let header = read_header(segment, Index::ZERO, start)?;
-        if header.position != position || view.part_of(header.id.index).is_none() {
+        let right = self.shared.belongs(&header, segment, header.id.index, start);
+        if !right || view.part_of(header.id.index).is_none() {
             return Err(misplaced(segment, header.id.index, start, header.id));
         }
         take(segment, header.id.index, start, start + u64::from(header.length))
@@ -246,7 +259,7 @@ impl LogReader {
         let bytes = segment.slice(start, end).map_err(|error| damaged(segment, index, start, error.to_string()))?;
         let (mut taken, mut reached) = (0, index.prev());
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
-            match verify_first(segment, rest, reached.next(), start + taken as u64) {
+            match self.verify_first(segment, rest, reached.next(), start + taken as u64) {
                 Ok(length) => taken += length,
                 Err(Unfit::CutShort) if taken > 0 => break,
                 Err(Unfit::Bad(_)) if taken > 0 => break,
@@ -262,26 +275,26 @@ impl LogReader {
         }
         Ok((bytes.slice(..taken), reached))
     }
+
+    /// Verifies that `bytes` start with the record of `index`, and says how long it is.
+    fn verify_first(&self, segment: &LiveSegment, bytes: &[u8], index: Index, offset: u64) -> Result<usize, Unfit> {
+        let header = match RecordHeader::decode(bytes, MAX_RECORD_BYTES_LIMIT) {
+            Ok(header) => header,
+            Err(RecordError::Incomplete { .. }) => return Err(Unfit::CutShort),
+            Err(error) => return Err(Unfit::Bad(error.to_string())),
+        };
+        let Some(whole) = bytes.get(..header.length as usize) else { return Err(Unfit::CutShort) };
+        if !self.shared.belongs(&header, segment, index, offset) {
+            return Err(Unfit::Bad(format!("entry {} stands there instead", header.id)));
+        }
+        header.verify_payload(whole).map_err(|error| Unfit::Bad(error.to_string()))?;
+        Ok(whole.len())
+    }
 }
 
 enum Unfit {
     CutShort,
     Bad(String),
-}
-
-/// Verifies that `bytes` start with the record of `index`, and says how long it is.
-fn verify_first(segment: &LiveSegment, bytes: &[u8], index: Index, offset: u64) -> Result<usize, Unfit> {
-    let header = match RecordHeader::decode(bytes, MAX_RECORD_BYTES_LIMIT) {
-        Ok(header) => header,
-        Err(RecordError::Incomplete { .. }) => return Err(Unfit::CutShort),
-        Err(error) => return Err(Unfit::Bad(error.to_string())),
-    };
-    let Some(whole) = bytes.get(..header.length as usize) else { return Err(Unfit::CutShort) };
-    if header.id.index != index || segment.header.offset_of(header.position) != Some(offset) {
-        return Err(Unfit::Bad(format!("entry {} stands there instead", header.id)));
-    }
-    header.verify_payload(whole).map_err(|error| Unfit::Bad(error.to_string()))?;
-    Ok(whole.len())
 }
 
 fn read_header(segment: &LiveSegment, index: Index, start: u64) -> Result<RecordHeader, ReadError> {

@@ -84,7 +84,8 @@ fn slots_can_be_written(last: &Segment) -> bool {
 
 fn go_on_in_place(last: Segment, file: Arc<dyn File>, tail: Tail) -> Restarted {
     let (summary, synced) = (tail.summary, (tail.durable.2, tail.durable.0));
-    let segment = Arc::new(LiveSegment::known(last.paths, last.header, file, last.length, tail.ends));
+    let live = LiveSegment::known(last.paths, last.header, file, last.length, tail.ends);
+    let segment = Arc::new(live.with_terms(&summary.runs, &tail.holes));
     let active = Active {
         segment,
         summary,
@@ -138,7 +139,7 @@ fn copy_tail(
     let ends = tail.ends.iter().skip(tail.durable_count).map(shift).collect();
     let paths = create::paths(log_dir, header.name());
     let synced = (summary.end, summary.last);
-    let segment = Arc::new(LiveSegment::known(paths, header, file, length, ends));
+    let segment = Arc::new(LiveSegment::known(paths, header, file, length, ends).with_terms(&summary.runs, &[]));
     Ok(Active { summary, synced, ..fresh(segment, tail.durable, slot, length) })
 }
 
@@ -217,11 +218,13 @@ fn close_behind(
     if !tail.holes.is_empty() {
         let length = last.length;
         let live = LiveSegment::known(last.paths, last.header, file, length, ends);
+        let live = live.with_terms(&summary.runs, &tail.holes);
         return Ok(Some((Part { segment: Arc::new(live), limit: durable.index }, summary)));
     }
     // Nobody reads what stands behind the durable end any more: the footer's body may take its place.
     let written_end = end_offset(&last.header, durable_end);
     let length = create::seal(&*file, &last.header, &summary, written_end).blame_room(path, summary.body_bytes())?;
     let live = LiveSegment::known(last.paths, last.header, file, last.length.max(length), ends);
+    let live = live.with_terms(&summary.runs, &[]);
     Ok(Some((Part { segment: Arc::new(live), limit: durable.index }, summary)))
 }

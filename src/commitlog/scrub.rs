@@ -113,6 +113,11 @@ impl LogReader {
             let mut scanner = Scanner::at(&*segment.file, end, start, after);
             while step.bytes < max_bytes {
                 match scanner.next() {
+                    // In order, and yet not what was written there: one that was replaced has come back.
+                    Ok(Some(found)) if !segment.holds_at(found.offset, step.next, &found.header) => {
+                        self.look_closer(step);
+                        break;
+                    }
                     Ok(Some(found)) => {
                         step.bytes += found.bytes.len() as u64;
                         step.next = found.header.id.index.next();

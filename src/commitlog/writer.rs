@@ -318,7 +318,7 @@ impl LogWriter {
         summary.end = summary.end.plus(gathered.bytes);
         (summary.last, summary.last_time) = (gathered.last, gathered.last_time);
         let known = summary.runs.last().map(|run| run.term);
-        summary.runs.extend(gathered.runs.into_iter().filter(|run| Some(run.term) != known));
+        summary.runs.extend(gathered.runs.iter().filter(|run| Some(run.term) != known));
         summary.memberships.extend(gathered.memberships.iter().cloned());
         self.memberships.extend(gathered.memberships);
         if self.plants.has(Plant::SlotNamesUnsynced) {
@@ -328,7 +328,7 @@ impl LogWriter {
             self.sync()?;
         }
         let ends: Vec<u32> = gathered.ends.iter().map(|end| u32::try_from(start + end).unwrap_or(u32::MAX)).collect();
-        self.active.segment.publish(&ends);
+        self.active.segment.publish(&ends, &gathered.runs);
         Ok(())
     }
 

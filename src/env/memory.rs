@@ -21,6 +21,8 @@
 //! - After a failed sync ([`MemoryDisk::fail_sync`]) reads go on showing the bytes, which no later sync makes durable
 //!   unless they are written again: so do the page caches of real systems. Names of a failed `sync_dir` stay pending.
 //! - A sector can be made unreadable ([`MemoryDisk::spoil_sector`]); a write of the whole of it heals it.
+//! - Bytes that were synced can change ([`MemoryDisk::flip_byte`]), or be those of an earlier or another write
+//!   ([`MemoryDisk::replace_bytes`]).
 //! - Every handle, file, map and lock from before a power cut fails for ever, so that what is left of the old process
 //!   cannot touch the disk of the new one. `Bytes` already handed out stay good.
 //!
@@ -250,6 +252,16 @@ impl MemoryDisk {
     /// `NotFound` when there is no such file, `UnexpectedEof` when it is too short.
     pub fn flip_byte(&self, path: &Path, offset: u64) -> io::Result<()> {
         self.shared.state().flip_byte(path, offset)
+    }
+
+    /// Puts bytes in the place of others, on the disk and in what reads show: what a drive does that has lost a write
+    /// (there is what stood there before) or misdirected one (there is what belongs elsewhere) and reported success.
+    /// A sector that cannot be read stays so.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file, `UnexpectedEof` when it is too short.
+    pub fn replace_bytes(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.shared.state().replace_bytes(path, offset, bytes)
     }
 
     /// Makes the sector of a byte unreadable, on the disk and in what reads show: reading any of it, or writing a part

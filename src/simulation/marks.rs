@@ -94,6 +94,10 @@ marks! {
     Mended = "records mended",
     /// Damaged records were still in memory.
     MendedFromMemory = "records mended from memory",
+    /// A sound record was found where another one belongs.
+    Misplaced = "sound record in another's place refused",
+    /// A sound copy of an older vote stood where the newest one belongs.
+    VoteOutlived = "older copy of the vote overruled",
     /// A leader that could not mend itself handed over.
     HoleHandedOver = "leader with a hole handed over",
     /// A leader with a full disk handed over.

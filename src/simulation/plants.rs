@@ -80,6 +80,10 @@ pub enum Plant {
     CorruptionIsEnd,
     /// A node that cannot read its log stands for election.
     HoleStands,
+    /// A read takes a sound record for the one that belongs in its place.
+    PlaceNotChecked,
+    /// The copy of term and vote that is read first is believed without a look at the other one.
+    StaleVoteBelieved,
     /// Of two segments that start at one index the older wins: what was cut comes back.
     TruncatedResurrected,
     /// A range delete does all its work in one turn.

@@ -125,16 +125,31 @@ impl Content {
         if offset >= self.live.len {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        self.change(offset, |byte| !byte);
+        Ok(())
+    }
+
+    /// Puts bytes in the place of others on both sides.
+    pub(super) fn replace(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.live.len) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        for (offset, byte) in (offset..).zip(bytes) {
+            self.change(offset, |_before| *byte);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, offset: u64, new: impl Fn(u8) -> u8) {
         let (sector, within) = place(offset);
         for side in [&mut self.live, &mut self.durable] {
             if offset < side.len {
                 let block = side.sectors.entry(sector).or_insert_with(|| Arc::new([0; SECTOR_BYTES]));
                 if let Some(byte) = Arc::make_mut(block).get_mut(within) {
-                    *byte = !*byte;
+                    *byte = new(*byte);
                 }
             }
         }
-        Ok(())
     }
 
     /// Makes the sector of an offset unreadable on both sides.

@@ -156,6 +156,11 @@ impl State {
         self.tree.content_mut(key)?.flip(offset)
     }
 
+    pub(super) fn replace_bytes(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let key = self.tree.find_file(path)?;
+        self.tree.content_mut(key)?.replace(bytes, offset)
+    }
+
     pub(super) fn spoil_sector(&mut self, path: &Path, offset: u64) -> io::Result<()> {
         let key = self.tree.find_file(path)?;
         self.tree.content_mut(key)?.spoil(offset)

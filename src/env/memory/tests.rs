@@ -348,6 +348,19 @@ fn fate_seeded_repeats_and_uses_every_fate() {
 }
 
 #[test]
+fn replaced_bytes_are_shown_and_survive_the_power_cut() {
+    let (memory, _disk, _file) = disk_with_file(1, 1200);
+    memory.replace_bytes(&path("f"), 500, &[2; 600]).unwrap();
+    for _cut in 0..2 {
+        let bytes = contents(&memory, "f").unwrap();
+        assert!(bytes[..500] == [1; 500] && bytes[500..1100] == [2; 600] && bytes[1100..] == [1; 100]);
+        memory.power_cut(|_| Fate::Lost);
+    }
+    assert!(memory.replace_bytes(&path("f"), 601, &[2; 600]).is_err());
+    assert!(memory.replace_bytes(&path("none"), 0, &[2]).is_err());
+}
+
+#[test]
 fn spoiled_sector_is_an_error_until_all_of_it_is_written_and_synced() {
     let (memory, disk, file) = disk_with_file(1, 3 * SECTOR_BYTES);
     memory.spoil_sector(&path("f"), 600).unwrap();
