@@ -27,7 +27,8 @@ impl World {
         let majority = self.healthy_majority(now.saturating_sub(SETTLED));
         let leads = majority.iter().any(|node| self.nodes.get(*node).is_some_and(super::node::Node::leads));
         let flaky = self.profile.has(Fault::Loss) && self.profile.flaky_per_mille > 10;
-        let checked = majority.len() * 2 > self.nodes.len() && !flaky && self.clients.are_busy();
+        let many = majority.len() * 2 > self.nodes.len();
+        let checked = many && (leads || self.can_elect(&majority)) && !flaky && self.clients.are_busy();
         let verdict = self.majority_serves.look(now, checked, leads, self.truth.last_committed());
         self.judge(majority_serves::PROPERTY, verdict);
         self.look_at_leaders();
@@ -73,6 +74,23 @@ impl World {
             |node: &usize| self.nodes.get(*node).is_some_and(|it| it.healthy_since.is_some_and(|since| since <= then));
         let linked = |one: &usize| members.iter().all(|two| one == two || self.network.sound_from(*one, *two, then));
         members.iter().all(|node| healthy(node) && linked(node))
+    }
+
+    /// Whether one of these may stand and win with the votes of them alone. Who lost a record that none of the others has
+    /// waits for somebody else (docs/guarantees.md), and nobody whose log is behind its own can win without it. A vote in
+    /// doubt counts only among those of all nodes.
+    fn can_elect(&self, members: &[usize]) -> bool {
+        let raft = |node: &usize| self.nodes.get(*node).and_then(|it| it.raft());
+        let last = |node: &usize| raft(node).map(dledger::raft::Raft::last);
+        let counts = |node: &usize| members.len() == self.nodes.len() || raft(node).is_some_and(|it| !it.in_doubt());
+        let votes = |one: &usize| members.iter().filter(|other| counts(other) && last(other) <= last(one)).count();
+        members.iter().any(|one| votes(one) * 2 > self.nodes.len() && self.can_be_whole(*one, members))
+    }
+
+    fn can_be_whole(&self, node: usize, members: &[usize]) -> bool {
+        let hole = self.nodes.get(node).and_then(|it| it.raft()).and_then(dledger::raft::Raft::first_hole);
+        let held = |node: usize, index| self.truth.disks.get(node).and_then(|disk| disk.at(index));
+        hole.is_none_or(|at| members.iter().any(|other| *other != node && held(*other, at) == held(node, at)))
     }
 
     /// Whether a leader that loses its office had a healthy majority with it.
