@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     DiskFull,
     /// Bytes on a disk change, or cannot be read any more.
     Rot,
+    /// A write that was synced is not there, or stands in the place of another.
+    Misdirected,
     /// A monotonic clock runs faster or slower than the others.
     ClockRate,
     /// A wall clock jumps.
@@ -72,6 +74,7 @@ impl Fault {
         Self::DiskError,
         Self::DiskFull,
         Self::Rot,
+        Self::Misdirected,
         Self::ClockRate,
         Self::WallJump,
     ];
@@ -98,6 +101,7 @@ impl Fault {
             Self::DiskError => "disk-error",
             Self::DiskFull => "disk-full",
             Self::Rot => "rot",
+            Self::Misdirected => "misdirected",
             Self::ClockRate => "clock-rate",
             Self::WallJump => "wall-jump",
         }

@@ -33,6 +33,12 @@ pub(crate) const MET: &[&str] = &[
     "fault: record rotted",
     "fault: block rotted",
     "fault: both slots rotted",
+    "fault: write of a record lost",
+    "fault: record written over another",
+    "fault: replaced record back",
+    "fault: write of a block lost",
+    "fault: block written over another",
+    "fault: writes of both slots lost",
     "fault: clock rate",
     "fault: wall clock jumped",
     "seen: sector lost",
@@ -55,16 +61,24 @@ pub(crate) const MET: &[&str] = &[
     "seen: forwarded write acknowledged",
 ];
 
-/// What happens only where records rot in logs that part: too seldom for a sweep of everything.
-const OF_ROT: &[Mark] = &[
-    Mark::RepairAbsent,
-    Mark::RepairDamaged,
-    Mark::RepairOthers,
-    Mark::RepairUnproven,
-    Mark::HoleHandedOver,
-    Mark::HoleCut,
-    Mark::Refuted,
-    Mark::R5,
+/// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
+const OF_ROT: &[&str] = &[
+    Mark::RepairAbsent.name(),
+    Mark::RepairDamaged.name(),
+    Mark::RepairOthers.name(),
+    Mark::RepairUnproven.name(),
+    Mark::HoleHandedOver.name(),
+    Mark::HoleCut.name(),
+    Mark::Refuted.name(),
+    Mark::R5.name(),
+    Mark::Misplaced.name(),
+    Mark::VoteOutlived.name(),
+    "fault: write of a record lost",
+    "fault: record written over another",
+    "fault: replaced record back",
+    "fault: write of a block lost",
+    "fault: block written over another",
+    "fault: writes of both slots lost",
 ];
 
 /// How often each thing happened.
@@ -95,11 +109,10 @@ impl Marks {
     /// What a sweep under these settings must have met and has not: of everything all but what comes with rot alone, of
     /// rot that; a sweep of other kinds, or of chosen faults, shows what it can.
     pub(crate) fn missed(&self, fixed: &Fixed) -> Vec<&'static str> {
-        let of_rot: Vec<&str> = OF_ROT.iter().map(|mark| mark.name()).collect();
         let must = |name: &str| match fixed.theme {
             _ if fixed.faults.is_some() => false,
-            Theme::Swarm => !of_rot.contains(&name),
-            Theme::Rot => of_rot.contains(&name),
+            Theme::Swarm => !OF_ROT.contains(&name),
+            Theme::Rot => OF_ROT.contains(&name),
             Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()

@@ -72,6 +72,8 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::TornTailAccepted, "torn-tail-accepted", &[3]).under(&[Fault::PowerCut, Fault::Blackout]),
     plant(Plant::CorruptionIsEnd, "corruption-is-end", &[4]).under(&[Fault::Rot, Fault::Kill]),
     plant(Plant::HoleStands, "hole-stands", &[4]).under(&[Fault::Rot, Fault::Coup]),
+    plant(Plant::PlaceNotChecked, "place-not-checked", &[10]).under(&[Fault::Misdirected, Fault::Kill]),
+    plant(Plant::StaleVoteBelieved, "stale-vote-believed", &[10]).under(&[Fault::Misdirected, Fault::Coup]),
     plant(Plant::TruncatedResurrected, "truncated-resurrected", &[7]).under(&[Fault::PowerCut, Fault::RecoveryCut]),
     plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]).themed(Theme::Work),
 ];

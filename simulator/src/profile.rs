@@ -28,7 +28,7 @@ pub(crate) enum Theme {
     Time,
     /// None, but ranges of thousands of keys to delete.
     Work,
-    /// Disks that rot, under logs that part.
+    /// Disks that rot, or lose and misdirect writes, under logs that part.
     Rot,
 }
 
@@ -49,10 +49,16 @@ impl Theme {
                 Fault::SlowLink,
                 Fault::Garbage,
             ],
-            Self::Disk => {
-                &[Fault::PowerCut, Fault::SlowDisk, Fault::HungDisk, Fault::DiskError, Fault::DiskFull, Fault::Rot]
-            }
-            Self::Rot => &[Fault::Rot, Fault::Coup, Fault::Kill, Fault::PowerCut, Fault::Partition],
+            Self::Disk => &[
+                Fault::PowerCut,
+                Fault::SlowDisk,
+                Fault::HungDisk,
+                Fault::DiskError,
+                Fault::DiskFull,
+                Fault::Rot,
+                Fault::Misdirected,
+            ],
+            Self::Rot => &[Fault::Rot, Fault::Misdirected, Fault::Coup, Fault::Kill, Fault::PowerCut, Fault::Partition],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
         }
     }
@@ -100,13 +106,14 @@ impl Profile {
         let drawn = random.pick(&nodes).unwrap_or(3);
         let share = random.within(100..700);
         let mut faults: BTreeSet<Fault> = BTreeSet::new();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::Misdirected) {
             if random.chance(share) && fixed.theme.faults().contains(fault) {
                 faults.insert(*fault);
             }
         }
         if fixed.theme == Theme::Rot {
-            faults.insert(Fault::Rot);
+            // Coups part the logs.
+            faults.extend([Fault::Rot, Fault::Coup]);
         }
         if faults.is_empty()
             && let Some(one) = random.pick(fixed.theme.faults())
@@ -136,9 +143,18 @@ impl Profile {
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
         profile.window = window.filter(|_bytes| !profile.huge_ranges);
+        // Drawn last, so that the seeds without it stayed as they were when it came.
+        let share = if fixed.theme == Theme::Rot { 667 } else { share };
+        if random.chance(share) && fixed.theme.faults().contains(&Fault::Misdirected) && fixed.faults.is_none() {
+            profile.faults.insert(Fault::Misdirected);
+            // By itself in half of them: of blocks a run loses one.
+            if fixed.theme == Theme::Rot && random.chance(500) {
+                profile.faults.remove(&Fault::Rot);
+            }
+        }
         if matches!(profile.durability, Durability::Async { .. }) {
             // What may be lost with the power of more than one machine is documented, not checked.
-            for fault in [Fault::Blackout, Fault::RecoveryCut, Fault::DiskError, Fault::Rot] {
+            for fault in [Fault::Blackout, Fault::RecoveryCut, Fault::DiskError, Fault::Rot, Fault::Misdirected] {
                 profile.faults.remove(&fault);
             }
         }
@@ -148,6 +164,11 @@ impl Profile {
     /// Whether the run has this fault.
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+
+    /// Whether disks show other bytes than were written to them.
+    pub(crate) fn damages(&self) -> bool {
+        self.has(Fault::Rot) || self.has(Fault::Misdirected)
     }
 
     /// When the faults stop, in microseconds: the last quarter is for the cluster to heal.

@@ -18,7 +18,7 @@ pub(crate) const PROPERTY: Property = Property {
 pub(crate) enum Losses {
     /// Nothing.
     None,
-    /// Bytes rot: entries may be beyond recognition.
+    /// Bytes rot or are others than were written: entries may be beyond recognition.
     Recognition,
     /// The log was not synced before it acknowledged, and the power failed: entries at its end.
     Unsynced,

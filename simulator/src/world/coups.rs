@@ -84,9 +84,9 @@ impl World {
                 }
             }
         }
-        if self.profile.has(Fault::Rot) && self.nemesis.random.chance(700) {
+        if self.profile.damages() && self.nemesis.random.chance(700) {
             let wait = self.nemesis.random.within(50_000..APART);
-            self.schedule(wait, Event::RotTail { node, life });
+            self.schedule(wait, Event::DamageTail { node, life });
         }
         self.network.note_sound(self.now);
         self.nemesis.deposed.clone_from(&directions);

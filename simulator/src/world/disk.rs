@@ -28,6 +28,8 @@ impl World {
             return;
         }
         let Some(write) = process.take_write() else { return };
+        self.note_replaced(node, write.batch());
+        let Some(it) = self.nodes.get_mut(node) else { return };
         let noted = self.truth.writing(node, write.batch());
         let took = (SYNC.0 + it.random.around(SYNC.1)) * it.disk_slow;
         let wait = took.max(it.disk_hung_until.saturating_sub(now));

@@ -6,10 +6,12 @@ use dledger::kv::machine::KvMachine;
 use dledger::simulation::{Plants, Process, form};
 use dledger::types::{Index, Monotonic};
 
+use super::rot::Places;
 use super::{Event, World};
 use crate::checkers::disk_keeps::Losses;
 use crate::checkers::node_invariants::NodeInvariants;
 use crate::checkers::{disk_keeps, log_matching};
+use crate::faults::Fault;
 use crate::machine::Watched;
 
 impl World {
@@ -98,7 +100,10 @@ impl World {
             format!("last {}, {:?}, rules {:?}", raft.last(), raft.vote(), process.recovery().rules)
         });
         self.forget_hint(node);
+        let around_records = matches!(self.rotting.places, Places::Block | Places::Slots);
+        let loses_writes = self.profile.has(Fault::Misdirected) && around_records && self.rotting.node == node;
         let Some(it) = self.nodes.get_mut(node) else { return };
+        it.disk_before = loses_writes.then(|| it.disk.fork());
         it.invariants = Some(NodeInvariants::new(process.raft()));
         it.process = Some(process);
         // A core that starts alone or knows commits may have something to say already.

@@ -16,6 +16,7 @@ mod coups;
 mod disk;
 mod health;
 mod lifecycle;
+mod misdirected;
 mod nemesis;
 mod network;
 mod node;
@@ -66,8 +67,8 @@ enum Event {
     Idle { node: usize, life: u64, quiet_since: u64 },
     /// The scrub takes a step.
     Scrub { node: usize, life: u64 },
-    /// The last records of a leader that was cut off rot.
-    RotTail { node: usize, life: u64 },
+    /// The last records of a leader that was cut off are damaged.
+    DamageTail { node: usize, life: u64 },
     /// A client asks its next question.
     Client { client: usize },
     /// The next fault.
@@ -213,8 +214,8 @@ impl World {
                 self.idle(node, quiet_since);
             }
             Event::Scrub { node, life } if self.awake(node, life, || Event::Scrub { node, life }) => self.scrub(node),
-            Event::RotTail { node, life } if self.awake(node, life, || Event::RotTail { node, life }) => {
-                self.rot_tail(node);
+            Event::DamageTail { node, life } if self.awake(node, life, || Event::DamageTail { node, life }) => {
+                self.damage_tail(node);
             }
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
@@ -227,7 +228,7 @@ impl World {
             | Event::Prepared { .. }
             | Event::Idle { .. }
             | Event::Scrub { .. }
-            | Event::RotTail { .. } => {}
+            | Event::DamageTail { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use dledger::Durability;
 
+use super::rot::Damage;
 use super::{Event, World};
 use crate::clock::RIGHT;
 use crate::faults::Fault;
@@ -83,7 +84,8 @@ impl World {
             Fault::HungDisk => self.hung_disk(node),
             Fault::DiskError => self.disk_error(node),
             Fault::DiskFull => self.disk_full(node),
-            Fault::Rot => self.rot(node),
+            Fault::Rot => self.damage(node, Damage::Rot),
+            Fault::Misdirected => self.damage(node, Damage::Misdirected),
             Fault::ClockRate => self.clock_rate(node),
             Fault::WallJump => self.wall_jump(node),
             // These strike single frames: see `network`.

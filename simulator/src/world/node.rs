@@ -1,22 +1,23 @@
 //! One simulated machine: its disk, its clocks, and the process that runs on it, if one does.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dledger::Config;
 use dledger::commitlog::PrepareJob;
+use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
 use dledger::env::memory::MemoryDisk;
 use dledger::node::Environment;
 use dledger::raft::Raft;
 use dledger::simulation::{Process, Write};
-use dledger::types::{Index, Monotonic, NodeId, Role, Term};
+use dledger::types::{GroupId, Index, Monotonic, NodeId, Role, Term};
 
 use super::rot::SCRUB_EVERY;
 use crate::checkers::converges::Final;
 use crate::checkers::leader_append_only::LeaderAppendOnly;
 use crate::checkers::node_invariants::NodeInvariants;
 use crate::clock::{Machine, Pace};
-use crate::faults::Fault;
 use crate::machine::{Watch, Watched};
 use crate::profile::Profile;
 use crate::random::Random;
@@ -26,6 +27,8 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) config: Config,
     pub(super) disk: MemoryDisk,
+    /// The same as it was when the process started, when writes of its blocks may be lost.
+    pub(super) disk_before: Option<MemoryDisk>,
     pub(super) machine: Arc<Machine>,
     pub(super) pace: Pace,
     /// What runs on it.
@@ -80,12 +83,13 @@ impl Node {
         let mut config = Config::member(number, &members.join(","), "/data").unwrap_or_else(alone);
         config.segment_bytes = profile.segment_bytes;
         config.durability = profile.durability;
-        let scrub = if profile.has(Fault::Rot) { SCRUB_EVERY } else { 0 };
+        let scrub = if profile.damages() { SCRUB_EVERY } else { 0 };
         config.scrub_every = Duration::from_micros(scrub);
         Self {
             id: NodeId(number),
             config,
             disk: MemoryDisk::new(),
+            disk_before: None,
             machine: Arc::new(Machine::new(random.number())),
             pace: Pace::starting_at(random.within(1..1 << 40)),
             process: None,
@@ -119,6 +123,17 @@ impl Node {
     /// The machine as the process sees it.
     pub(super) fn environment(&self) -> Environment {
         Environment { disk: self.disk.handle(), clock: self.machine.clone(), entropy: self.machine.clone() }
+    }
+
+    /// The files of its log, and that of its term and vote, the last one.
+    pub(super) fn log_files(&self) -> Vec<PathBuf> {
+        let group = group_dir(&self.config.data_dir, GroupId::FIRST);
+        let log = log_dir(&group);
+        let names = self.disk.handle().list(&log).unwrap_or_default();
+        let mut files: Vec<PathBuf> = names.iter().map(|name| log.join(name)).collect();
+        files.retain(|path| path.extension().is_some_and(|it| it == "seg" || it == "idx"));
+        files.push(group.join(VOTE_FILE));
+        files
     }
 
     /// What its monotonic clock shows.

@@ -1,16 +1,16 @@
 //! Disks that lose what they held: bytes of records and of the blocks around them change, or cannot be read any more;
-//! and the scrub that finds it.
+//! and the scrub that finds it. Writes that were lost or went elsewhere are in `misdirected`, in the same places.
 //!
-//! What rots stays within what is promised (docs/guarantees.md): each record keeps a good copy on most nodes, a record
-//! rots only once a slot that names it is durable, and of one node's blocks at most one is lost in a run.
+//! What is damaged stays within what is promised (docs/guarantees.md): each record keeps a good copy on most nodes, a
+//! record is struck only once a slot that names it is durable, and of one node's blocks at most one is lost in a run.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use dledger::Durability;
 use dledger::commitlog::LogFault;
-use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
 use dledger::env::OpenMode;
-use dledger::types::{GroupId, Index, Monotonic};
+use dledger::types::{Index, Monotonic};
 
 use super::{Event, World};
 use crate::checkers::disk_keeps::Losses;
@@ -20,13 +20,13 @@ use crate::random::Random;
 /// In how many microseconds the scrub of a run with this fault reads the whole log.
 pub(super) const SCRUB_EVERY: u64 = 1_000_000;
 /// The blocks before the first record: header, two slots, the footer's head. A block has 4 KiB.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// How many of a thousand records rot in their headers.
 const HEADERS: u64 = 400;
 /// What a disk cannot read, it cannot read at least this much of.
 const SECTOR: u64 = 512;
 
-/// Where the bytes of a run rot.
+/// Where the disks of a run show other bytes than were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Places {
     /// In records of one node.
@@ -39,34 +39,50 @@ pub(super) enum Places {
     Slots,
 }
 
-/// What rots in a run.
-#[derive(Clone, Copy, Debug)]
+/// What a disk does to bytes that were synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// They change, or cannot be read.
+    Rot,
+    /// They are those of another write.
+    Misdirected,
+}
+
+/// What is damaged in a run.
+#[derive(Clone, Debug)]
 pub(super) struct Rotting {
     pub(super) places: Places,
     /// The node, where it is one; under asynchronous durability the one whose power fails.
     pub(super) node: usize,
-    /// Something has rotted already.
-    done: bool,
+    /// Something is damaged already.
+    pub(super) done: bool,
+    /// Records that were cut, by node and index: the last one of each.
+    pub(super) replaced: BTreeMap<(usize, Index), Vec<u8>>,
 }
 
 impl Rotting {
     pub(super) fn new(seed: u64, nodes: usize) -> Self {
         let mut random = Random::new(seed, "rot");
         let places = [Places::RecordsOfOne, Places::RecordsOfOne, Places::RecordsOfAll, Places::Block, Places::Slots];
-        Self { places: random.pick(&places).unwrap_or(Places::RecordsOfOne), node: random.place(nodes), done: false }
+        Self {
+            places: random.pick(&places).unwrap_or(Places::RecordsOfOne),
+            node: random.place(nodes),
+            done: false,
+            replaced: BTreeMap::new(),
+        }
     }
 }
 
 impl World {
-    /// Something rots now.
-    pub(super) fn rot(&mut self, node: usize) {
+    /// Something rots now, or turns out to have been written elsewhere.
+    pub(super) fn damage(&mut self, node: usize, damage: Damage) {
         let nodes = self.nodes.len();
         match self.rotting.places {
             Places::RecordsOfOne => {
                 self.rotting.done = true;
                 for _record in 0..self.nemesis.random.within(1..4) {
                     let index = self.some_record(self.rotting.node);
-                    self.rot_record(self.rotting.node, index, HEADERS);
+                    self.damage_record(self.rotting.node, index, HEADERS, damage);
                 }
             }
             Places::RecordsOfAll => {
@@ -74,21 +90,35 @@ impl World {
                 let first = usize::try_from(index.get()).unwrap_or_default();
                 let restart = self.nemesis.random.chance(300);
                 for place in 0..nodes.div_ceil(2) - 1 {
-                    self.rot_record((first + place) % nodes, index, HEADERS);
+                    self.damage_record((first + place) % nodes, index, HEADERS, damage);
                     if restart {
                         self.kill_for_a_while((first + place) % nodes);
                     }
                 }
             }
             Places::Block | Places::Slots if self.rotting.done => {}
-            Places::Block => self.rot_block(self.rotting.node),
-            Places::Slots => self.rot_slots(self.rotting.node),
+            Places::Block => match damage {
+                Damage::Misdirected => self.lose_block(self.rotting.node),
+                Damage::Rot => self.rot_block(self.rotting.node),
+            },
+            Places::Slots => match damage {
+                Damage::Misdirected => self.lose_slots(self.rotting.node),
+                Damage::Rot => self.rot_slots(self.rotting.node),
+            },
         }
     }
 
-    /// What a leader took that is cut off rots, and its process has to start from that: the entries may be its alone.
-    pub(super) fn rot_tail(&mut self, node: usize) {
-        if !self.profile.has(Fault::Rot) || self.rotting.places != Places::RecordsOfOne {
+    /// What a leader took that is cut off is damaged, and its process has to start from that: the entries may be its
+    /// alone.
+    pub(super) fn damage_tail(&mut self, node: usize) {
+        let damage = match (self.profile.has(Fault::Rot), self.profile.has(Fault::Misdirected)) {
+            (false, false) => return,
+            (true, false) => Damage::Rot,
+            (false, true) => Damage::Misdirected,
+            (true, true) if self.nemesis.random.chance(500) => Damage::Rot,
+            (true, true) => Damage::Misdirected,
+        };
+        if self.rotting.places != Places::RecordsOfOne {
             return;
         }
         if !std::mem::replace(&mut self.rotting.done, true) {
@@ -100,11 +130,11 @@ impl World {
         let last = self.nodes.get(node).map_or(0, |it| it.named_durable.get());
         if self.nemesis.random.chance(500) {
             // Where terms change a lost header leaves nothing to tell the term by.
-            self.rot_record(node, self.first_of_term(node, Index(last)), 900);
+            self.damage_record(node, self.first_of_term(node, Index(last)), 900, damage);
         } else {
             for _record in 0..self.nemesis.random.within(1..4) {
                 let index = Index(last.saturating_sub(self.nemesis.random.within(0..5)));
-                self.rot_record(node, index, HEADERS);
+                self.damage_record(node, index, HEADERS, damage);
             }
         }
         self.kill_for_a_while(node);
@@ -128,12 +158,19 @@ impl World {
     }
 
     /// A record that a durable slot names: what is above may be taken for a torn write (docs/guarantees.md).
+    fn damage_record(&mut self, node: usize, index: Index, headers: u64, damage: Damage) {
+        if self.nodes.get(node).is_none_or(|it| it.process.is_none() || index > it.named_durable) {
+            return;
+        }
+        match damage {
+            Damage::Misdirected => self.misdirect_record(node, index),
+            Damage::Rot => self.rot_record(node, index, headers),
+        }
+    }
+
     fn rot_record(&mut self, node: usize, index: Index, headers: u64) {
         let Some(it) = self.nodes.get(node) else { return };
         let Some(process) = &it.process else { return };
-        if index > it.named_durable {
-            return;
-        }
         let Some((path, start, end)) = process.place_of(index) else { return };
         let at = match self.nemesis.random.chance(headers) {
             // The header of a record is small; its loss is worse.
@@ -149,11 +186,7 @@ impl World {
 
     fn rot_block(&mut self, node: usize) {
         let Some(it) = self.nodes.get(node).filter(|it| it.process.is_some()) else { return };
-        let (disk, group) = (it.disk.handle(), group_dir(&it.config.data_dir, GroupId::FIRST));
-        let log = log_dir(&group);
-        let mut files: Vec<PathBuf> = disk.list(&log).unwrap_or_default().iter().map(|name| log.join(name)).collect();
-        files.retain(|path| path.extension().is_some_and(|it| it == "seg" || it == "idx"));
-        files.push(group.join(VOTE_FILE));
+        let (disk, files) = (it.disk.handle(), it.log_files());
         let Some(path) = files.get(self.nemesis.random.place(files.len())).cloned() else { return };
         let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len()).unwrap_or_default();
         let blocks = if path.extension().is_some_and(|it| it == "seg") { 4 } else { length.div_ceil(BLOCK) };
@@ -169,7 +202,7 @@ impl World {
     }
 
     /// Now and then a process has to start from what rotted before the scrub comes by.
-    fn restart_over_rot(&mut self, node: usize) {
+    pub(super) fn restart_over_rot(&mut self, node: usize) {
         if self.nemesis.random.chance(500) {
             self.kill_for_a_while(node);
         }
@@ -233,9 +266,7 @@ impl World {
         let one = self.rotting.places != Places::RecordsOfAll;
         match self.profile.durability {
             Durability::Async { .. } if self.rotting.node == node => Losses::Unsynced,
-            Durability::Sync if self.profile.has(Fault::Rot) && (!one || self.rotting.node == node) => {
-                Losses::Recognition
-            }
+            Durability::Sync if self.profile.damages() && (!one || self.rotting.node == node) => Losses::Recognition,
             Durability::Async { .. } | Durability::Sync => Losses::None,
         }
     }
