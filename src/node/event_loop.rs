@@ -33,6 +33,10 @@ const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often a node that is not formed looks whether it can, and for callers past their deadline.
 const FORMING_TICK: Duration = Duration::from_millis(50);
 
+/// What a node in doubt says of itself.
+const IN_DOUBT: &str = "acknowledged entries may be missing at the end of its log: its vote counts only in an election of \
+                        all members, until a leader has caught it up";
+
 /// Where inputs come from.
 pub(crate) struct Inputs {
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
@@ -291,6 +295,9 @@ impl<M: StateMachine> EventLoop<M> {
 
     fn start_replica(&mut self, opened: crate::commitlog::Opened, machine: M) -> Result<(), OpenError> {
         let crate::commitlog::Opened { writer, reader, state, .. } = opened;
+        if let Some(reason) = &state.last_in_doubt {
+            tracing::warn!(node = %self.config.id, last = %state.last, reason, "{IN_DOUBT}");
+        }
         let now = self.environment.clock.monotonic();
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
         let replica = Replica::open(options, &state, reader.clone(), machine, now)
@@ -485,7 +492,8 @@ impl<M: StateMachine> EventLoop<M> {
         status.disk_bytes = log.disk_bytes();
         let damaged = replica.holes().iter().map(|hole| hole.last.get() - hole.first.prev().get()).sum();
         (status.damaged, status.mended, status.scrub) = (damaged, replica.mended(), self.scrub);
-        status.error = replica.failure().map(str::to_owned).or_else(|| replica.unmended());
+        let doubt = || raft.in_doubt().then(|| IN_DOUBT.to_owned());
+        status.error = replica.failure().map(str::to_owned).or_else(|| replica.unmended()).or_else(doubt);
     }
 
     /// Whether the loop is to end, and why.
