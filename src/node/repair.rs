@@ -177,8 +177,10 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.end_doubt();
+        let holes = holes.get(..MAX_AT_ONCE.min(holes.len())).unwrap_or_default();
+        // Also of a hole that others have pushed out of its turn nothing is left: its deadline would keep this node awake.
         self.repair.asks.retain(|first, _ask| holes.iter().any(|hole| hole.first == *first));
-        for hole in holes.iter().take(MAX_AT_ONCE) {
+        for hole in holes {
             if !self.repair.is_mending(hole) {
                 self.look_after(now, hole);
             }

@@ -155,7 +155,7 @@ impl Cluster {
         machine(&self.nodes[node].disk, &self.hand)
     }
 
-    fn now(&self) -> Monotonic {
+    pub(super) fn now(&self) -> Monotonic {
         self.hand.monotonic()
     }
 

@@ -205,6 +205,32 @@ fn repair_of_a_silent_peers_turn_goes_to_the_next() {
     assert_eq!(damaged(&cluster, 0), []);
 }
 
+/// A fifth hole that was found before the other four kept a deadline that had passed, and so the event loop never slept.
+/// The tests had four holes at most, found in one go.
+#[test]
+fn repair_of_a_hole_that_must_wait_its_turn_keeps_nobody_awake() {
+    let mut cluster = cluster();
+    cluster.write(2, &["g", "h", "i"]).unwrap();
+    for node in 0..3 {
+        cluster.stop(node);
+    }
+    for index in [5, 7, 9, 11] {
+        cluster.rot(0, index, false);
+    }
+    cluster.isolated.extend([1, 2]);
+    for node in 0..3 {
+        cluster.restart(node).unwrap();
+    }
+    steps(&mut cluster, 5);
+    cluster.rot(0, 3, false);
+    cluster.read(0, Index(3)).unwrap_err();
+    steps(&mut cluster, 3_000);
+    assert_eq!(damaged(&cluster, 0), [3, 5, 7, 9, 11]);
+    assert!(cluster.replica(0).next_deadline().is_some_and(|due| due > cluster.now()));
+    cluster.isolated.clear();
+    cluster.until(is_whole).unwrap();
+}
+
 #[test]
 fn repair_where_no_term_is_known_takes_the_records_of_the_same_log_only() {
     // Entry 9 is the no-op of the second leader: its header lost, it may be of either term.
