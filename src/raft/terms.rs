@@ -179,7 +179,9 @@ impl Terms {
                 }
                 match self.run_at(cursor) {
                     Some((own, own_end)) if cursor <= self.last && own.term == run.term => {
-                        cursor = own_end.min(end).next();
+                        let unknown = self.unknown.iter().find(|unknown| unknown.first > cursor);
+                        let known_end = unknown.map_or(own_end, |unknown| own_end.min(unknown.first.prev()));
+                        cursor = known_end.min(end).next();
                     }
                     _ => return Some(cursor),
                 }
@@ -348,6 +350,16 @@ mod tests {
         log.forget_refuted();
         assert_eq!(log.first_new(Index(5), &runs(&[(6, 3)]), Index(8)), None);
         assert_eq!(log.refute(Index(6), Index(8)), None, "all of it is committed");
+    }
+
+    /// What is not known shares a run with the least that it can be. A match with the known part of that run went over
+    /// what was refuted as if it were known: the tests asked from the entry before it on.
+    #[test]
+    fn terms_refuted_conflict_though_the_known_entries_before_them_match() {
+        let mut log = Terms::new(id(4, 1), &runs(&[(5, 1)]), Index(8)).without(&[(Index(7), Index(8))]);
+        assert_eq!(log.refute(Index(7), Index(4)), Some(Index(7)));
+        assert_eq!(log.first_new(Index(4), &runs(&[(5, 1), (8, 2)]), Index(8)), Some(Index(7)));
+        assert_eq!(log.first_new(Index(6), &runs(&[(7, 1), (8, 2)]), Index(8)), Some(Index(7)));
     }
 
     #[test]
