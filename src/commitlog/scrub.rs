@@ -98,7 +98,9 @@ impl LogReader {
         while step.next <= last && step.bytes < max_bytes {
             let hole = self.shared.known.from(step.next).filter(|hole| hole.first <= last);
             if let Some(hole) = hole.as_ref().filter(|hole| hole.holds(step.next)) {
-                if !self.has_healed(hole) {
+                // Where the terms are not known a leader's records may have been put behind another's entry by now: only
+                // whoever can prove that he has the same log mends that.
+                if hole.terms.is_empty() || !self.has_healed(hole) {
                     step.holes.push(hole.clone());
                 }
                 step.next = hole.last.next();

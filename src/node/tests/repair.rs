@@ -279,6 +279,30 @@ fn repair_of_an_entry_that_was_never_committed_is_its_truncation() {
     }
 }
 
+/// The scrub forgot a hole that could be read again, and nobody told the core whose term was not known there: it never
+/// voted again, and could vouch for another leader's entry. The tests let holes heal only where the terms were known.
+#[test]
+fn repair_of_an_unknown_entry_that_can_be_read_again_still_asks_whose_it_is() {
+    let mut cluster = cluster();
+    restarted(&mut cluster, |_| {});
+    cluster.write(2, &["g"]).unwrap();
+    cluster.until(|cluster| (0..3).all(|node| texts(cluster, node) == "abcdefg")).unwrap();
+    for node in 0..3 {
+        cluster.stop(node);
+    }
+    let (path, at) = cluster.place_of(0, Index(9));
+    cluster.rot(0, 9, true);
+    cluster.restart(0).unwrap();
+    assert_eq!(cluster.replica(0).raft().term_at(Index(9)), None);
+    // The same flip again.
+    cluster.disk(0).flip_byte(&path, at + 10).unwrap();
+    cluster.scrub(0, Index(9));
+    assert_eq!(damaged(&cluster, 0), [9]);
+    cluster.restart(1).unwrap();
+    cluster.until(|cluster| is_whole(cluster) && cluster.leader().is_some()).unwrap();
+    assert_eq!(cluster.replica(0).raft().term_at(Index(9)), cluster.replica(1).raft().term_at(Index(9)));
+}
+
 #[test]
 fn repair_is_not_given_records_of_another_history() {
     // Both have an entry 9, of different terms: nothing may be written over the lost one but itself.
