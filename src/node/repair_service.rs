@@ -60,38 +60,14 @@ impl<M: StateMachine> Replica<M> {
             return Err(RepairRefusal::Absent);
         }
         let (until, otherwise) = match (request.terms.is_empty(), request.behind) {
-            (false, _) => (self.matches_until(request), RepairRefusal::Others),
-            (true, Some(behind)) => (self.last_of_term(behind.index, behind.term), RepairRefusal::Unproven),
+            (false, _) => (self.raft.matches_until(first, &request.terms, last), RepairRefusal::Others),
+            (true, Some(behind)) => (self.raft.last_of_term(behind.index, behind.term), RepairRefusal::Unproven),
             (true, None) => {
                 let same = request.before.is_some_and(|before| self.raft.term_at(before.index) == Some(before.term));
                 (same.then(|| self.raft.committed()), RepairRefusal::Unproven)
             }
         };
         until.map(|until| until.min(last)).filter(|until| *until >= first).ok_or(otherwise)
-    }
-
-    /// The last index up to which the terms are those that the request names.
-    fn matches_until(&self, request: &RepairRequest) -> Option<Index> {
-        let named = |index: Index| request.terms.iter().rev().find(|run| run.first <= index).map(|run| run.term);
-        let mut until = None;
-        let mut index = request.first;
-        while index <= request.last.min(self.raft.last().index) && named(index) == self.raft.term_at(index) {
-            until = Some(index);
-            index = index.next();
-        }
-        until
-    }
-
-    /// The last index up to `most` that has exactly this term.
-    fn last_of_term(&self, most: Index, term: crate::types::Term) -> Option<Index> {
-        let mut index = most.min(self.raft.last().index);
-        while let Some(found) = self.raft.term_at(index).filter(|found| *found >= term) {
-            if found == term {
-                return Some(index);
-            }
-            index = index.prev();
-        }
-        None
     }
 
     /// The records are those that the core knows of, and the first stands where the peer's stood.

@@ -138,6 +138,21 @@ impl Raft {
         self.terms.over(first, last)
     }
 
+    /// The last of the entries `first ..= last` up to which this log has them, of the terms that `runs` say or of terms
+    /// that it does not know itself; `None` when it differs from the first on.
+    #[must_use]
+    pub fn matches_until(&self, first: Index, runs: &[TermRun], last: Index) -> Option<Index> {
+        let until = self.terms.first_new(first.prev(), runs, last).map_or(last, Index::prev);
+        (until >= first).then_some(until)
+    }
+
+    /// The last index up to `most` whose entry has exactly this term.
+    #[must_use]
+    pub fn last_of_term(&self, most: Index, term: Term) -> Option<Index> {
+        let found = self.terms.last_at_most(most, term);
+        (found.term == term).then_some(found.index)
+    }
+
     /// Entries that were damaged are mended, and their headers tell what nobody knew before: their terms, which `runs`
     /// say up to `last`, and the memberships among them. False, and nothing changes, when that contradicts the log.
     pub fn identified(
