@@ -340,6 +340,28 @@ fn design_full_leader_hands_over_to_a_voter_with_room_and_not_at_once() {
     assert_eq!(cluster.leader(), Some(2), "nobody takes the office back");
 }
 
+/// A leader took a voter of which it had heard nothing but an answer to an append for one with room: two full nodes could
+/// hand the office to each other. In the tests an answer to a heartbeat had always come first.
+#[test]
+fn design_full_leader_waits_for_word_of_room_from_whom_it_hands_over_to() {
+    let mut node = alone(1, &[1], 1);
+    node.raft.room(at(0), false);
+    lead(&mut node);
+    let last = node.raft.last().index;
+    let taken = || Body::AppendAnswer { outcome: AppendOutcome::Accepted { durable: last, verified: last } };
+    node.receive(at(401), &message(2, 2, taken()));
+    node.receive(at(401), &message(3, 2, taken()));
+    node.tick(at(460));
+    assert_eq!(node.raft.role(), Role::Leader);
+    let answer = |full| Body::HeartbeatAnswer { round: 1, durable: last, verified: last, written: last, full };
+    node.receive(at(461), &message(2, 2, answer(true)));
+    node.receive(at(461), &message(3, 2, answer(false)));
+    sent(&mut node);
+    node.tick(at(520));
+    let to: Vec<u64> = sent(&mut node).into_iter().filter(|(_, _, body)| *body == Body::HandOver).map(|sent| sent.0).collect();
+    assert_eq!(to, [3]);
+}
+
 #[test]
 fn design_full_leader_stays_where_nobody_has_more_room() {
     let mut cluster = with_full_disks(&[1, 2, 3]);

@@ -40,11 +40,13 @@ impl Raft {
         }
     }
 
-    /// The most advanced fit voter that was heard within an election timeout and would be elected now.
+    /// The most advanced fit voter that was heard within an election timeout and would be elected now. Whoever has not
+    /// answered a heartbeat of this office has not said yet whether it is fit.
     pub(super) fn successor(&self, fit: impl Fn(&Progress) -> bool) -> Option<NodeId> {
         let State::Leader(office) = &self.state else { return None };
         let patience = self.config.election_timeout;
-        let fresh = |node: NodeId| office.peers.get(&node).filter(|peer| self.now.since(peer.heard) < patience);
+        let heard = |peer: &&Progress| peer.round > 0 && self.now.since(peer.heard) < patience;
+        let fresh = |node: NodeId| office.peers.get(&node).filter(heard);
         let quorum = self.memberships.quorum();
         let voters = self.memberships.ids().iter().copied().filter(|node| quorum.is_voter(*node));
         // The first of the most advanced, so that the choice does not depend on anything else.
