@@ -358,7 +358,8 @@ fn design_full_leader_waits_for_word_of_room_from_whom_it_hands_over_to() {
     node.receive(at(461), &message(3, 2, answer(false)));
     sent(&mut node);
     node.tick(at(520));
-    let to: Vec<u64> = sent(&mut node).into_iter().filter(|(_, _, body)| *body == Body::HandOver).map(|sent| sent.0).collect();
+    let to: Vec<u64> =
+        sent(&mut node).into_iter().filter(|(_, _, body)| *body == Body::HandOver).map(|sent| sent.0).collect();
     assert_eq!(to, [3]);
 }
 

@@ -31,6 +31,9 @@ use super::replica::Replica;
 
 /// Holes that are asked about at once: bounds what peers must read and send beside their own work.
 const MAX_AT_ONCE: usize = 4;
+/// Bytes of the holes that are asked about at once, unless the first is larger. A peer gives all of it in one turn, and
+/// its connection ends when more waits on it than the transport admits.
+const MAX_BYTES_AT_ONCE: u64 = 4 * MAX_REPAIR_BYTES as u64;
 /// How long a peer may take to answer before another is asked: a disk that reads a few megabytes is quicker.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long nobody is asked once all have refused. Something must change first: a peer must connect, mend itself, or
@@ -177,7 +180,7 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.end_doubt();
-        let holes = holes.get(..MAX_AT_ONCE.min(holes.len())).unwrap_or_default();
+        let holes = at_once(&holes);
         // Also of a hole that others have pushed out of its turn nothing is left: its deadline would keep this node awake.
         self.repair.asks.retain(|first, _ask| holes.iter().any(|hole| hole.first == *first));
         for hole in holes {
@@ -337,8 +340,48 @@ impl<M: StateMachine> Replica<M> {
     }
 }
 
+/// The holes that are asked about beside each other, the first ones.
+fn at_once(holes: &[Hole]) -> &[Hole] {
+    let mut bytes = 0;
+    let fits = |(place, hole): &(usize, &Hole)| {
+        bytes += hole.end.get().saturating_sub(hole.position.get());
+        *place == 0 || bytes <= MAX_BYTES_AT_ONCE
+    };
+    let count = holes.iter().enumerate().take(MAX_AT_ONCE).take_while(fits).count();
+    holes.get(..count).unwrap_or_default()
+}
+
 /// Who said what, in one line.
 fn said(refused: &BTreeMap<NodeId, String>) -> String {
     let one = |(peer, why): (&NodeId, &String)| format!("node {peer} {why}");
     refused.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Position;
+
+    /// Large records of four holes were asked for at once: the peer's answers overran its connection, which ended with
+    /// all of them, again and again. The tests had small records only.
+    #[test]
+    fn repair_asks_at_once_for_no_more_than_a_connection_takes() {
+        let hole = |(place, bytes): (u64, u64)| Hole {
+            first: Index(place),
+            last: Index(place),
+            terms: Vec::new(),
+            position: Position(place << 32),
+            end: Position((place << 32) + bytes),
+            path: "x".into(),
+            offset: 1,
+            reason: String::new(),
+        };
+        let mebibytes = |sizes: [u64; 5]| (1..).zip(sizes.map(|size| size << 20)).map(hole).collect::<Vec<_>>();
+        for (sizes, count) in
+            [([1, 1, 1, 1, 1], 4), ([12, 12, 12, 12, 12], 1), ([48, 1, 1, 1, 1], 1), ([4, 12, 1, 1, 1], 2)]
+        {
+            assert_eq!(at_once(&mebibytes(sizes)).len(), count, "{sizes:?}");
+        }
+        assert!(at_once(&[]).is_empty());
+    }
 }
