@@ -44,7 +44,7 @@ impl LogReader {
         found
     }
 
-    /// Whether all records of a known hole can be read again; it is forgotten when so.
+    /// Whether all records of a known hole, of known terms, can be read again; it is forgotten when so.
     pub(super) fn has_healed(&self, hole: &Hole) -> bool {
         let change = self.shared.known.change();
         let view = self.shared.view.load();

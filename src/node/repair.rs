@@ -34,8 +34,11 @@ const MAX_AT_ONCE: usize = 4;
 /// Bytes of the holes that are asked about at once, unless the first is larger. A peer gives all of it in one turn, and
 /// its connection ends when more waits on it than the transport admits.
 const MAX_BYTES_AT_ONCE: u64 = 4 * MAX_REPAIR_BYTES as u64;
-/// How long a peer may take to answer before another is asked: a disk that reads a few megabytes is quicker.
+/// How long a peer may take to answer before another is asked, and its answer counts no more: a disk that reads a few
+/// megabytes is quicker. What must travel has time on top.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The slowest connection over which records come in time, in bytes a second.
+const SLOWEST: u64 = 4 << 20;
 /// How long nobody is asked once all have refused. Something must change first: a peer must connect, mend itself, or
 /// learn what is committed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -183,9 +186,10 @@ impl<M: StateMachine> Replica<M> {
         let holes = at_once(&holes);
         // Also of a hole that others have pushed out of its turn nothing is left: its deadline would keep this node awake.
         self.repair.asks.retain(|first, _ask| holes.iter().any(|hole| hole.first == *first));
+        let patience = patience(holes);
         for hole in holes {
             if !self.repair.is_mending(hole) {
-                self.look_after(now, hole);
+                self.look_after(now, hole, patience);
             }
         }
     }
@@ -199,7 +203,7 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    fn look_after(&mut self, now: Monotonic, hole: &Hole) {
+    fn look_after(&mut self, now: Monotonic, hole: &Hole, patience: Duration) {
         let ask = self.repair.asks.entry(hole.first).or_default();
         if !std::mem::replace(&mut ask.looked, true)
             && let Some(run) = self.tail.run(hole.first, hole.last, u64::from(MAX_REPAIR_BYTES))
@@ -223,7 +227,7 @@ impl<M: StateMachine> Replica<M> {
             return;
         };
         self.repair.last_number += 1;
-        (ask.state, ask.last) = (Asking::One(self.repair.last_number, peer, now.after(PATIENCE)), peer);
+        (ask.state, ask.last) = (Asking::One(self.repair.last_number, peer, now.after(patience)), peer);
         let request = self.request(self.repair.last_number, hole);
         self.outbound(peer, Channel::Bulk, PeerBody::Repair(request));
     }
@@ -344,11 +348,21 @@ impl<M: StateMachine> Replica<M> {
 fn at_once(holes: &[Hole]) -> &[Hole] {
     let mut bytes = 0;
     let fits = |(place, hole): &(usize, &Hole)| {
-        bytes += hole.end.get().saturating_sub(hole.position.get());
+        bytes += bytes_of(hole);
         *place == 0 || bytes <= MAX_BYTES_AT_ONCE
     };
     let count = holes.iter().enumerate().take(MAX_AT_ONCE).take_while(fits).count();
     holes.get(..count).unwrap_or_default()
+}
+
+/// How long the answers about these holes may take: they may travel one behind the other.
+fn patience(holes: &[Hole]) -> Duration {
+    let bytes: u64 = holes.iter().map(|hole| bytes_of(hole).min(u64::from(MAX_RECORD_BYTES_LIMIT))).sum();
+    PATIENCE + Duration::from_secs(bytes / SLOWEST)
+}
+
+fn bytes_of(hole: &Hole) -> u64 {
+    hole.end.get().saturating_sub(hole.position.get())
 }
 
 /// Who said what, in one line.
@@ -362,26 +376,37 @@ mod tests {
     use super::*;
     use crate::types::Position;
 
-    /// Large records of four holes were asked for at once: the peer's answers overran its connection, which ended with
-    /// all of them, again and again. The tests had small records only.
-    #[test]
-    fn repair_asks_at_once_for_no_more_than_a_connection_takes() {
-        let hole = |(place, bytes): (u64, u64)| Hole {
+    /// A hole in each of five segments, of so many MiB.
+    fn holes(sizes: [u64; 5]) -> Vec<Hole> {
+        let hole = |(place, size): (u64, u64)| Hole {
             first: Index(place),
             last: Index(place),
             terms: Vec::new(),
             position: Position(place << 32),
-            end: Position((place << 32) + bytes),
+            end: Position((place << 32) + (size << 20)),
             path: "x".into(),
             offset: 1,
             reason: String::new(),
         };
-        let mebibytes = |sizes: [u64; 5]| (1..).zip(sizes.map(|size| size << 20)).map(hole).collect::<Vec<_>>();
-        for (sizes, count) in
-            [([1, 1, 1, 1, 1], 4), ([12, 12, 12, 12, 12], 1), ([48, 1, 1, 1, 1], 1), ([4, 12, 1, 1, 1], 2)]
-        {
-            assert_eq!(at_once(&mebibytes(sizes)).len(), count, "{sizes:?}");
+        (1..).zip(sizes).map(hole).collect()
+    }
+
+    /// Large records of four holes were asked for at once: the peer's answers overran its connection, which ended with
+    /// all of them, again and again. The tests had small records only.
+    #[test]
+    fn repair_asks_at_once_for_no_more_than_a_connection_takes() {
+        for (sizes, count) in [([1; 5], 4), ([12; 5], 1), ([48, 1, 1, 1, 1], 1), ([4, 12, 1, 1, 1], 2)] {
+            assert_eq!(at_once(&holes(sizes)).len(), count, "{sizes:?}");
         }
         assert!(at_once(&[]).is_empty());
+    }
+
+    /// A record that takes longer than a second to travel was asked for without end: each answer came too late to count.
+    /// In the tests everything arrives within a millisecond.
+    #[test]
+    fn repair_has_patience_with_large_records() {
+        for (sizes, seconds) in [([0; 5], 1), ([4; 5], 5), ([48; 5], 13), ([64; 5], 13)] {
+            assert_eq!(patience(at_once(&holes(sizes))), Duration::from_secs(seconds), "{sizes:?}");
+        }
     }
 }
