@@ -22,7 +22,7 @@ mod oracle;
 mod states;
 
 use dledger::env::memory::MemoryDisk;
-use history::{APPEND, Expected, History, MIX, ROTATE, SLOT, TRUNCATE, VOTE, open, run};
+use history::{APPEND, Expected, FRONT, History, MIX, PURGE, RESET, ROTATE, SLOT, TRUNCATE, VOTE, open, run};
 use log_disk::prepared_disk;
 use oracle::check;
 use states::{Counts, Seen, each_state, plain_states};
@@ -40,8 +40,9 @@ fn at_each_call(
         let disk = prepared_disk();
         setup(&disk);
         disk.cut_power_at(call);
-        let expected = run(&disk, history);
+        let (expected, ended) = run(&disk, history);
         if !disk.is_off() {
+            ended.map_err(|error| format!("history `{}` ends early: {error}", history.name))?;
             return Ok(call - 1);
         }
         visit(call, &disk, &expected)?;
@@ -106,6 +107,16 @@ fn crash_states_of_a_mix_keep_what_was_acknowledged_and_cut() {
     survives_every_state(MIX, 8_000);
 }
 
+#[test]
+fn crash_states_of_purges_keep_the_old_front_or_the_new_one() {
+    survives_every_state(PURGE, 5_000);
+}
+
+#[test]
+fn crash_states_of_resets_keep_the_old_log_or_the_new_one() {
+    survives_every_state(RESET, 3_000);
+}
+
 /// Cuts the power at each call of the recovery of the two plain states of each moment, and recovers every state of
 /// that.
 fn enumerate_recoveries(history: History) -> Result<Counts, String> {
@@ -146,11 +157,11 @@ fn enumerate_recoveries(history: History) -> Result<Counts, String> {
     Ok(counts)
 }
 
-/// Three histories: `mix` recovers from everything that `rotate` and `truncate` do.
+/// Four histories: `mix` recovers from everything that `rotate` and `truncate` do.
 #[test]
 fn crash_states_during_recovery_keep_what_was_acknowledged() {
     let mut states = 0;
-    for history in [APPEND, VOTE, MIX] {
+    for history in [APPEND, VOTE, MIX, FRONT] {
         states += enumerate_recoveries(history).unwrap_or_else(|report| panic!("{report}")).states;
     }
     assert!(states >= 6_000, "only {states} states");

@@ -77,6 +77,7 @@ pub fn open(disk: &MemoryDisk) -> Result<Opened, OpenError> {
         max_record_bytes: MAX_RECORD_BYTES,
         durability: Durability::Sync,
         wall_ms: 1_700_000_000_000,
+        covered: Index::ZERO,
     };
     commitlog::open(disk.handle(), &group_dir(), options)
 }

@@ -7,15 +7,18 @@
 //! | slots of the last segment | telling a torn write from damage | the writer's progress |
 //! | index file | finding a record | the records; done at once, nothing relies on it |
 //! | vote | starting at all | the writer's vote |
+//! | base | telling a dropped front from a lost one | what the writer knows |
 //!
 //! Found by whoever scrubs, on any thread; written by the writer ([`LogWriter::mend_block`]). Deliberately absent: the
 //! records, which `examine` and `mend` look after.
 
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::base;
 use super::failure::is_full;
 use super::live::LiveSegment;
 use super::meta;
@@ -54,11 +57,24 @@ impl LogReader {
 
     /// Whether a copy of term and vote is bad.
     pub(super) fn bad_vote(&self) -> Option<BadBlock> {
-        let view = self.shared.view.load();
-        let log_dir = view.parts.first()?.segment.path.parent()?.to_owned();
-        let (path, offset) = meta::bad_copy(&*self.shared.disk, log_dir.parent()?)?;
+        let (path, offset) = meta::bad_copy(&*self.shared.disk, &self.group_dir()?)?;
         let reason = "one of the two copies of term and vote cannot be read".to_owned();
         Some(BadBlock { path, offset, region: Region::Vote, reason, remedy: Vec::new() })
+    }
+
+    /// Whether a copy of where the log begins is bad, when it does not begin with index 1.
+    pub(super) fn bad_base(&self) -> Option<BadBlock> {
+        if self.shared.view.load().base.index.is_zero() {
+            return None;
+        }
+        let (path, offset) = base::bad_copy(&*self.shared.disk, &self.group_dir()?)?;
+        let reason = "a copy of where the log begins cannot be read".to_owned();
+        Some(BadBlock { path, offset, region: Region::Base, reason, remedy: Vec::new() })
+    }
+
+    fn group_dir(&self) -> Option<PathBuf> {
+        let view = self.shared.view.load();
+        Some(view.parts.first()?.segment.path.parent()?.parent()?.to_owned())
     }
 }
 
@@ -125,6 +141,7 @@ impl LogWriter {
             Region::Index => Ok(()),
             Region::Vote => self.renew_vote(),
             Region::Slot => self.renew_slots(),
+            Region::Base => self.renew_base(),
             Region::Header | Region::Footer => self.write_blocks(block),
         };
         self.poison.note(mended)
@@ -134,6 +151,14 @@ impl LogWriter {
     fn renew_vote(&mut self) -> Result<(), LogFault> {
         let vote = self.vote.vote();
         self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))
+    }
+
+    fn renew_base(&mut self) -> Result<(), LogFault> {
+        let start = self.start.clone();
+        match self.store_start(&start) {
+            Err(LogFault::Full { .. }) => Ok(()),
+            stored => stored,
+        }
     }
 
     /// Each under a sync of its own, so that one of them is good at any time.

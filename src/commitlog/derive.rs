@@ -5,7 +5,7 @@
 //! | first index, generation | the file's name; a slot, the footer or the first record must agree |
 //! | length of the header | where that slot, footer or record stands |
 //! | first position | the first record, an empty segment's slot, else where the predecessor's last record ends |
-//! | previous entry and time | the predecessor's records; none before index 1 |
+//! | previous entry and time | the predecessor's records; the log's base, where nothing stands before |
 //! | membership | the predecessor's, unless a hole may hide a newer one |
 //! | cluster, group | the other segments, else the vote file |
 //! | wall clock | lost: opening writes its own |
@@ -14,6 +14,7 @@
 
 use bytes::Bytes;
 
+use super::base::Base;
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::layout::SegmentName;
 use super::meta::Owner;
@@ -44,23 +45,24 @@ struct Own {
     record: Option<RecordHeader>,
 }
 
-/// The header of the segment `name`, whose predecessor in the log is `before`. `None` when nothing vouches for it.
+/// The header of the segment `name`, whose predecessor in the log is `before`; without one the log begins at `base`.
+/// `None` when nothing vouches for it.
 pub(super) fn header(
     file: &dyn File,
     name: SegmentName,
-    before: Option<&Segment>,
+    (before, base): (Option<&Segment>, &Base),
     owner: Owner,
 ) -> Option<SegmentHeader> {
     let own = look(file, name)?;
-    let base = match before {
-        None if name.first == Index(1) => Some(Base::default()),
+    let stood = match before {
+        None if name.first == base.first() => Some(Before::base(base)),
         None => None,
         Some(before) => base_in(before, name.first.prev()),
     }?;
-    let empty = own.slot.filter(|slot| slot.last == base.previous).map(|slot| slot.durable_end);
+    let empty = own.slot.filter(|slot| slot.last == stood.previous).map(|slot| slot.durable_end);
     let told = own.record.map(|record| record.position).or(empty.filter(|_end| own.record.is_none()));
-    let first_position = told.or(base.end)?;
-    if base.end.is_some_and(|end| end != first_position) {
+    let first_position = told.or(stood.end)?;
+    if stood.end.is_some_and(|end| end != first_position) {
         return None;
     }
     let header = |membership: (Index, Bytes)| SegmentHeader {
@@ -68,12 +70,12 @@ pub(super) fn header(
         group: owner.group,
         generation: name.generation,
         first_position,
-        previous: base.previous,
-        previous_time: base.time,
+        previous: stood.previous,
+        previous_time: stood.time,
         wall_ms: 0,
         membership,
     };
-    let candidates = [base.membership.clone(), (Index::ZERO, Bytes::new())];
+    let candidates = [stood.membership.clone(), (Index::ZERO, Bytes::new())];
     let mut fitting = candidates.into_iter().map(header);
     fitting.find(|header| header.slot_offset(0) == own.blocks * BLOCK)
 }
@@ -118,8 +120,7 @@ fn look(file: &dyn File, name: SegmentName) -> Option<Own> {
 }
 
 /// What stands before a segment.
-#[derive(Default)]
-struct Base {
+struct Before {
     previous: EntryId,
     time: LogTime,
     /// Where the previous entry ends, when the predecessor tells.
@@ -127,16 +128,23 @@ struct Base {
     membership: (Index, Bytes),
 }
 
+impl Before {
+    fn base(base: &Base) -> Self {
+        let Base { entry, position, time, membership } = base.clone();
+        Self { previous: entry, time, end: Some(position), membership }
+    }
+}
+
 /// What the predecessor knows of an entry of its own that a segment follows.
-fn base_in(before: &Segment, index: Index) -> Option<Base> {
+fn base_in(before: &Segment, index: Index) -> Option<Before> {
     let whole = before.footer.as_ref().filter(|footer| footer.last.index == index);
     let Some(footer) = whole else { return base_by_walking(before, index) };
     let end = Some(footer.end);
-    Some(Base { previous: footer.last, time: footer.last_time, end, membership: in_force(before, footer, index) })
+    Some(Before { previous: footer.last, time: footer.last_time, end, membership: in_force(before, footer, index) })
 }
 
 /// As [`base_in`], for a predecessor that was cut or has no footer.
-fn base_by_walking(before: &Segment, index: Index) -> Option<Base> {
+fn base_by_walking(before: &Segment, index: Index) -> Option<Before> {
     let path = &before.paths.segment;
     let walked = walk(&*before.file, path, &before.header, None, before.length).ok()?;
     if walked.summary.last.index < index || index < before.header.previous.index {
@@ -156,7 +164,7 @@ fn base_by_walking(before: &Segment, index: Index) -> Option<Base> {
     let membership =
         if walked.hides_membership { (Index::ZERO, Bytes::new()) } else { in_force(before, &walked.summary, index) };
     let time = time_of(before, index, walked.summary.last_time, &walked.summary);
-    Some(Base { previous, time, end: Some(end), membership })
+    Some(Before { previous, time, end: Some(end), membership })
 }
 
 fn time_of(before: &Segment, index: Index, last_time: LogTime, summary: &Summary) -> LogTime {

@@ -42,6 +42,13 @@ impl Hole {
         self.first <= index && index <= self.last
     }
 
+    /// Whether a verified snapshot up to `covered` makes all of it needless: then it blocks nothing, although only
+    /// mending, a purge or a reset ends it.
+    #[must_use]
+    pub fn is_covered(&self, covered: Index) -> bool {
+        self.last <= covered
+    }
+
     /// The identity of one of its indexes, when it is known.
     #[must_use]
     pub fn identity(&self, index: Index) -> Option<EntryId> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::base::{self, Start};
 use super::format::Record;
 use super::layout;
 use super::resync::Search;
@@ -98,6 +99,10 @@ pub struct Inspection {
     live: Vec<Segment>,
     superseded: Vec<Segment>,
     vote: Option<Vote>,
+    /// Where the log begins.
+    start: Start,
+    /// Why nobody knows where that is.
+    bad_start: Option<String>,
 }
 
 /// Reads the headers of the log in a group's directory.
@@ -107,9 +112,14 @@ pub struct Inspection {
 /// there is no such directory.
 pub fn inspect(disk: &dyn Disk, group_dir: &Path) -> Result<Inspection, OpenError> {
     let log_dir = layout::log_dir(group_dir);
-    let survey = survey::survey(disk, &log_dir, crate::simulation::plants::Plants::NONE)?;
+    let (start, bad_start) = match base::load(disk, group_dir, None) {
+        Ok(start) => (start.unwrap_or_default(), None),
+        Err(OpenError::Corrupt { reason, .. }) => (Start::default(), Some(reason)),
+        Err(error) => return Err(error),
+    };
+    let survey = survey::survey(disk, &log_dir, &start, crate::simulation::plants::Plants::NONE)?;
     let vote = super::meta::read_vote(disk, group_dir)?;
-    Ok(Inspection { log_dir, live: survey.segments, superseded: survey.superseded, vote })
+    Ok(Inspection { log_dir, live: survey.segments, superseded: survey.superseded, vote, start, bad_start })
 }
 
 impl Inspection {
@@ -119,7 +129,14 @@ impl Inspection {
         self.vote
     }
 
-    /// The segment files in order of index, those that were superseded last.
+    /// The entry before the first record: entries up to it were dropped. Zero when none were.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.start.base.entry
+    }
+
+    /// The segment files in order of index, those that were superseded last. Files that a purge has dropped and could not
+    /// remove are left out.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let live = self.live.iter().enumerate().map(|(place, segment)| {
@@ -134,11 +151,12 @@ impl Inspection {
         live.chain(self.superseded.iter().map(|segment| info(segment, None, SegmentState::Superseded))).collect()
     }
 
-    /// The records of indexes `from` to `to`, both included, and what is damaged between them, in order. The whole
+    /// The records of indexes `from` to `to`, both included, and what is damaged between them, in order; those that were
+    /// dropped from the front are no damage. The whole
     /// segment that holds `from` is read, from its start. Blocks on the disk.
     pub fn records(&self, from: Index, to: Index) -> impl Iterator<Item = Result<Record, Damage>> {
         let place = self.live.partition_point(|segment| segment.header.first() <= from).saturating_sub(1);
-        let next_index = self.live.get(place).map_or(Index(1), |segment| segment.header.first());
+        let next_index = self.live.get(place).map_or(self.start.base.first(), |segment| segment.header.first());
         Records { inspection: self, place, scanner: None, next_index, from, to, gap_told: false }
     }
 
@@ -195,14 +213,20 @@ impl Inspection {
             index,
             reason: reason.to_owned(),
         };
-        let first = self.live.first().map_or(Index(1), |segment| segment.header.first());
-        let before = (self.live.is_empty() || first > Index(1)) && from < first.max(Index(2));
+        let begins = self.start.base.first();
+        let first = self.live.first().map_or(begins, |segment| segment.header.first());
+        let bad_start = self
+            .bad_start
+            .as_ref()
+            .map(|reason| Damage { path: self.log_dir.with_file_name(layout::BASE_FILE), ..lost(begins, reason) });
+        let missing = bad_start.is_none() && if self.live.is_empty() { !self.start.resetting } else { first > begins };
+        let before = missing && from < first.max(begins.next());
         let sealed = self.live.last().and_then(|segment| segment.footer.as_ref()).map(|footer| footer.last.index);
-        let before = before.then(|| lost(Index(1), "the segment that holds it is lost"));
+        let before = before.then(|| lost(begins, "the segment that holds it is lost"));
         let behind = sealed
             .filter(|last| *last < to)
             .map(|last| lost(last.next(), "the last segment is sealed: the one behind it is lost"));
-        before.into_iter().chain(behind).collect()
+        bad_start.into_iter().chain(before).chain(behind).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <data-dir>/  LOCK  identity
-//!                groups/<id>/  vote  doubt  unsynced
+//!                groups/<id>/  vote  base  doubt  unsynced
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
 //!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
@@ -22,6 +22,8 @@ pub const IDENTITY_FILE: &str = "identity";
 pub const GROUPS_DIR: &str = "groups";
 /// Name of the vote file of a group.
 pub const VOTE_FILE: &str = "vote";
+/// Name of the file that says where a group's log begins; absent while that is index 1.
+pub(super) const BASE_FILE: &str = "base";
 /// Name of the file that says why a group's last entry is not known; absent while it is.
 pub(super) const DOUBT_FILE: &str = "doubt";
 /// Name of the file that stands while an asynchronous log is open.
@@ -37,6 +39,8 @@ pub(super) const SPARE_FILE: &str = "spare.tmp";
 pub(super) const NEW_SEGMENT_FILE: &str = "segment.tmp";
 /// A vote file that is being made now.
 pub(super) const NEW_VOTE_FILE: &str = "vote.tmp";
+/// A base file that is being made now.
+pub(super) const NEW_BASE_FILE: &str = "base.tmp";
 /// A note of doubt that is being made now.
 pub(super) const NEW_DOUBT_FILE: &str = "doubt.tmp";
 /// A note of the machine's run that is being made now.
@@ -64,7 +68,7 @@ pub fn log_dir(group_dir: &Path) -> PathBuf {
 /// True for a file that this release makes in a group's directory or in its log directory.
 #[must_use]
 pub fn is_own_file(name: &str) -> bool {
-    [VOTE_FILE, DOUBT_FILE, UNSYNCED_FILE].contains(&name) || LogFile::of(name) != LogFile::Foreign
+    [VOTE_FILE, BASE_FILE, DOUBT_FILE, UNSYNCED_FILE].contains(&name) || LogFile::of(name) != LogFile::Foreign
 }
 
 /// What names a segment: its first index and its generation.

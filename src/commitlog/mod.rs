@@ -4,13 +4,14 @@
 //!            WriteBatch                                      index, position
 //!                │                                                  │
 //!   ┌────────────▼───────────┐   publishes   ┌──────────────────────▼───┐
-//!   │ writer  roll  room     ├──────────────►│ reader (any thread)      │
-//!   │ meta (vote)  poison    │     View      │ live ─ map, pread, index │
+//!   │ writer roll room meta  ├──────────────►│ reader (any thread)      │
+//!   │ purge  reset  poison   │     View      │ live ─ map, pread, index │
 //!   └────────────┬───────────┘               └──────────────────────┬───┘
 //!                │ create, prepare                                  │
 //!   ┌────────────▼──────────────────────────────────────────────────▼───┐
 //!   │ segment/  header │ slot A │ slot B │ footer │ records … │ zeros   │ ◄── open: survey, tail, restart
 //!   └───────────────────────────────────────────────────────────────────┘         (table in recovery)
+//!     base: the entry before the first record, noted durably whenever the front of the log is dropped
 //! ```
 //! Invariants:
 //! - A record is readable once published; published bytes never change and are verified whenever they are read. The
@@ -22,7 +23,10 @@
 //! `docs/format.md` is the only text of the byte layout. Deliberately absent: threads, timers, networks, and any idea
 //! of what a payload means.
 
+mod base;
+mod begin;
 mod blocks;
+mod chain;
 mod create;
 mod derive;
 mod doubt;
@@ -43,9 +47,11 @@ mod meta;
 mod open;
 mod poison;
 mod prepare;
+mod purge;
 mod reader;
 pub mod recovery;
 pub mod repair;
+mod reset;
 mod restart;
 mod resync;
 mod roll;
@@ -60,6 +66,7 @@ mod unsynced;
 mod walk;
 mod writer;
 
+pub use base::Base;
 pub(crate) use format::walk_trusted;
 pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
 pub use hole::Hole;

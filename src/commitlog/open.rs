@@ -11,25 +11,25 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::create;
+use super::base::{Base, Start};
+use super::begin;
+use super::chain::{self, Chain, Closed, Scanned};
 use super::failure::{self, Blame, is_full};
 use super::hole::Hole;
 use super::known::Known;
-use super::layout::{self, NEW_SEGMENT_FILE, RESERVE_FILE};
+use super::layout::{self, RESERVE_FILE};
 use super::live::LiveSegment;
 use super::mend;
 use super::meta::{Owner, VoteFile};
 use super::poison::Poison;
-use super::prepare::{self, FIRST_CHUNK_BYTES};
+use super::prepare;
 use super::reader::{LogReader, Part, Shared, View};
 use super::recovery::{RecoveryReport, Rule};
 use super::restart::{self, Restarted};
-use super::roll::{MAX_SEGMENT_BYTES, fresh};
+use super::roll::MAX_SEGMENT_BYTES;
 use super::room;
-use super::segment::header::SegmentHeader;
-use super::segment::slots::Slot;
 use super::space::{Space, SpaceCell};
-use super::survey::{self, Closed, Scanned, Segment, Survey};
+use super::survey::{self, Segment, Survey};
 use super::tail::{self, Behind};
 use super::walk::Limit;
 use super::writer::{Active, LogWriter};
@@ -54,6 +54,9 @@ pub struct LogOptions {
     pub durability: Durability,
     /// The machine's clock, for segment headers.
     pub wall_ms: u64,
+    /// What the caller does not need the log for: a verified snapshot holds all entries up to this index. A segment or
+    /// a record that is missing at or below it is no loss. Zero when there is no snapshot.
+    pub covered: Index,
 }
 
 /// What the log holds: all of it is durable.
@@ -80,11 +83,23 @@ pub struct LogState {
     /// An index known to have been committed; the truth may be further.
     pub committed_hint: Index,
     /// The records that are known to be unreadable, in index order. Sealed segments are not read at opening: what is bad
-    /// in them shows when it is read or scrubbed.
+    /// in them shows when it is read or scrubbed. Those that a snapshot covers block nothing ([`Hole::is_covered`]).
     pub holes: Vec<Hole>,
     /// Why acknowledged entries may have stood behind `last`; `None` when `last` is known. Until
     /// [`LogWriter::trust_last`] each opening says so again: such a node cannot vouch for what it has acknowledged.
     pub last_in_doubt: Option<String>,
+}
+
+impl LogState {
+    /// Whether the log has an entry, as its base or as one that its terms name: what the owner of a snapshot asks about
+    /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it.
+    #[must_use]
+    pub fn has(&self, entry: EntryId) -> bool {
+        if entry.index <= self.base.index || entry.index > self.last.index {
+            return entry == self.base;
+        }
+        self.runs.iter().rev().find(|run| run.first <= entry.index).is_some_and(|run| run.term == entry.term)
+    }
 }
 
 /// An open log.
@@ -128,8 +143,8 @@ pub fn open_alone(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Resul
 }
 
 /// What a node without peers does with damage: nobody could mend it.
-fn refuse(log_dir: &Path, holes: &[Hole], doubt: Option<&String>) -> Result<(), OpenError> {
-    match (holes.first(), doubt) {
+pub(super) fn refuse(log_dir: &Path, holes: &[Hole], covered: Index, doubt: Option<&String>) -> Result<(), OpenError> {
+    match (holes.iter().find(|hole| !hole.is_covered(covered)), doubt) {
         (Some(hole), _) => Err(hole.refusal()),
         (None, Some(reason)) => {
             let (path, reason) = (log_dir.to_owned(), reason.clone());
@@ -150,10 +165,11 @@ fn open_as(
     let owner = Owner { cluster: options.cluster, group: options.group };
     let log_dir = layout::log_dir(dir);
     let mut report = RecoveryReport::default();
+    let front = begin::front(&*disk, dir, &options)?;
     let mut survey = match disk.list(&log_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Survey::default(),
         Err(source) => return Err(OpenError::Io { path: log_dir, source }),
-        Ok(_) => survey::survey(&*disk, &log_dir, plants)?,
+        Ok(_) => survey::survey(&*disk, &log_dir, &front.start, plants)?,
     };
     for segment in survey.segments.iter_mut().filter(|segment| segment.bad_header.is_some()) {
         segment.header.wall_ms = options.wall_ms;
@@ -162,16 +178,14 @@ fn open_as(
         survey::check_owner(dir, &segment.header, owner)?;
     }
     let vote = super::meta::read_own_vote(&*disk, dir, owner)?;
-    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants };
+    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants, alone };
     if survey.segments.is_empty() {
-        if vote.is_some() {
-            // R20
-            return Err(OpenError::LostSegment { path: opening.log_dir, index: Index(1) });
-        }
-        return opening.make_new(&survey, report);
+        return opening.make_first(survey, front, vote, report);
     }
-    let Survey { segments, superseded, unfinished, indexes } = survey;
-    let (closed, last) = survey::chain(&opening.log_dir, segments, &mut report)?;
+    let Survey { segments, superseded, mut dropped, unfinished, indexes } = survey;
+    let Chain { start, closed, last, dropped: not_needed } =
+        chain::chain(&opening.log_dir, segments, front, &mut report)?;
+    dropped.extend(not_needed);
     let tail = tail::read(&last, plants)?;
     let made_just_now = tail.doubt.is_none()
         && last.header.generation == 1
@@ -187,7 +201,7 @@ fn open_as(
     let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
     let holes: Vec<Hole> = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
     if alone {
-        refuse(&opening.log_dir, &holes, doubt.as_ref())?;
+        refuse(&opening.log_dir, &holes, opening.options.covered, doubt.as_ref())?;
     } else {
         // R25; what a node without peers has lost, nobody has.
         let lost = super::unsynced::lost(&*opening.disk, dir)?;
@@ -203,6 +217,7 @@ fn open_as(
     mend::complete(&*opening.disk, &opening.log_dir, &mut report)?;
     let orphans = indexes.into_iter().filter(|name| !kept.contains(name)).map(|name| name.index_file());
     opening.remove(unfinished.into_iter().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
+    let start = opening.renew_start(start, dropped, &mut report)?;
     let beaten = superseded.iter().map(|segment| segment.header.name().segment_file()).collect();
     opening.remove(beaten, Rule::Superseded, &mut report)?;
     let vote = opening.renew_vote()?;
@@ -211,49 +226,22 @@ fn open_as(
     }
     opening.write_headers(closed.iter().map(|part| &part.segment).chain([&last]), &mut report)?;
     let restarted = restart::restart(&opening.disk, &opening.log_dir, &opening.options, last, tail, &mut report)?;
-    opening.finish(closed, restarted, vote, (holes, doubt), report)
+    opening.finish(start, closed, restarted, vote, (holes, doubt), report)
 }
 
 /// What all steps of opening need.
-struct Opening {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    log_dir: PathBuf,
-    options: LogOptions,
-    owner: Owner,
-    plants: Plants,
+pub(super) struct Opening {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) log_dir: PathBuf,
+    pub(super) options: LogOptions,
+    pub(super) owner: Owner,
+    pub(super) plants: Plants,
+    /// The node has no peers.
+    pub(super) alone: bool,
 }
 
 impl Opening {
-    /// R1: the first segment, then the vote file: a vote without a segment means a lost file.
-    fn make_new(self, survey: &Survey, mut report: RecoveryReport) -> Result<Opened, OpenError> {
-        report.note(Rule::NewLog);
-        failure::create_dir_durably(&*self.disk, &self.log_dir)?;
-        self.remove(survey.unfinished.clone(), Rule::Leftovers, &mut report)?;
-        let header = SegmentHeader {
-            cluster: self.options.cluster,
-            group: self.options.group,
-            generation: 1,
-            first_position: Position::ZERO,
-            previous: EntryId::ZERO,
-            previous_time: LogTime::ZERO,
-            wall_ms: self.options.wall_ms,
-            membership: (Index::ZERO, Bytes::new()),
-        };
-        let unfinished = self.log_dir.join(NEW_SEGMENT_FILE);
-        let length =
-            FIRST_CHUNK_BYTES.min(self.options.segment_bytes).max(create::bytes_needed(header.records_offset(), 0));
-        let file = prepare::make_blank(&*self.disk, &unfinished, length).blame_room(&unfinished, length)?;
-        let slot = Slot::empty(&header, 0, Index::ZERO);
-        let slot = create::finish(&*self.disk, &self.log_dir, &unfinished, &file, &header, slot, self.plants)
-            .blame_room(&unfinished, length)?;
-        let vote = VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default())?;
-        let paths = create::paths(&self.log_dir, header.name());
-        let segment = Arc::new(LiveSegment::known(paths, header, file, length, Vec::new()));
-        let active = fresh(segment, (EntryId::ZERO, LogTime::ZERO, Position::ZERO), slot, length);
-        self.finish(Vec::new(), Restarted { before: None, active }, vote, (Vec::new(), None), report)
-    }
-
     /// R5
     fn write_headers<'a>(
         &self,
@@ -270,7 +258,7 @@ impl Opening {
         Ok(())
     }
 
-    fn remove(&self, names: Vec<String>, rule: Rule, report: &mut RecoveryReport) -> Result<(), OpenError> {
+    pub(super) fn remove(&self, names: Vec<String>, rule: Rule, report: &mut RecoveryReport) -> Result<(), OpenError> {
         for name in names {
             failure::remove_if_there(&*self.disk, &self.log_dir.join(&name))?;
             report.removed.push(name);
@@ -280,7 +268,7 @@ impl Opening {
     }
 
     /// R21; or the last step of R1, when a crash left it out.
-    fn renew_vote(&self) -> Result<VoteFile, OpenError> {
+    pub(super) fn renew_vote(&self) -> Result<VoteFile, OpenError> {
         match VoteFile::open(&*self.disk, &self.dir, self.owner, self.plants)? {
             Some(vote) => Ok(vote),
             None => VoteFile::create(&*self.disk, &self.dir, self.owner, Vote::default()),
@@ -288,8 +276,9 @@ impl Opening {
     }
 
     /// Joins everything to an open log.
-    fn finish(
+    pub(super) fn finish(
         self,
+        start: Start,
         closed: Vec<Closed>,
         restarted: Restarted,
         vote: VoteFile,
@@ -299,8 +288,11 @@ impl Opening {
         let Restarted { before, active } = restarted;
         super::unsynced::begin(&*self.disk, &self.dir, self.options.durability)?;
         let reserve = self.make_reserve()?;
-        let state =
-            LogState { holes, last_in_doubt: doubt, ..state_of(&closed, before.as_ref(), &active, vote.vote()) };
+        let state = LogState {
+            holes,
+            last_in_doubt: doubt,
+            ..state_of(&start.base, &closed, before.as_ref(), &active, vote.vote())
+        };
         let mut parts: Vec<Part> = closed.into_iter().map(closed_part).collect();
         let before: Option<Part> = before.map(|(part, _summary)| part);
         let unindexed = before.iter().map(|part| part.segment.clone()).collect();
@@ -324,6 +316,7 @@ impl Opening {
             vote,
             active,
             memberships: state.memberships.clone(),
+            start,
             generation,
             committed: state.committed_hint,
             poison: Poison::default(),
@@ -364,24 +357,22 @@ fn closed_part(closed: Closed) -> Part {
 
 /// What the segments together hold.
 fn state_of(
+    base: &Base,
     closed: &[Closed],
     before: Option<&(Part, super::segment::footer::Summary)>,
     active: &Active,
     vote: Vote,
 ) -> LogState {
-    let headers = closed.iter().map(|part| &part.segment.header);
-    let headers = headers.chain(before.map(|(part, _)| &part.segment.header)).chain([&active.segment.header]);
-    let first = headers.clone().next().unwrap_or(&active.segment.header);
-    let in_force = Some(first.membership.clone()).filter(|(index, _)| !index.is_zero());
+    let in_force = Some(base.membership.clone()).filter(|(index, _)| !index.is_zero());
     let mut state = LogState {
         vote,
-        base: first.previous,
-        base_position: first.first_position,
+        base: base.entry,
+        base_position: base.position,
         runs: Vec::new(),
         last: active.summary.last,
         end: active.summary.end,
         memberships: in_force.into_iter().collect(),
-        last_time: active.summary.last_time,
+        last_time: active.summary.last_time.max(base.time),
         committed_hint: active.slot.committed.min(active.summary.last.index),
         holes: Vec::new(),
         last_in_doubt: None,

@@ -184,7 +184,7 @@ impl LogReader {
         Some(segment.header.position_of(end))
     }
 
-    /// The first index in the log; one above [`LogReader::last`] when the log is empty.
+    /// The first index in the log, which a purge moves; one above [`LogReader::last`] when the log is empty.
     #[must_use]
     pub fn first(&self) -> Index {
         self.shared.view.load().base.index.next()

@@ -5,11 +5,11 @@
 //! | R1 | no directory, or one whose making was interrupted | an empty log |
 //! | R2 | blank or unfinished files, an index without its segment | removed |
 //! | R3 | a file of another name or kind | refused: foreign |
-//! | R4 | a segment of a later version | refused: unsupported |
+//! | R4 | a segment, vote file or base file of a later version | refused: unsupported |
 //! | R5 | a segment whose header cannot be read | made again from what stands around it; if nothing vouches: refused |
-//! | R6 | a segment of another cluster or group | refused: identity |
+//! | R6 | a segment, vote file or base file of another cluster or group | refused: identity |
 //! | R7 | a segment that a higher generation wins over | removed |
-//! | R8 | a gap before, between or (the last one is sealed) behind segments | refused: lost segment |
+//! | R8 | a gap before (the base file says where the log begins, without one it is index 1), between or (the last one is sealed) behind segments | refused: lost segment |
 //! | R9 | a sealed segment, not the last | taken as its footer describes it |
 //! | R10 | a segment, not the last, without a readable footer | scanned up to its successor; a bad record: a hole |
 //! | R11 | neighbours that do not fit together | refused: corrupt |
@@ -22,11 +22,15 @@
 //! | R18 | an intact record of a later release | refused: unsupported |
 //! | R19 | records or segments without a vote file, or no readable copy in it | refused: lost vote |
 //! | R20 | a vote file without segments | refused: lost segment |
-//! | R21 | a vote file with a readable copy | the newest copy, made anew |
+//! | R21 | a vote file or base file with a readable copy | the newest copy, made anew |
 //! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
-//! | R23 | good bytes that contradict each other: a slot and the records | refused: corrupt |
+//! | R23 | good bytes that contradict each other: a slot and the records, the base file and the first segment | refused: corrupt |
 //! | R24 | a mend that was under way | its bytes are written again as they are, and synced |
 //! | R25 | an asynchronous log, last written in another run of the machine | the last entry is in doubt |
+//! | R26 | segments of a lower generation than the base file names | removed: a purge or a reset dropped them |
+//! | R27 | a base file that says that a reset was begun | an empty log at its base, the vote as it was |
+//! | R28 | what R8 or R29 refuses, all of it at or below what the caller has covered | the log begins with the next segment |
+//! | R29 | a base file without a readable copy | refused: corrupt |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could
@@ -37,6 +41,9 @@
 //! told from a torn one, so that nothing is cut, and acknowledged records may have stood behind the last one found. A
 //! file of its own keeps the doubt over the next openings, until [`super::LogWriter::trust_last`]. Why R13 takes a new
 //! segment and seals nothing: a footer would vouch for what the hole hides.
+//! Why R26 goes by generations: what is removed may come back with a power cut, any of it without the rest, and a log
+//! that was reset has nothing in common with the one before. Why R29 refuses although the first segment names what stood
+//! before it: nothing tells then whether more is missing, or whether segments still stand there that a reset had dropped.
 //! Why R22: a process killed between a rename and its directory sync leaves a name that reads well and that a power
 //! cut takes away, with everything the next process has acknowledged in that file.
 
@@ -76,11 +83,18 @@ pub enum Rule {
     Mending,
     /// R25: an asynchronous log may have lost entries with the power.
     PowerLost,
+    /// R26: segments were removed that a purge or a reset had dropped.
+    Dropped,
+    /// R27: a reset was begun; it was carried out.
+    Resetting,
+    /// R28: segments are missing that a snapshot covers; the log begins behind them.
+    Covered,
 }
 
 impl Rule {
-    fn mark(self) -> Mark {
-        match self {
+    /// What a simulation must reach. Nodes neither purge nor reset their logs yet: the rules about that have no mark.
+    fn mark(self) -> Option<Mark> {
+        Some(match self {
             Self::NewLog => Mark::R1,
             Self::Leftovers => Mark::R2,
             Self::Header => Mark::R5,
@@ -94,7 +108,8 @@ impl Rule {
             Self::TornTail => Mark::R16,
             Self::Mending => Mark::R24,
             Self::PowerLost => Mark::R25,
-        }
+            Self::Dropped | Self::Resetting | Self::Covered => return None,
+        })
     }
 
     /// The row's label.
@@ -114,6 +129,9 @@ impl Rule {
             Self::TornTail => "R16",
             Self::Mending => "R24",
             Self::PowerLost => "R25",
+            Self::Dropped => "R26",
+            Self::Resetting => "R27",
+            Self::Covered => "R28",
         }
     }
 }
@@ -155,7 +173,9 @@ impl RecoveryReport {
     pub(super) fn note(&mut self, rule: Rule) {
         if let Err(place) = self.rules.binary_search(&rule) {
             self.rules.insert(place, rule);
-            reach(rule.mark());
+            if let Some(mark) = rule.mark() {
+                reach(mark);
+            }
         }
     }
 }

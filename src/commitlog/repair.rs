@@ -15,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::base;
 use super::create;
 use super::doubt;
 use super::failure::{self, Blame};
@@ -123,12 +124,16 @@ struct Found {
 
 fn look(disk: &dyn Disk, group_dir: &Path) -> Result<Found, OpenError> {
     let log_dir = layout::log_dir(group_dir);
-    let Survey { segments, superseded, .. } = survey::survey(disk, &log_dir, Plants::NONE)?;
+    let start = base::load(disk, group_dir, None)?.unwrap_or_default();
+    let Survey { segments, superseded, .. } = survey::survey(disk, &log_dir, &start, Plants::NONE)?;
     let mut examined = Examined { last_in_doubt: doubt::load(disk, group_dir)?, ..Examined::default() };
     let mut summaries = Vec::new();
-    if segments.first().is_none_or(|first| first.header.previous != EntryId::ZERO) {
-        return Err(OpenError::LostSegment { path: log_dir, index: Index(1) });
+    // Opening carries a reset out that was begun.
+    let begun = start.resetting && segments.is_empty();
+    if !begun && segments.first().is_none_or(|first| first.header.previous != start.base.entry) {
+        return Err(OpenError::LostSegment { path: log_dir, index: start.base.first() });
     }
+    examined.last = start.base.entry;
     for (place, segment) in segments.iter().enumerate() {
         let next = segments.get(place + 1).map(|next| &next.header);
         let summary = examine_segment(segment, next, &mut examined)?;
@@ -176,6 +181,13 @@ impl Found {
     /// The header of a segment that starts with `first`, which is bad while everything before it is good.
     fn header_at(&self, log_dir: &Path, first: Index) -> Result<SegmentHeader, OpenError> {
         let kept = first.prev();
+        let generations = self.segments.iter().chain(&self.superseded).map(|segment| segment.header.generation);
+        let generation = generations.max().unwrap_or(0) + 1;
+        // All that is left behind the base is bad: what the base was made from, a snapshot or a backup, still stands.
+        let behind_base = self.segments.first().filter(|first| !kept.is_zero() && first.header.previous.index == kept);
+        if let Some(first) = behind_base {
+            return Ok(SegmentHeader { generation, ..first.header.clone() });
+        }
         let holder = self.segments.iter().rfind(|segment| segment.header.first() <= kept);
         let Some(holder) = holder else {
             let reason = "no record stands before it that could be kept".to_owned();
@@ -186,9 +198,8 @@ impl Found {
         let (previous, previous_time, first_position) = end_of(holder, kept)?;
         let memberships = self.summaries.iter().flat_map(|summary| &summary.memberships);
         let in_force = memberships.rev().find(|(index, _)| *index <= kept);
-        let generations = self.segments.iter().chain(&self.superseded).map(|segment| segment.header.generation);
         Ok(SegmentHeader {
-            generation: generations.max().unwrap_or(0) + 1,
+            generation,
             first_position,
             previous,
             previous_time,

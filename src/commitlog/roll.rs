@@ -80,7 +80,7 @@ impl LogWriter {
     }
 
     /// A blank file of at least `needed` bytes: the spare, else a new one, else the reserve.
-    fn blank_file(&mut self, needed: u64) -> Result<(Arc<dyn File>, &'static str, u64), LogFault> {
+    pub(super) fn blank_file(&mut self, needed: u64) -> Result<(Arc<dyn File>, &'static str, u64), LogFault> {
         if self.spare_bytes >= needed {
             let length = std::mem::take(&mut self.spare_bytes);
             return self.open_blank(SPARE_FILE).map(|file| (file, SPARE_FILE, length));

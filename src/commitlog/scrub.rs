@@ -30,6 +30,8 @@ pub enum Region {
     Index,
     /// Term and vote.
     Vote,
+    /// Where the log begins.
+    Base,
 }
 
 /// A block beside the records that cannot be read any more.
@@ -71,7 +73,7 @@ impl LogReader {
         let first = view.base.index.next();
         let mut step = Scrubbed { next: from.max(first), ..Scrubbed::default() };
         if step.next == first {
-            step.blocks.extend(self.bad_vote());
+            step.blocks.extend(self.bad_vote().into_iter().chain(self.bad_base()));
         }
         for (place, part) in view.parts.iter().enumerate() {
             let (starts, last) = (part.segment.header.first(), part.last());

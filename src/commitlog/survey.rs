@@ -1,30 +1,27 @@
 //! The files of a log directory, and which of them are the log. Reads only.
 //!
 //! Segments are taken in the order of their generations, which is the order in which they were made: each one wins,
-//! from its first index on, over all that came before it. What is left is in order of index, and each segment ends
-//! where the next one starts. Deliberately absent: the records of the last segment; that is `tail`.
+//! from its first index on, over all that came before it. What is left is in order of index. Segments of a lower generation than the base file names are gone, whatever they hold.
+//! Deliberately absent: whether they fit together; that is `chain`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::base::Start;
 use super::create;
 use super::derive;
 use super::failure::Blame;
-use super::hole::Hole;
 use super::layout::{LogFile, SegmentName};
 use super::live::Paths;
 use super::meta::{Owner, read_owner};
-use super::recovery::{RecoveryReport, Rule};
-use super::roll::MAX_SEGMENT_BYTES;
 use super::scan::ScanError;
 use super::segment::footer::{FooterHead, Summary};
 use super::segment::header::{HeaderError, SegmentHeader};
 use super::segment::{BLOCK_BYTES, VERSION};
-use super::walk::{Limit, walk};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
 use crate::simulation::plants::{Plant, Plants};
-use crate::types::{EntryId, Index, Kind, Position, TermRun};
+use crate::types::{Index, Kind, Position, TermRun};
 
 /// A segment file as found.
 pub(super) struct Segment {
@@ -38,23 +35,6 @@ pub(super) struct Segment {
     pub(super) footer: Option<Summary>,
 }
 
-/// A segment that is not the last one: what is known of the records up to the next one.
-pub(super) struct Closed {
-    pub(super) segment: Segment,
-    pub(super) summary: Summary,
-    /// The entry after which the next segment starts.
-    pub(super) limit: EntryId,
-    /// Its records up to the next segment, when they had to be read.
-    pub(super) scanned: Option<Scanned>,
-}
-
-/// What reading a closed segment has shown.
-pub(super) struct Scanned {
-    /// Where each record ends; 0 inside a hole where that is not known.
-    pub(super) ends: Vec<u32>,
-    pub(super) holes: Vec<Hole>,
-}
-
 /// All files of a log directory.
 #[derive(Default)]
 pub(super) struct Survey {
@@ -62,20 +42,24 @@ pub(super) struct Survey {
     pub(super) segments: Vec<Segment>,
     /// Those that a higher generation wins over.
     pub(super) superseded: Vec<Segment>,
+    /// Those of a generation that was dropped; they are not looked at.
+    pub(super) dropped: Vec<SegmentName>,
     /// Names of blank and unfinished files.
     pub(super) unfinished: Vec<String>,
     /// Index files.
     pub(super) indexes: Vec<SegmentName>,
 }
 
-/// Lists and reads the headers and footers of a log directory.
-pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<Survey, OpenError> {
+/// Lists and reads the headers and footers of a log directory whose log starts as `start` says.
+pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, start: &Start, plants: Plants) -> Result<Survey, OpenError> {
     let mut survey = Survey::default();
     let (mut found, mut live): (Vec<Found>, Vec<Found>) = (Vec::new(), Vec::new());
     for name in disk.list(log_dir).blame(log_dir)? {
         match LogFile::of(&name) {
             LogFile::Unfinished => survey.unfinished.push(name),
             LogFile::Index(name) => survey.indexes.push(name),
+            // R26
+            LogFile::Segment(name) if name.generation < start.generation => survey.dropped.push(name),
             LogFile::Segment(name) => found.push(read_segment(disk, log_dir, name)?),
             // R3
             LogFile::Foreign => {
@@ -104,7 +88,8 @@ pub(super) fn survey(disk: &dyn Disk, log_dir: &Path, plants: Plants) -> Result<
     }
     for found in live {
         let before = survey.segments.last();
-        let segment = found.segment(owner, |file, name, owner| derive::header(file, name, before, owner))?;
+        let segment =
+            found.segment(owner, |file, name, owner| derive::header(file, name, (before, &start.base), owner))?;
         survey.segments.push(segment);
     }
     for found in beaten {
@@ -205,90 +190,6 @@ pub(super) fn check_owner(group_dir: &Path, header: &SegmentHeader, owner: Owner
         header.cluster, header.group, owner.cluster, owner.group
     );
     Err(OpenError::Identity { path: group_dir.to_owned(), reason })
-}
-
-/// Takes the segments apart into the closed ones, which are checked against their neighbours, and the last.
-pub(super) fn chain(
-    log_dir: &Path,
-    segments: Vec<Segment>,
-    report: &mut RecoveryReport,
-) -> Result<(Vec<Closed>, Segment), OpenError> {
-    let lost = |index: Index| OpenError::LostSegment { path: log_dir.to_owned(), index };
-    let mut segments = segments.into_iter();
-    // R8: nothing is ever dropped from the front yet, so a log starts with index 1.
-    let mut segment = segments.next().ok_or_else(|| lost(Index(1)))?;
-    if segment.header.previous != EntryId::ZERO {
-        return Err(lost(Index(1)));
-    }
-    let mut closed = Vec::new();
-    for next in segments {
-        let (summary, scanned) = close(log_dir, &segment, &next.header, report)?;
-        if scanned.as_ref().is_some_and(|scanned| !scanned.holes.is_empty()) {
-            report.note(Rule::Hole);
-        }
-        closed.push(Closed { segment, summary, limit: next.header.previous, scanned });
-        segment = next;
-    }
-    // R8: a segment is sealed only once its successor is durable.
-    match &segment.footer {
-        Some(footer) => Err(lost(footer.last.index.next())),
-        None => Ok((closed, segment)),
-    }
-}
-
-/// What a segment that is not the last holds up to the next one.
-fn close(
-    log_dir: &Path,
-    segment: &Segment,
-    next: &SegmentHeader,
-    report: &mut RecoveryReport,
-) -> Result<(Summary, Option<Scanned>), OpenError> {
-    let limit = next.previous;
-    let Some(summary) = segment.footer.clone() else {
-        report.note(Rule::Unsealed);
-        let (summary, scanned) = scan_closed(log_dir, segment, next)?;
-        return Ok((summary, Some(scanned)));
-    };
-    report.note(Rule::Sealed);
-    if summary.last.index < limit.index {
-        return Err(OpenError::LostSegment { path: log_dir.to_owned(), index: summary.last.index.next() });
-    }
-    let end = segment.header.offset_of(next.first_position);
-    let corrupt = |reason: String| OpenError::Corrupt {
-        path: segment.paths.segment.clone(),
-        offset: end.unwrap_or(0),
-        index: limit.index,
-        reason,
-    };
-    // R11
-    let term = summary.runs.iter().rev().find(|run| run.first <= limit.index).map(|run| run.term);
-    if term != Some(limit.term) {
-        return Err(corrupt(format!("the next segment follows entry {limit}, this one has no such entry")));
-    }
-    if next.first_position > summary.end || (summary.last == limit && next.first_position != summary.end) {
-        let reason = format!("it ends at position {}, the next one starts at {}", summary.end, next.first_position);
-        return Err(corrupt(reason));
-    }
-    if end.is_none_or(|end| end > segment.length) {
-        return Err(corrupt(format!("the file is cut short: it has {} bytes", segment.length)));
-    }
-    Ok((summary, None))
-}
-
-/// R10: all records up to the next segment were durable once, so what cannot be read there is a hole.
-fn scan_closed(log_dir: &Path, segment: &Segment, next: &SegmentHeader) -> Result<(Summary, Scanned), OpenError> {
-    let end = segment.header.offset_of(next.first_position).filter(|end| *end <= MAX_SEGMENT_BYTES);
-    let lost = || OpenError::LostSegment { path: log_dir.to_owned(), index: next.first() };
-    let limit = Limit { last: next.previous, offset: end.ok_or_else(lost)? };
-    let path = &segment.paths.segment;
-    let mut walked = walk(&*segment.file, path, &segment.header, Some(limit), segment.length)?;
-    // The successor carries the membership in force where it starts: it may be the one that a hole hides.
-    let (index, _) = &next.membership;
-    let newer = walked.summary.memberships.last().is_none_or(|(known, _)| known < index);
-    if newer && *index >= segment.header.first() {
-        walked.summary.memberships.push(next.membership.clone());
-    }
-    Ok((walked.summary, Scanned { ends: walked.ends, holes: walked.holes }))
 }
 
 /// The summary of a segment before its first record.

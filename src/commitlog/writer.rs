@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::base::Start;
 use super::create;
 use super::format::walk_trusted;
 use super::hole::Hole;
@@ -94,6 +95,8 @@ pub struct LogWriter {
     pub(super) active: Active,
     /// All membership records above the base, and the one in force there.
     pub(super) memberships: Vec<(Index, Bytes)>,
+    /// Where the log begins.
+    pub(super) start: Start,
     /// The highest generation that any segment has had.
     pub(super) generation: u64,
     pub(super) committed: Index,
@@ -186,9 +189,13 @@ impl LogWriter {
         let holes = self.shared.known.all();
         let cut_into = |hole: &&Hole| hole.terms.is_empty() && hole.first <= after.next() && hole.last > after;
         let Some(hole) = holes.iter().find(cut_into) else { return Ok(()) };
+        self.note_doubt(&format!("entries {} to {} were damaged beyond recognition and cut", hole.first, hole.last))
+    }
+
+    /// Doubts the last entry from the next opening on, durable when this returns.
+    pub(super) fn note_doubt(&self, reason: &str) -> Result<(), LogFault> {
         let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
-        let reason = format!("entries {} to {} were damaged beyond recognition and cut", hole.first, hole.last);
-        super::doubt::store(&*self.disk, group_dir, &reason)
+        super::doubt::store(&*self.disk, group_dir, reason)
             .map_err(|error| broken("noting a doubt about the last entry", &std::io::Error::other(error.to_string())))
     }
 
@@ -271,9 +278,7 @@ impl LogWriter {
         let reader = super::reader::LogReader { shared: self.shared.clone() };
         let base = self.shared.view.load();
         if after == base.base {
-            let first = base.parts.first();
-            let time = first.map_or(LogTime::ZERO, |part| part.segment.header.previous_time);
-            return Ok((base.base, time, base.base_position));
+            return Ok((base.base, self.start.base.time, base.base_position));
         }
         let record =
             reader.read(after.index).map_err(|error| rule_broken(format!("cannot cut after {after}: {error}")))?;

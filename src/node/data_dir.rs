@@ -12,7 +12,7 @@ use crate::config::{Config, Members};
 use crate::env::Disk;
 use crate::error::OpenError;
 use crate::simulation::plants::Plants;
-use crate::types::{ClusterId, GroupId, Incarnation, NodeId, Vote};
+use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Vote};
 
 use super::Environment;
 use super::formation::{GENESIS, Genesis};
@@ -74,6 +74,7 @@ fn options(environment: &Environment, config: &Config, cluster: ClusterId) -> Lo
         max_record_bytes: config.max_record_bytes,
         durability: config.durability,
         wall_ms: environment.clock.wall_ms(),
+        covered: Index::ZERO,
     }
 }
 

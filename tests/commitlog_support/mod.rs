@@ -26,6 +26,7 @@ pub(crate) fn options() -> LogOptions {
         max_record_bytes: 1 << 20,
         durability: Durability::Sync,
         wall_ms: 1_700_000_000_000,
+        covered: Index::ZERO,
     }
 }
 
@@ -181,4 +182,21 @@ pub(crate) fn many_segments() -> (MemoryDisk, Vec<Index>) {
     memory.kill_process();
     let infos = inspect(&*memory.handle(), &group()).unwrap().segments();
     (memory, infos.iter().map(|info| info.first).collect())
+}
+
+/// A log of which the first two segments were purged, the first indexes of those that are left, and its records.
+pub(crate) fn purged() -> (MemoryDisk, Vec<Index>, Vec<u8>) {
+    let (memory, mut firsts) = many_segments();
+    let mut opened = open_log(&memory);
+    opened.writer.purge(firsts[2]).unwrap();
+    opened.writer.idle(Index(1)).unwrap();
+    let bytes = all_bytes(&opened.reader);
+    memory.kill_process();
+    firsts.drain(..2);
+    (memory, firsts, bytes)
+}
+
+/// Continues a log that is open.
+pub(crate) fn maker_of(opened: &Opened) -> Maker {
+    Maker::after(opened.state.last, opened.state.end)
 }

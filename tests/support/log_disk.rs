@@ -7,10 +7,10 @@ use std::path::Path;
 use dledger::commitlog::{self, LogOptions, Opened};
 use dledger::config::Durability;
 use dledger::env::memory::MemoryDisk;
-use dledger::types::{ClusterId, GroupId};
+use dledger::types::{ClusterId, GroupId, Index};
 
 /// Where the log stands; its parents are made durable beforehand, as the owner of a data directory does.
-const DIR: &str = "/data/groups/1";
+pub(crate) const DIR: &str = "/data/groups/1";
 pub(crate) const MAX_RECORD_BYTES: u32 = 1 << 20;
 
 /// A disk with the directories that stand above a log.
@@ -33,6 +33,7 @@ pub(crate) fn open(memory: &MemoryDisk, segment_bytes: u64) -> Result<Opened, St
         max_record_bytes: MAX_RECORD_BYTES,
         durability: Durability::Sync,
         wall_ms: 1_700_000_000_000,
+        covered: Index::ZERO,
     };
     commitlog::open(memory.handle(), Path::new(DIR), options).map_err(|error| format!("open: {error}"))
 }

@@ -45,6 +45,7 @@ fn open(disk: &MemoryDisk, durability: Durability) -> Opened {
         max_record_bytes: 1 << 16,
         durability,
         wall_ms: 1,
+        covered: Index::ZERO,
     };
     commitlog::open(disk.handle(), Path::new("/log"), options).unwrap()
 }

@@ -20,6 +20,7 @@ fn log(records: u64) -> LogReader {
         max_record_bytes: 1 << 20,
         durability: Durability::Sync,
         wall_ms: 1,
+        covered: Index::ZERO,
     };
     let Opened { mut writer, reader, .. } =
         commitlog::open(MemoryDisk::new().handle(), Path::new("/log"), options).unwrap();
