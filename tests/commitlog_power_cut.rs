@@ -22,7 +22,7 @@ use log_disk::prepared_disk;
 use log_history::{Model, Step};
 
 /// Votes, batches inside one sector and over many, several segments, truncations of one record and across segments,
-/// and a restart.
+/// purges, and a restart.
 const HISTORY: &[Step] = &[
     Step::Vote { term: 1 },
     Step::Append { term: 1, payloads: &[40] },
@@ -33,6 +33,7 @@ const HISTORY: &[Step] = &[
     Step::Append { term: 2, payloads: &[6_000] },
     Step::Truncate { after: 8, term: 3, payloads: &[100, 100] },
     Step::Append { term: 3, payloads: &[9_000] },
+    Step::Purge { upto: 6, first: 6 },
     Step::Reopen,
     Step::Append { term: 3, payloads: &[300, 300] },
     Step::Vote { term: 4 },

@@ -68,11 +68,8 @@ impl Opening {
         failure::create_dir_durably(&*self.disk, &self.log_dir)?;
         let orphans = survey.indexes.iter().map(|name| name.index_file());
         self.remove(survey.unfinished.iter().cloned().chain(orphans).collect(), Rule::Leftovers, &mut report)?;
-        if start.resetting {
-            // Removing what is dropped makes room; only the base file says that it is, so that comes first.
-            self.store_start(&start)?;
-            self.remove_dropped(&survey.dropped, &mut report)?;
-        }
+        // First, since it makes room. The base file, which alone says that these are dropped, is durable by now.
+        self.remove_dropped(&survey.dropped, &mut report)?;
         let header = start.first_header(self.owner, self.options.wall_ms);
         let unfinished = self.log_dir.join(NEW_SEGMENT_FILE);
         let length =
@@ -89,8 +86,9 @@ impl Opening {
         self.finish(start, Vec::new(), Restarted { before: None, active }, vote, (Vec::new(), doubt), report)
     }
 
-    /// R21 for the base file: what was read may be in the cache alone, and segments are about to be removed that only it
-    /// speaks for. A reset that it calls begun is done by now.
+    /// Writes the base file anew when the log begins elsewhere than it says, when a reset that it calls begun is done by
+    /// now, or when one of its copies is bad (R29); then removes what only it speaks for. R22 has made its name durable,
+    /// and a file that has it was synced before.
     pub(super) fn renew_start(
         &self,
         start: Start,
@@ -101,7 +99,8 @@ impl Opening {
             report.note(Rule::Resetting);
         }
         let start = Start { resetting: false, ..start };
-        if start.generation > 0 {
+        let stands = base::load(&*self.disk, &self.dir, None).ok().flatten().unwrap_or_default();
+        if stands != start || start.generation > 0 && base::bad_copy(&*self.disk, &self.dir).is_some() {
             self.store_start(&start)?;
         }
         self.remove_dropped(&dropped, report)?;

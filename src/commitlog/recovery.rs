@@ -22,7 +22,7 @@
 //! | R18 | an intact record of a later release | refused: unsupported |
 //! | R19 | records or segments without a vote file, or no readable copy in it | refused: lost vote |
 //! | R20 | a vote file without segments | refused: lost segment |
-//! | R21 | a vote file or base file with a readable copy | the newest copy, made anew |
+//! | R21 | a vote file with a readable copy | the newest copy, made anew |
 //! | R22 | names that perhaps only the cache holds | the directories are synced before anything relies on them |
 //! | R23 | good bytes that contradict each other: a slot and the records, the base file and the first segment | refused: corrupt |
 //! | R24 | a mend that was under way | its bytes are written again as they are, and synced |
@@ -30,7 +30,7 @@
 //! | R26 | segments of a lower generation than the base file names | removed: a purge or a reset dropped them |
 //! | R27 | a base file that says that a reset was begun | an empty log at its base, the vote as it was |
 //! | R28 | what R8 or R29 refuses, all of it at or below what the caller has covered | the log begins with the next segment |
-//! | R29 | a base file without a readable copy | refused: corrupt |
+//! | R29 | a base file with a bad copy | made anew from the other one; without a readable copy: refused: corrupt |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could

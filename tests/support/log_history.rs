@@ -31,6 +31,8 @@ pub(crate) enum Step {
     Truncate { after: u64, term: u64, payloads: &'static [usize] },
     /// Everything written so far is committed, and nothing is under way.
     Idle,
+    /// Drops what whole segments hold up to an index; then `first` is the first one.
+    Purge { upto: u64, first: u64 },
     /// A clean restart.
     Reopen,
 }
@@ -65,6 +67,9 @@ pub(crate) struct Model {
     vote: Vote,
     log: Vec<Written>,
     in_flight: InFlight,
+    /// The records that were purged, and those that will be when a purge that nobody knows the outcome of was done.
+    purged: usize,
+    purging: Option<usize>,
     committed: u64,
     /// Makes the payloads of two attempts at the same index differ.
     attempts: u64,
@@ -103,6 +108,11 @@ impl Model {
             Step::Idle => {
                 self.committed = self.log.len() as u64;
                 writer.idle(Index(self.committed)).map_err(|fault| fault.to_string())?;
+            }
+            Step::Purge { upto, first } => {
+                self.purging = Some(first as usize - 1);
+                writer.purge(Index(upto)).map_err(|fault| fault.to_string())?;
+                self.purged = self.purging.take().unwrap_or(self.purged);
             }
             Step::Reopen => return Err("a writer cannot reopen itself".to_owned()),
         }
@@ -168,11 +178,16 @@ impl Model {
         let opened = open(memory)?;
         self.check_vote(opened.state.vote)?;
         let found = self.check_log(opened.state.last)?;
-        check_state(&opened.state, &found)?;
+        let purged = opened.state.base.index.get() as usize;
+        if purged != self.purged && Some(purged) != self.purging {
+            return Err(format!("{purged} records were dropped, not {} or {:?}", self.purged, self.purging));
+        }
+        check_state(&opened.state, &found, purged)?;
         if opened.state.committed_hint.get() > self.committed {
             return Err(format!("commit {} was never told, only {}", opened.state.committed_hint, self.committed));
         }
-        check_reader(&opened.reader, &found)?;
+        check_reader(&opened.reader, &found, purged)?;
+        (self.purged, self.purging) = (purged, None);
         self.vote = opened.state.vote;
         self.log = found;
         self.in_flight = InFlight::default();
@@ -207,16 +222,17 @@ impl Model {
 }
 
 /// What the log says of itself against the records that it must hold.
-fn check_state(state: &LogState, log: &[Written]) -> Result<(), String> {
+fn check_state(state: &LogState, log: &[Written], purged: usize) -> Result<(), String> {
     let mut runs: Vec<TermRun> = Vec::new();
-    for record in log {
+    for record in &log[purged..] {
         if runs.last().is_none_or(|run| run.term != record.id.term) {
             runs.push(TermRun { first: record.id.index, term: record.id.term });
         }
     }
     let memberships = log.iter().filter(|record| record.kind == Kind::Membership).map(|record| record.id.index);
     let end = log.last().map_or(Position::ZERO, Written::end);
-    same("base", &state.base, &EntryId::ZERO)?;
+    let base = log[..purged].last().map_or((EntryId::ZERO, Position::ZERO), |record| (record.id, record.end()));
+    same("base", &(state.base, state.base_position), &base)?;
     same("term runs", &state.runs, &runs)?;
     same("end", &state.end, &end)?;
     let found: Vec<Index> = state.memberships.iter().map(|(index, _bytes)| *index).collect();
@@ -224,10 +240,10 @@ fn check_state(state: &LogState, log: &[Written]) -> Result<(), String> {
 }
 
 /// Reads everything, by index, by position and in a row.
-fn check_reader(reader: &LogReader, log: &[Written]) -> Result<(), String> {
-    same("first", &reader.first(), &Index(1))?;
+fn check_reader(reader: &LogReader, log: &[Written], purged: usize) -> Result<(), String> {
+    same("first", &reader.first(), &Index(purged as u64 + 1))?;
     same("last", &reader.last(), &Index(log.len() as u64))?;
-    for record in log {
+    for record in &log[purged..] {
         let index = record.id.index;
         let read = reader.read(index).map_err(|error| format!("read {index}: {error}"))?;
         same_bytes(Some(record), read.bytes())?;
@@ -235,7 +251,7 @@ fn check_reader(reader: &LogReader, log: &[Written]) -> Result<(), String> {
         same_bytes(Some(record), read.bytes())?;
         same("end of a record", &reader.end_of(index), &Some(record.end()))?;
     }
-    let mut next = 0;
+    let mut next = purged;
     while next < log.len() {
         let pieces = reader.read_from(Index(next as u64 + 1), 100_000).map_err(|error| format!("read on: {error}"))?;
         for piece in &pieces {
@@ -245,6 +261,9 @@ fn check_reader(reader: &LogReader, log: &[Written]) -> Result<(), String> {
                 next += 1;
             }
         }
+    }
+    if reader.read(Index(purged as u64)).is_ok() {
+        return Err(format!("record {purged} was dropped, and is there"));
     }
     if reader.read(Index(log.len() as u64 + 1)).is_ok() {
         return Err(format!("a record behind the last of {}", log.len()));
