@@ -115,6 +115,36 @@ mod tests {
         assert_eq!(names.iter().filter(|name| !name.ends_with(".tmp")).count(), 3, "{names:?}");
     }
 
+    /// The same with its first segment dropped.
+    fn purged_example() -> MemoryDisk {
+        let memory = example();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        opened.writer.purge(Index(2)).unwrap();
+        drop(opened);
+        memory
+    }
+
+    #[test]
+    fn golden_base_file_is_written_as_pinned_and_read() {
+        let memory = purged_example();
+        check("purged/base.hex", &read_file(&memory, &group().join("base")));
+        let old = MemoryDisk::new();
+        old.handle().create_dir_all(&group().join("log")).unwrap();
+        for file in [FILES[1], FILES[4]] {
+            let text = std::fs::read_to_string(fixtures().join("v1").join(format!("{file}.hex"))).unwrap();
+            write_file(&old, &Path::new(DATA_DIR).join(file), &undump(&text));
+        }
+        let text = std::fs::read_to_string(fixtures().join("v1/purged/base.hex")).unwrap();
+        write_file(&old, &group().join("base"), &undump(&text));
+        let opened = open_log(&old);
+        assert_eq!(
+            (opened.state.base, opened.state.last),
+            (EntryId::new(Index(2), Term(1)), EntryId::new(Index(4), Term(3)))
+        );
+        assert_eq!(opened.state.memberships, [(Index(1), b"the members".as_slice().into())]);
+    }
+
     #[test]
     fn golden_records_are_framed_as_pinned() {
         let mut maker = Maker::new();

@@ -7,10 +7,10 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{LogReader, WriteBatch, lock_data_dir, open};
+    use dledger::commitlog::{Base, LogReader, WriteBatch, lock_data_dir, open};
     use dledger::env::os::OsDisk;
     use dledger::error::OpenError;
-    use dledger::types::Index;
+    use dledger::types::{EntryId, Index, Position, Term};
     use std::sync::Arc;
 
     #[test]
@@ -94,6 +94,38 @@ mod tests {
         for (place, record) in held.iter().enumerate().filter(|(place, _)| ![6, 7, 19].contains(place)) {
             assert_eq!(record.payload(), payload(place as u64 + 1, 1000));
         }
+    }
+
+    #[test]
+    fn log_purged_under_maps_and_reset_leaves_readers_what_they_hold() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("groups/1");
+        let mut opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        let mut maker = Maker::new();
+        while opened.reader.last() < Index(400) {
+            opened.writer.write(&maker.batch(1, 5, 1000)).unwrap();
+            prepare_all(&mut opened.writer);
+        }
+        let expected = all_bytes(&opened.reader);
+        let held: Vec<_> = (1..=400).map(|number| opened.reader.read(Index(number)).unwrap()).collect();
+        opened.writer.purge(Index(300)).unwrap();
+        let first = opened.reader.first();
+        assert!(first > Index(200) && first <= Index(301));
+        assert!(expected.ends_with(&all_bytes(&opened.reader)));
+        drop(opened);
+        let mut opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        assert_eq!((opened.reader.first(), opened.state.last), (first, maker.last));
+        let entry = EntryId::new(Index(900), Term(3));
+        opened.writer.reset(Base { entry, position: Position(1 << 20), ..Base::default() }).unwrap();
+        for (place, record) in held.iter().enumerate() {
+            assert_eq!(record.payload(), payload(place as u64 + 1, 1000));
+        }
+        let mut maker = Maker::after(entry, Position(1 << 20));
+        opened.writer.write(&maker.batch(3, 5, 1000)).unwrap();
+        drop(opened);
+        let opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
+        assert_eq!((opened.state.base, opened.state.last, opened.state.end), (entry, maker.last, maker.end));
+        assert_eq!(all_bytes(&opened.reader).len(), 5 * 1048);
     }
 
     #[test]

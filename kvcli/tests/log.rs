@@ -13,7 +13,13 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use dledger::commitlog::layout::group_dir;
+use dledger::commitlog::{LogOptions, WriteBatch, frame, open};
+use dledger::config::Durability;
+use dledger::env::os::OsDisk;
+use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Position, Term};
 use support::{free_ports, names, run, run_with};
 
 /// The directory of a stopped node that holds a few keys.
@@ -108,6 +114,57 @@ fn spoil(node: &Path, needle: &[u8]) -> PathBuf {
     bytes[place] ^= 1;
     fs::write(&path, bytes).unwrap();
     path
+}
+
+/// The directory of a log whose front was purged, the first index that is left, and the last one.
+fn purged_log() -> (tempfile::TempDir, u64, u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        cluster: ClusterId(7),
+        group: GroupId::FIRST,
+        segment_bytes: 64 << 10,
+        max_record_bytes: 1 << 20,
+        durability: Durability::Sync,
+        wall_ms: 1_700_000_000_000,
+        covered: Index::ZERO,
+    };
+    let mut log = open(Arc::new(OsDisk::new()), &group_dir(directory.path(), GroupId::FIRST), options).unwrap();
+    let mut end = Position::ZERO;
+    for index in 1..=100 {
+        let mut record = Vec::new();
+        let id = EntryId::new(Index(index), Term(1));
+        frame(&mut record, id, end, LogTime(index), Kind::Data, 0, &[b'x'; 2_000]);
+        end = end.plus(record.len() as u64);
+        log.writer.write(&WriteBatch { records: vec![record.into()], ..WriteBatch::default() }).unwrap();
+    }
+    log.writer.purge(Index(60)).unwrap();
+    log.writer.close(Index(100)).unwrap();
+    (directory, log.reader.first().get(), log.reader.last().get())
+}
+
+#[test]
+fn purged_log_is_shown_from_where_it_begins_and_is_not_damaged() {
+    let (directory, first, last) = purged_log();
+    assert!(first > 1 && last == 100);
+    let before = contents(directory.path());
+    let text = |action: &str, more: &[&str]| log(action, directory.path(), more).ended(0).text();
+    let indexes = |text: String| -> Vec<u64> {
+        text.lines().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect()
+    };
+    let all: Vec<u64> = (first..=last).collect();
+    assert_eq!(indexes(text("cat", &[])), all);
+    assert_eq!(indexes(text("cat", &["--from", "1", "--to", &(first + 1).to_string()])), all[..2]);
+    let segments = log("ls", directory.path(), &["--output", "json"]).ended(0).json();
+    assert_eq!(segments[0]["first"].as_u64(), Some(first));
+    let row = text("verify", &[]);
+    assert_eq!(row.split_whitespace().take(2).collect::<Vec<_>>(), [first.to_string(), last.to_string()]);
+    assert!(log("repair", directory.path(), &[]).ended(0).stderr.contains("nothing is damaged"));
+    assert!(contents(directory.path()) == before);
+    // A front that is lost is damage, and named by where the log began.
+    let name = segments[0]["file"].as_str().unwrap();
+    fs::remove_file(group_dir(directory.path(), GroupId::FIRST).join("log").join(name)).unwrap();
+    let told = log("verify", directory.path(), &[]).ended(1).stderr;
+    assert!(told.contains(&format!("index {first}")) && told.contains("lost"), "{told}");
 }
 
 #[test]
