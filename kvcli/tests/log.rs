@@ -221,7 +221,7 @@ fn repair_is_refused_while_somebody_holds_the_directory() {
     let (_directory, node) = stopped_node();
     spoil(&node, b"needle-in-the-log");
     let before = contents(&node);
-    let held = dledger::commitlog::lock_data_dir(&dledger::env::os::OsDisk::new(), &node).unwrap();
+    let held = dledger::commitlog::lock_data_dir(&OsDisk::new(), &node).unwrap();
     for more in [&[][..], &["--cut"]] {
         let done = log("repair", &node, more).ended(2);
         assert!(done.stderr.contains("in use by another process"), "{}", done.stderr);

@@ -153,11 +153,11 @@ impl LogWriter {
         self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))
     }
 
-    fn renew_base(&mut self) -> Result<(), LogFault> {
-        let start = self.start.clone();
-        match self.store_start(&start) {
-            Err(LogFault::Full { .. }) => Ok(()),
-            stored => stored,
+    fn renew_base(&self) -> Result<(), LogFault> {
+        let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
+        match base::store(&*self.disk, group_dir, self.owner(), &self.start) {
+            Err(error) if is_full(&error) => Ok(()),
+            stored => stored.map_err(|error| broken("writing where the log begins", &error)),
         }
     }
 

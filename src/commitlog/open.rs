@@ -92,7 +92,9 @@ pub struct LogState {
 
 impl LogState {
     /// Whether the log has an entry, as its base or as one that its terms name: what the owner of a snapshot asks about
-    /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it.
+    /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it. For
+    /// an entry in a hole of unknown terms the answer is a guess. Either one is safe: a log that goes on is compared with
+    /// the leader's behind that entry, and a reset notes that it may have lost something.
     #[must_use]
     pub fn has(&self, entry: EntryId) -> bool {
         if entry.index <= self.base.index || entry.index > self.last.index {
