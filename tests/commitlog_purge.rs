@@ -386,6 +386,31 @@ mod tests {
     }
 
     #[test]
+    fn purge_leaves_no_work_that_would_bring_a_file_of_a_dropped_segment_back() {
+        for before in 0.. {
+            let memory = MemoryDisk::new();
+            let (mut opened, mut maker) = (open_log(&memory), Maker::new());
+            while segments(&memory).len() < 4 {
+                opened.writer.write(&maker.batch(1, 10, 3000)).unwrap();
+            }
+            for _ in 0..before {
+                let Some(job) = opened.writer.prepare_job() else {
+                    assert!(before > 3, "three indexes were due at least");
+                    return;
+                };
+                opened.writer.prepared(job.run()).unwrap();
+            }
+            let held = opened.writer.prepare_job();
+            opened.writer.purge(maker.last.index).unwrap();
+            held.into_iter().for_each(|job| opened.writer.prepared(job.run()).unwrap());
+            prepare_all(&mut opened.writer);
+            let first = opened.reader.first();
+            let left = files(&memory);
+            assert!(left.iter().all(|name| name[..20].parse::<u64>().unwrap() >= first.get()), "{before}: {left:?}");
+        }
+    }
+
+    #[test]
     fn purge_of_an_asynchronous_log_drops_only_what_is_durable() {
         let memory = MemoryDisk::new();
         let durability = Durability::Async { flush_every: Duration::from_secs(1) };

@@ -1,8 +1,9 @@
 //! The files of a log directory, and which of them are the log. Reads only.
 //!
 //! Segments are taken in the order of their generations, which is the order in which they were made: each one wins,
-//! from its first index on, over all that came before it. What is left is in order of index. Segments of a lower generation than the base file names are gone, whatever they hold.
-//! Deliberately absent: whether they fit together; that is `chain`.
+//! from its first index on, over all that came before it. What is left is in order of index. Segments of a lower
+//! generation than the base file names are gone, whatever they hold. Deliberately absent: whether what is left fits
+//! together; that is `chain`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
