@@ -75,6 +75,24 @@ mod tests {
         }
     }
 
+    /// A first segment whose slots had moved on was refused: where it starts was told from its first record alone, though
+    /// a log starts at 0. In the test of all segments an empty slot, which no longer log has, told it too.
+    #[test]
+    fn r5_the_first_segment_is_opened_without_its_header_and_first_record_once_its_slots_have_moved_on() {
+        let (memory, _, bytes) = written(40, true);
+        let path = segments(&memory).remove(0);
+        memory.flip_byte(&path, 50).unwrap();
+        memory.flip_byte(&path, RECORDS + 10).unwrap();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        assert!(opened.report.rules.contains(&Rule::Header));
+        let holes: Vec<_> = opened.state.holes.iter().map(|hole| (hole.first, hole.last, hole.terms.len())).collect();
+        assert_eq!(holes, [(Index(1), Index(1), 1)]);
+        let mend = vec![record_of(&bytes, Index(1))];
+        opened.writer.write(&WriteBatch { mend, ..WriteBatch::default() }).unwrap();
+        assert!(all_bytes(&opened.reader) == bytes);
+    }
+
     #[test]
     fn r5_a_header_that_nothing_vouches_for_is_refused() {
         let (memory, ..) = written(2, true);
@@ -334,6 +352,32 @@ mod tests {
             assert!(opened.state.holes.is_empty() && all_bytes(&opened.reader) == bytes);
             memory.power_cut(|_| Fate::Lost);
             assert!(all_bytes(&open_log(&memory).reader) == bytes);
+        }
+    }
+
+    /// A log whose records had all been mended was refused at each opening, or stopped by a full segment: a lost sector
+    /// behind the records was to take a part of the footer's body. Sectors were lost only where something stood.
+    #[test]
+    fn r17_an_unreadable_sector_behind_the_records_does_not_keep_a_segment_from_being_sealed() {
+        for running in [false, true] {
+            let (memory, mut maker, _) = written(2, true);
+            let path = segments(&memory).remove(0);
+            let behind = (RECORDS + maker.end.get()).next_multiple_of(4096);
+            memory.kill_process();
+            let mut opened = open_log(&memory);
+            memory.spoil_sector(&path, behind).unwrap();
+            if !running {
+                memory.kill_process();
+                opened = open_log(&memory);
+            }
+            let kept = opened.state.last;
+            let cut = WriteBatch { truncate_after: Some(EntryId::new(Index(3), Term(1))), ..WriteBatch::default() };
+            opened.writer.write(&cut).unwrap();
+            assert_eq!((opened.reader.last(), kept), (Index(3), maker.last));
+            maker = Maker::after(EntryId::new(Index(3), Term(1)), opened.reader.end());
+            opened.writer.write(&maker.batch(2, 2, 100)).unwrap();
+            memory.power_cut(|_| Fate::Lost);
+            assert_eq!(open_log(&memory).state.last, maker.last);
         }
     }
 }

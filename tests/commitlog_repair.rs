@@ -7,7 +7,7 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::repair::{CutAway, Examined, cut, examine};
-    use dledger::commitlog::{Identity, Rule, lock_data_dir, store_identity};
+    use dledger::commitlog::{Identity, Rule, lock_data_dir, open_alone, store_identity};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
     use dledger::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Term};
@@ -199,5 +199,37 @@ mod tests {
                 assert!(all_bytes(&open_log(&fork).reader) == bytes[..((index - 1) * RECORD) as usize]);
             }
         }
+    }
+
+    /// A repaired log without slots was refused as before: the only test let a node with peers make the slots anew first,
+    /// and a node without peers never gets that far.
+    #[test]
+    fn cut_of_a_log_without_slots_lets_a_node_without_peers_start() {
+        let (memory, bytes, _) = node();
+        let path = segments(&memory).pop().unwrap();
+        memory.flip_byte(&path, 4096 + 9).unwrap();
+        memory.flip_byte(&path, 8192 + 9).unwrap();
+        assert!(open_alone(memory.handle(), &group(), options()).is_err());
+        for call in 1.. {
+            let fork = memory.fork();
+            fork.cut_power_at(call);
+            let struck = try_cut(&fork).is_err() || fork.is_off();
+            fork.power_cut(Fate::seeded(call));
+            assert!(look(&fork).is_sound() || struck, "call {call}");
+            try_cut(&fork).unwrap();
+            let opened = open_alone(fork.handle(), &group(), options()).unwrap();
+            assert!(all_bytes(&opened.reader) == bytes, "call {call}");
+            if !struck {
+                assert!(call > 5, "only {call} calls");
+                break;
+            }
+        }
+        let done = try_cut(&memory).unwrap().unwrap();
+        assert_eq!((done.kept, done.aside), (done.last, None));
+        assert!(look(&memory).is_sound(), "{:?}", look(&memory));
+        memory.power_cut(|_| Fate::Lost);
+        let opened = open_alone(memory.handle(), &group(), options()).unwrap();
+        assert_eq!((opened.state.last, opened.state.last_in_doubt), (done.kept, None));
+        assert!(all_bytes(&opened.reader) == bytes);
     }
 }

@@ -277,4 +277,106 @@ mod tests {
         assert!(opened.report.rules.contains(&Rule::Sealed) && !opened.report.rules.contains(&Rule::Unsealed));
         assert!(all_bytes(&opened.reader) == bytes);
     }
+
+    /// The next opening would have believed the vote before, and the node could have voted twice in one term: only the
+    /// pair that looked newest on the disk was examined, and only one bad copy in it was ever tried.
+    #[test]
+    fn scrub_saves_the_newest_vote_when_both_its_copies_are_bad_and_the_one_before_is_good() {
+        for unreadable in [false, true] {
+            let (memory, mut opened, ..) = three_segments();
+            let path = group().join("vote");
+            let newest = Vote { term: Term(10), voted_for: NodeId(3) };
+            opened.writer.write(&WriteBatch { vote: Some(newest), ..WriteBatch::default() }).unwrap();
+            for offset in [8192 + 50, 12288 + 50].map(|offset| newest_copy(&memory, offset)) {
+                match unreadable {
+                    true => memory.spoil_sector(&path, offset).unwrap(),
+                    false => memory.flip_byte(&path, offset).unwrap(),
+                }
+            }
+            let found = round(&opened.reader, 1 << 20);
+            assert_eq!(found.blocks.iter().map(|block| block.region).collect::<Vec<_>>(), [Region::Vote]);
+            opened.writer.mend_block(&found.blocks[0]).unwrap();
+            assert!(round(&opened.reader, 1 << 20).blocks.is_empty());
+            memory.power_cut(|_| Fate::Lost);
+            assert_eq!(open_log(&memory).state.vote, newest);
+        }
+    }
+
+    /// A record of the leader's own term was mended into a hole of unknown terms and could not be read: the scrub had
+    /// learnt other terms from bytes that read well again. Healing was tried for records, not for what stands around them.
+    #[test]
+    fn scrub_learns_no_terms_from_a_hole_of_unknown_terms_that_reads_well_again() {
+        let memory = MemoryDisk::new();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        let first = maker.record(1, 60);
+        let (mut other, second, third) = (maker, maker.record(2, 70), maker.record(4, 80));
+        let records = vec![first.clone(), second, third.clone()];
+        opened.writer.write(&WriteBatch { records, ..WriteBatch::default() }).unwrap();
+        opened.writer.idle(Index(1)).unwrap();
+        let (path, header) = (segments(&memory).remove(0), RECORDS + first.len() as u64 + 20);
+        memory.flip_byte(&path, header).unwrap();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        assert!(opened.state.holes[0].terms.is_empty());
+        memory.flip_byte(&path, header).unwrap();
+        let found = round(&opened.reader, 1 << 20);
+        assert_eq!((ranges(&found.holes), found.blocks.len()), (vec![(2, 2)], 0), "{:?}", found.blocks);
+        let leaders = other.record(3, 70);
+        opened.writer.write(&WriteBatch { mend: vec![leaders.clone()], ..WriteBatch::default() }).unwrap();
+        assert!(all_bytes(&opened.reader) == [first, leaders, third].concat());
+    }
+
+    /// Most of a large hole was forgotten when the record behind it rotted as well: what is looked at on each side is
+    /// bounded, and no hole of a test was larger than that.
+    #[test]
+    fn hole_at_beside_a_large_hole_forgets_nothing_of_it() {
+        const COUNT: usize = 3000;
+        for neighbour in [1, COUNT as u64] {
+            let memory = MemoryDisk::new();
+            let mut opened = open_log(&memory);
+            opened.writer.write(&Maker::new().batch(1, COUNT, 8)).unwrap();
+            opened.writer.idle(Index(1)).unwrap();
+            let path = segments(&memory).remove(0);
+            let payload = |index: u64| RECORDS + (index - 1) * 56 + 50;
+            for index in 2..COUNT as u64 {
+                memory.flip_byte(&path, payload(index)).unwrap();
+            }
+            memory.kill_process();
+            let opened = open_log(&memory);
+            assert_eq!(ranges(&opened.reader.holes()), [(2, COUNT as u64 - 1)]);
+            memory.flip_byte(&path, payload(neighbour)).unwrap();
+            let hole = opened.reader.hole_at(Index(neighbour)).unwrap();
+            assert_eq!((hole.first, hole.last), (Index(neighbour), Index(neighbour)));
+            assert_eq!(hole.identity(hole.first), Some(EntryId::new(hole.first, Term(1))));
+            let bad: u64 = opened.reader.holes().iter().map(|hole| hole.last.get() - hole.first.get() + 1).sum();
+            assert_eq!(bad, COUNT as u64 - 1);
+        }
+    }
+
+    /// A hole was forgotten for an older record of its index that the drive had put there: whether it had healed was told
+    /// by the segment's terms, which are not known beside a hole of unknown ones, and not by its own.
+    #[test]
+    fn scrub_forgets_no_hole_for_a_sound_record_of_another_term() {
+        let memory = MemoryDisk::new();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        let mut records = vec![maker.record(1, 60), maker.record(2, 70), maker.record(3, 80)];
+        let mut older = maker;
+        records.extend([maker.record(5, 90), maker.record(6, 60)]);
+        opened.writer.write(&WriteBatch { records: records.clone(), ..WriteBatch::default() }).unwrap();
+        opened.writer.idle(Index(1)).unwrap();
+        let path = segments(&memory).remove(0);
+        let at = |index: usize| RECORDS + records[..index - 1].concat().len() as u64;
+        memory.flip_byte(&path, at(2) + 20).unwrap();
+        memory.flip_byte(&path, at(4) + 50).unwrap();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        assert_eq!(ranges(&opened.state.holes), [(2, 2), (4, 4)]);
+        memory.replace_bytes(&path, at(4), &older.record(4, 90)).unwrap();
+        assert_eq!(ranges(&round(&opened.reader, 1 << 20).holes), [(2, 2), (4, 4)]);
+        let mend = vec![records[1].clone(), records[3].clone()];
+        opened.writer.write(&WriteBatch { mend, ..WriteBatch::default() }).unwrap();
+        assert!(all_bytes(&opened.reader) == records.concat());
+    }
 }

@@ -217,4 +217,33 @@ mod tests {
             assert!(writes.count() > 15);
         }
     }
+
+    /// A full disk stopped the log for good where it should have waited for room: the note of doubt before a cut into
+    /// records that nobody recognises was the one write whose lack of room was not told apart.
+    #[test]
+    fn cut_into_an_unknown_hole_on_a_full_disk_waits_for_room() {
+        let memory = MemoryDisk::new();
+        let mut opened = open_log(&memory);
+        let mut maker = Maker::new();
+        let records = vec![maker.record(1, 60), maker.record(2, 70), maker.record(2, 80), maker.record(4, 60)];
+        let (kept, end) = (EntryId::new(Index(1), Term(1)), records[0].len() as u64);
+        opened.writer.write(&WriteBatch { records, ..WriteBatch::default() }).unwrap();
+        opened.writer.idle(Index(1)).unwrap();
+        let path = segments(&memory).remove(0);
+        for header in [end, end + 48 + 70] {
+            memory.flip_byte(&path, RECORDS + header + 20).unwrap();
+        }
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        assert!(opened.state.holes[0].terms.is_empty());
+        memory.set_free(0);
+        let cut = WriteBatch { truncate_after: Some(kept), ..WriteBatch::default() };
+        assert!(matches!(opened.writer.write(&cut), Err(LogFault::Full { .. })));
+        assert_eq!(opened.reader.holes(), opened.state.holes);
+        memory.set_capacity(None);
+        opened.writer.write(&cut).unwrap();
+        assert_eq!(opened.reader.last(), kept.index);
+        memory.kill_process();
+        assert!(open_log(&memory).state.last_in_doubt.is_some());
+    }
 }

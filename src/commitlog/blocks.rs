@@ -41,6 +41,8 @@ impl LogReader {
         let mut bad: Vec<BadBlock> = header(segment).into_iter().collect();
         match next {
             None => bad.extend(slots(segment)),
+            // A footer vouches for every record, and bytes of a hole may read well again and not be this log's any more.
+            Some(next) if self.has_hole(segment, next) => {}
             Some(next) => bad.extend(footer(segment, next)),
         }
         let disk = &*self.shared.disk;
@@ -55,10 +57,15 @@ impl LogReader {
         bad
     }
 
+    /// Whether a hole is known in a segment before `next`.
+    fn has_hole(&self, segment: &LiveSegment, next: &SegmentHeader) -> bool {
+        self.shared.known.from(segment.header.first()).is_some_and(|hole| hole.first < next.first())
+    }
+
     /// Whether a copy of term and vote is bad.
     pub(super) fn bad_vote(&self) -> Option<BadBlock> {
         let (path, offset) = meta::bad_copy(&*self.shared.disk, &self.group_dir()?)?;
-        let reason = "one of the two copies of term and vote cannot be read".to_owned();
+        let reason = "a copy of term and vote cannot be read".to_owned();
         Some(BadBlock { path, offset, region: Region::Vote, reason, remedy: Vec::new() })
     }
 
@@ -147,10 +154,13 @@ impl LogWriter {
         self.poison.note(mended)
     }
 
-    /// Goes to the other pair of copies, and is the newest then; the bad one is what the next vote is written over.
+    /// Over both pairs of copies in turn, each under a sync of its own.
     fn renew_vote(&mut self) -> Result<(), LogFault> {
         let vote = self.vote.vote();
-        self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))
+        for _pair in 0..2 {
+            self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))?;
+        }
+        Ok(())
     }
 
     fn renew_base(&self) -> Result<(), LogFault> {

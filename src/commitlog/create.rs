@@ -59,11 +59,12 @@ pub(super) fn write_slot(file: &dyn File, header: &SegmentHeader, slot: &Slot) -
 /// Seals a segment. `written_end` is the offset behind the last byte that a reader may hold; the file may become
 /// longer by the body. Answers the file's least length.
 pub(super) fn seal(file: &dyn File, header: &SegmentHeader, summary: &Summary, written_end: u64) -> io::Result<u64> {
-    let body = summary.encode_body();
+    let mut body = summary.encode_body();
     let body_offset = block_aligned(written_end);
-    // The whole block: a sector that cannot be read can only be written as a whole.
+    // Whole blocks: a sector that cannot be read can only be written as a whole.
     let mut head = summary.encode_head(header.generation, body_offset, &body);
     head.resize(BLOCK_BYTES, 0);
+    body.resize(body.len().next_multiple_of(BLOCK_BYTES), 0);
     if !body.is_empty() {
         file.write_all_at(&[IoSlice::new(&body)], body_offset)?;
     }

@@ -7,6 +7,7 @@
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::gap::{Gap, identify, push};
 use super::hole::Hole;
+use super::known::Known;
 use super::live::LiveSegment;
 use super::reader::{LogReader, Part};
 use super::segment::footer::Summary;
@@ -34,9 +35,13 @@ impl LogReader {
             return Some(hole);
         }
         let change = self.shared.known.change();
+        // Somebody else may have found it while this one waited for its turn.
+        if let Some(hole) = self.shared.known.holding(index) {
+            return Some(hole);
+        }
         let view = self.shared.view.load();
         let part = view.part_of(index)?;
-        let around = Around { disk: &*self.shared.disk, part, segment: &part.segment };
+        let around = self.around(part);
         let holes = around.holes(index)?;
         let (first, last) = (holes.first()?.first, holes.last()?.last);
         let found = holes.iter().find(|hole| hole.holds(index)).cloned();
@@ -44,15 +49,21 @@ impl LogReader {
         found
     }
 
+    fn around<'a>(&'a self, part: &'a Part) -> Around<'a> {
+        Around { disk: &*self.shared.disk, known: &self.shared.known, part, segment: &part.segment }
+    }
+
     /// Whether all records of a known hole, of known terms, can be read again; it is forgotten when so.
     pub(super) fn has_healed(&self, hole: &Hole) -> bool {
         let change = self.shared.known.change();
         let view = self.shared.view.load();
         let Some(part) = view.part_of(hole.first) else { return false };
-        let around = Around { disk: &*self.shared.disk, part, segment: &part.segment };
+        let around = self.around(part);
         let mut index = hole.first;
         while index <= hole.last {
-            if matches!(around.look(index), State::Bad { .. }) {
+            let id = hole.identity(index);
+            // A sound record of another term does not heal it: the segment's own terms may not be known here.
+            if !matches!(around.look(index), State::Good(term) if id.is_some_and(|id| id.term == term)) {
                 return false;
             }
             index = index.next();
@@ -67,12 +78,14 @@ impl LogReader {
 /// A part of the log under examination.
 struct Around<'a> {
     disk: &'a dyn Disk,
+    known: &'a Known,
     part: &'a Part,
     segment: &'a LiveSegment,
 }
 
 impl Around<'_> {
-    /// The hole around an index, or the neighbouring ones that differ in what is known of them.
+    /// The hole around an index, or the neighbouring ones that differ in what is known of them. One that is known already
+    /// stays as it is, and is where these end.
     fn holes(&self, index: Index) -> Option<Vec<Hole>> {
         if matches!(self.look(index), State::Bad { term: None, .. }) {
             self.segment.reload_offsets(self.disk);
@@ -82,6 +95,10 @@ impl Around<'_> {
         while let Some(first) = gaps.first().map(|gap| gap.first) {
             if first == self.segment.header.first() {
                 before = self.segment.header.previous.term;
+                break;
+            }
+            if let Some(hole) = self.known.holding(first.prev()) {
+                before = hole.identity(first.prev()).map_or(Term(0), |id| id.term);
                 break;
             }
             match self.look(first.prev()) {
@@ -97,6 +114,10 @@ impl Around<'_> {
         }
         let mut next = None;
         while let Some(last) = gaps.last().map(|gap| gap.last).filter(|last| *last < self.part.last()) {
+            if let Some(hole) = self.known.holding(last.next()) {
+                next = hole.identity(last.next()).map(|id| id.term);
+                break;
+            }
             match self.look(last.next()) {
                 State::Good(term) => {
                     next = Some(term);

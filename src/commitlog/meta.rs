@@ -165,8 +165,8 @@ pub(super) fn read_owner(disk: &dyn Disk, group_dir: &Path) -> Option<Owner> {
     read(disk, group_dir, Plants::NONE).ok().flatten().map(|slot| slot.owner)
 }
 
-/// The file and the offset of a copy of the newest vote that cannot be read, when there is one. The file may be written
-/// meanwhile: it is read twice.
+/// The file and the offset of a copy that cannot be read, when there is one. In the pair that looks older too: it may be
+/// the newer one, with both its copies gone. The file may be written meanwhile: it is read twice.
 pub(super) fn bad_copy(disk: &dyn Disk, group_dir: &Path) -> Option<(PathBuf, u64)> {
     let path = group_dir.join(VOTE_FILE);
     let look = || {
@@ -176,13 +176,17 @@ pub(super) fn bad_copy(disk: &dyn Disk, group_dir: &Path) -> Option<(PathBuf, u6
             Err(_) => return None,
         };
         let file = disk.open(&path, OpenMode::Read).ok()?;
-        let pair = (newest.generation % COPIES) * COPIES;
-        let bad = (pair..pair + COPIES).find(|slot| {
+        let bad = (0..SLOTS).find(|slot| {
             let mut block = [0; SLOT_BYTES];
-            let read = file.read_exact_at(&mut block, slot * BLOCK);
-            read.is_err()
-                || prefix(&block, MAGIC, VERSION) != Prefix::Ours
-                || VoteSlot::decode(&block).as_ref() != Some(&newest)
+            if file.read_exact_at(&mut block, slot * BLOCK).is_err() {
+                return true;
+            }
+            let ours = prefix(&block, MAGIC, VERSION) == Prefix::Ours;
+            match VoteSlot::decode(&block).filter(|_copy| ours) {
+                Some(copy) => slot / COPIES == newest.generation % COPIES && copy != newest,
+                // The pair that no vote has gone to since the file was made.
+                None => slot / COPIES == newest.generation % COPIES || block != [0; SLOT_BYTES],
+            }
         })?;
         Some((path.clone(), bad * BLOCK))
     };

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   examine ─► holes, lost segments, doubt                          changes nothing
-//!   cut     ─► copy every file that loses something into damaged-<index>-<n>/, synced
+//!   cut     ─► no slots, and no hole: the records of the last segment once more, and a new segment behind them
+//!           ─► else copy every file that loses something into damaged-<index>-<n>/, synced
 //!           ─► a new segment that starts at the first bad index, of the highest generation: now the log ends there
 //! ```
 //! A crash before the second step leaves the log as it was; after it the log is cut and the copies stand. What is cut
@@ -23,6 +24,7 @@ use super::hole::Hole;
 use super::identity::DirLock;
 use super::layout::{self, NEW_SEGMENT_FILE};
 use super::prepare::{self, FIRST_CHUNK_BYTES};
+use super::restart;
 use super::scan::Scanner;
 use super::segment::footer::Summary;
 use super::segment::header::SegmentHeader;
@@ -103,11 +105,16 @@ pub fn cut(disk: &dyn Disk, lock: &DirLock, group: GroupId) -> Result<Option<Cut
     }
     let committed = found.examined.committed;
     let mut cut = CutAway { kept: found.examined.last, last: found.examined.last, committed, aside: None };
+    let log_dir = layout::log_dir(&group_dir);
     if let Some(first) = found.examined.first_bad() {
-        let header = found.header_at(&layout::log_dir(&group_dir), first)?;
+        let header = found.header_at(&log_dir, first)?;
         cut.kept = header.previous;
         cut.aside = Some(found.copy_aside(disk, &group_dir, first)?);
-        found.begin_at(disk, &group_dir, &header)?;
+        found.begin_at(disk, &log_dir, &header)?;
+    } else if let Some(last) = found.without_slots() {
+        let header = found.header_at(&log_dir, cut.kept.index.next())?;
+        write_again(disk, last, header.first_position)?;
+        found.begin_at(disk, &log_dir, &header)?;
     }
     doubt::clear(disk, &group_dir).blame(&group_dir)?;
     Ok(Some(cut))
@@ -227,13 +234,17 @@ impl Found {
         Ok(aside)
     }
 
-    fn begin_at(&self, disk: &dyn Disk, group_dir: &Path, header: &SegmentHeader) -> Result<(), OpenError> {
-        let log_dir = layout::log_dir(group_dir);
+    /// The last segment, when nothing in it says how far it was durable: then the log must go on in another one.
+    fn without_slots(&self) -> Option<&Segment> {
+        self.segments.last().filter(|last| tail::newest_slot(last).is_none())
+    }
+
+    fn begin_at(&self, disk: &dyn Disk, log_dir: &Path, header: &SegmentHeader) -> Result<(), OpenError> {
         let unfinished = log_dir.join(NEW_SEGMENT_FILE);
         let length = FIRST_CHUNK_BYTES.max(create::bytes_needed(header.records_offset(), 0));
         let file = prepare::make_blank(disk, &unfinished, length).blame_room(&unfinished, length)?;
         let slot = Slot::empty(header, 0, self.examined.committed.min(header.previous.index));
-        create::finish(disk, &log_dir, &unfinished, &file, header, slot, Plants::NONE)
+        create::finish(disk, log_dir, &unfinished, &file, header, slot, Plants::NONE)
             .blame_room(&unfinished, length)?;
         Ok(())
     }
@@ -255,6 +266,16 @@ fn end_of(segment: &Segment, index: Index) -> Result<(EntryId, LogTime, Position
             }
         }
     }
+}
+
+/// Writes the records of a segment again as they are, up to a position, and syncs them: without a slot nothing of them is
+/// known to be.
+fn write_again(disk: &dyn Disk, segment: &Segment, end: Position) -> Result<(), OpenError> {
+    let (path, header) = (&segment.paths.segment, &segment.header);
+    let file = disk.open(path, OpenMode::Write).blame(path)?;
+    let (from, to) = (header.records_offset(), survey::end_offset(header, end));
+    restart::copy(segment, &*file, from, to, from).blame(path)?;
+    file.sync().blame(path)
 }
 
 /// Copies a file, synced; sectors that cannot be read are zeros in the copy.

@@ -143,7 +143,8 @@ fn copy_tail(
     Ok(Active { summary, synced, ..fresh(segment, tail.durable, slot, length) })
 }
 
-fn copy(last: &Segment, to_file: &dyn File, mut from: u64, to: u64, mut at: u64) -> std::io::Result<()> {
+/// Copies the bytes from one offset of a segment to another to an offset of a file.
+pub(super) fn copy(last: &Segment, to_file: &dyn File, mut from: u64, to: u64, mut at: u64) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     while from < to {
         let chunk = (to - from).min(COPY_BYTES);

@@ -30,6 +30,7 @@ use super::segment::footer::Summary;
 use super::segment::slots::Slot;
 use crate::config::Durability;
 use crate::env::Disk;
+use crate::error::OpenError;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::{Plant, Plants};
 use crate::types::{EntryId, Index, Kind, LogTime, Position, TermRun, Vote};
@@ -195,8 +196,12 @@ impl LogWriter {
     /// Doubts the last entry from the next opening on, durable when this returns.
     pub(super) fn note_doubt(&self, reason: &str) -> Result<(), LogFault> {
         let group_dir = self.log_dir.parent().unwrap_or(&self.log_dir);
-        super::doubt::store(&*self.disk, group_dir, reason)
-            .map_err(|error| broken("noting a doubt about the last entry", &std::io::Error::other(error.to_string())))
+        super::doubt::store(&*self.disk, group_dir, reason).map_err(|error| {
+            if let OpenError::DiskFull { needed, .. } = error {
+                return LogFault::Full { needed };
+            }
+            broken("noting a doubt about the last entry", &std::io::Error::other(error.to_string()))
+        })
     }
 
     /// Ends the writing: syncs what is not, and says so, so that an asynchronous log has nothing to doubt when it is
