@@ -9,7 +9,7 @@ mod tests {
     use dledger::commitlog::{Hole, LogReader, Opened, Region, Rule, Scrubbed, WriteBatch};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::ReadError;
-    use dledger::types::{EntryId, Index, NodeId, Term, Vote};
+    use dledger::types::{EntryId, Index, NodeId, Position, Term, Vote};
 
     /// Bytes of each record of [`three_segments`].
     const RECORD: u64 = 3048;
@@ -378,5 +378,33 @@ mod tests {
         let mend = vec![records[1].clone(), records[3].clone()];
         opened.writer.write(&WriteBatch { mend, ..WriteBatch::default() }).unwrap();
         assert!(all_bytes(&opened.reader) == records.concat());
+    }
+
+    /// What was left of a hole after a cut inside it was never found again by the next process, only by reads, and so never
+    /// mended: nothing in its segment told where it ended. Tests opened unsealed segments, which are read up to the cut.
+    #[test]
+    fn scrub_finds_what_a_cut_has_left_of_a_hole_in_a_sealed_segment() {
+        let (memory, opened, bytes, _) = three_segments();
+        drop(opened);
+        let path = segments(&memory).remove(0);
+        for index in [5, 6, 7] {
+            memory.flip_byte(&path, RECORDS + (index - 1) * RECORD + 20).unwrap();
+        }
+        memory.handle().remove(&path.with_extension("idx")).unwrap();
+        memory.kill_process();
+        let mut opened = open_log(&memory);
+        assert_eq!(ranges(&round(&opened.reader, 1 << 20).holes), [(5, 7)]);
+        let kept = EntryId::new(Index(6), Term(1));
+        let mut maker = Maker::after(kept, Position(6 * RECORD));
+        let batch = WriteBatch { truncate_after: Some(kept), ..maker.batch(7, 2, 50) };
+        opened.writer.write(&batch).unwrap();
+        memory.power_cut(|_| Fate::Lost);
+        let mut opened = open_log(&memory);
+        assert_eq!(ranges(&round(&opened.reader, 1 << 20).holes), [(5, 6)]);
+        assert_eq!(opened.reader.end_of(kept.index), Some(Position(6 * RECORD)));
+        let kept = &bytes[..6 * RECORD as usize];
+        let mend = vec![kept.to_vec().into()];
+        opened.writer.write(&WriteBatch { mend, ..WriteBatch::default() }).unwrap();
+        assert!(all_bytes(&opened.reader) == [kept, &batch.records.concat()].concat());
     }
 }

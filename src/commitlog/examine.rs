@@ -9,7 +9,7 @@ use super::gap::{Gap, identify, push};
 use super::hole::Hole;
 use super::known::Known;
 use super::live::LiveSegment;
-use super::reader::{LogReader, Part};
+use super::reader::{LogReader, Part, View};
 use super::segment::footer::Summary;
 use super::survey::read_footer;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
@@ -41,7 +41,7 @@ impl LogReader {
         }
         let view = self.shared.view.load();
         let part = view.part_of(index)?;
-        let around = self.around(part);
+        let around = self.around(&view, part);
         let holes = around.holes(index)?;
         let (first, last) = (holes.first()?.first, holes.last()?.last);
         let found = holes.iter().find(|hole| hole.holds(index)).cloned();
@@ -49,8 +49,8 @@ impl LogReader {
         found
     }
 
-    fn around<'a>(&'a self, part: &'a Part) -> Around<'a> {
-        Around { disk: &*self.shared.disk, known: &self.shared.known, part, segment: &part.segment }
+    fn around<'a>(&'a self, view: &'a View, part: &'a Part) -> Around<'a> {
+        Around { disk: &*self.shared.disk, known: &self.shared.known, view, part, segment: &part.segment }
     }
 
     /// Whether all records of a known hole, of known terms, can be read again; it is forgotten when so.
@@ -58,7 +58,7 @@ impl LogReader {
         let change = self.shared.known.change();
         let view = self.shared.view.load();
         let Some(part) = view.part_of(hole.first) else { return false };
-        let around = self.around(part);
+        let around = self.around(&view, part);
         let mut index = hole.first;
         while index <= hole.last {
             let id = hole.identity(index);
@@ -79,6 +79,7 @@ impl LogReader {
 struct Around<'a> {
     disk: &'a dyn Disk,
     known: &'a Known,
+    view: &'a View,
     part: &'a Part,
     segment: &'a LiveSegment,
 }
@@ -168,7 +169,7 @@ impl Around<'_> {
     }
 
     fn end(&self, index: Index) -> Option<u64> {
-        self.segment.end(self.disk, index)
+        self.segment.header.offset_of(self.view.end_of(self.disk, index)?)
     }
 
     /// Reads one record where it should stand.

@@ -61,6 +61,18 @@ impl View {
         self.parts.get(behind.checked_sub(1)?).filter(|part| index <= part.last())
     }
 
+    /// Where the record of an index ends. Where the segment does not tell, because the log was cut inside a hole of it, the
+    /// next one does.
+    pub(super) fn end_of(&self, disk: &dyn Disk, index: Index) -> Option<Position> {
+        if index == self.base.index {
+            return Some(self.base_position);
+        }
+        let segment = &*self.part_of(index)?.segment;
+        let behind = || self.parts.iter().map(|part| &part.segment.header).find(|next| next.previous.index == index);
+        let end = segment.end(disk, index).map(|end| segment.header.position_of(end));
+        end.or_else(|| behind().map(|next| next.first_position))
+    }
+
     fn part_at(&self, position: Position) -> Option<&Part> {
         let behind = self.parts.partition_point(|part| part.segment.header.first_position <= position);
         self.parts.get(behind.checked_sub(1)?)
@@ -175,13 +187,7 @@ impl LogReader {
     /// Where the record after `index` starts. `None` outside the log, or when a damaged record hides it.
     #[must_use]
     pub fn end_of(&self, index: Index) -> Option<Position> {
-        let view = self.shared.view.load();
-        if index == view.base.index {
-            return Some(view.base_position);
-        }
-        let segment = &*view.part_of(index)?.segment;
-        let end = segment.end(&*self.shared.disk, index)?;
-        Some(segment.header.position_of(end))
+        self.shared.view.load().end_of(&*self.shared.disk, index)
     }
 
     /// The first index in the log, which a purge moves; one above [`LogReader::last`] when the log is empty.
