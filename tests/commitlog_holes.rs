@@ -485,4 +485,20 @@ mod tests {
             }
         }
     }
+
+    /// A leader's cut stopped the log for good when the entry to keep had rotted and nobody had read it yet: only holes
+    /// that were known already could be cut after, and the tests knew them all from opening.
+    #[test]
+    fn cut_after_a_record_whose_damage_nobody_has_seen_keeps_it_as_a_hole() {
+        let log = log_of(&[(1, 60), (1, 70), (2, 80), (2, 60)]);
+        let mut opened = open_log(&log.memory);
+        log.spoil_payload(2);
+        let kept = EntryId::new(Index(2), Term(1));
+        let mut maker = Maker::after(kept, Position(log.starts[2]));
+        let batch = WriteBatch { truncate_after: Some(kept), ..maker.batch(3, 2, 50) };
+        opened.writer.write(&batch).unwrap();
+        assert_eq!(ranges(&opened.reader.holes()), [(2, 2)]);
+        mend(&mut opened, &[log.piece(2, 2)]);
+        assert!(all_bytes(&opened.reader) == [log.piece(1, 2), batch.records.concat().into()].concat());
+    }
 }

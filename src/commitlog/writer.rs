@@ -285,9 +285,14 @@ impl LogWriter {
         if after == base.base {
             return Ok((base.base, self.start.base.time, base.base_position));
         }
-        let record =
-            reader.read(after.index).map_err(|error| rule_broken(format!("cannot cut after {after}: {error}")))?;
-        Ok((record.header().id, record.header().time, record.header().end()))
+        let error = match reader.read(after.index) {
+            Ok(record) => return Ok((record.header().id, record.header().time, record.header().end())),
+            Err(error) => error,
+        };
+        match reader.hole_at(after.index) {
+            Some(hole) => self.entry_in_hole(after, &hole, new),
+            None => Err(rule_broken(format!("cannot cut after {after}: {error}"))),
+        }
     }
 
     /// An entry that cannot be read may stay last too: its end is that of the hole, or where the new records start.
