@@ -6,6 +6,8 @@ pub mod commitlog;
 pub mod config;
 pub mod env;
 pub mod error;
+mod failure;
+mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::failure::Blame;
-use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use super::layout::{BASE_FILE, NEW_BASE_FILE};
 use super::meta::Owner;
 use super::segment::BLOCK_BYTES;
 use super::segment::header::{MAX_MEMBERSHIP_BYTES, SegmentHeader};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure::Blame;
+use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position};
 
 const MAGIC: &[u8; 8] = b"DLEDGBAS";

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::base::{self, Start};
 use super::chain::Front;
 use super::create;
-use super::failure::{self, Blame};
 use super::layout::{self, NEW_SEGMENT_FILE, SegmentName};
 use super::live::LiveSegment;
 use super::meta::Owner;
@@ -22,6 +21,7 @@ use super::segment::slots::Slot;
 use super::survey::Survey;
 use crate::env::Disk;
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
 use crate::types::Vote;
 
 /// What the directory and the caller say of where the log begins.

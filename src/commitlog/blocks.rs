@@ -19,7 +19,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::base;
-use super::failure::is_full;
 use super::live::LiveSegment;
 use super::meta;
 use super::poison::{LogFault, broken};
@@ -33,6 +32,7 @@ use super::tail::SLOT_READ_BYTES;
 use super::walk::{Limit, walk};
 use super::writer::{Active, LogWriter};
 use crate::env::OpenMode;
+use crate::failure::is_full;
 
 impl LogReader {
     /// What is bad around the records of a part. `next` is the header of the one behind it.

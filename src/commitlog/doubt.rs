@@ -7,10 +7,10 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use super::failure::{self, Blame};
 use super::layout::{DOUBT_FILE, NEW_DOUBT_FILE};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
 
 /// What is read of the reason: the file's being there is what counts.
 const MAX_REASON_BYTES: usize = 4096;

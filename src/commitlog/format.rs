@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::fields::Fields;
+use crate::fields::Fields;
 use crate::state_machine::Entry;
 use crate::types::{EntryId, Kind, LogTime, Position, Term};
 

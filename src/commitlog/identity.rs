@@ -8,13 +8,13 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-use super::failure::{self, Blame};
-use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use super::layout::{GROUPS_DIR, IDENTITY_FILE, LOCK_FILE, NEW_IDENTITY_FILE};
 use super::segment::BLOCK_BYTES;
 use crate::config::Members;
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
+use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use crate::types::{ClusterId, Incarnation, Index, NodeId};
 
 const MAGIC: &[u8; 8] = b"DLEDG-ID";

@@ -10,12 +10,12 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::fields::{Block, Fields, PREFIX_BYTES, Prefix, prefix};
 use super::layout::SegmentName;
 use super::scan::Scanner;
 use super::segment::header::SegmentHeader;
 use super::walk::{Limit, walk};
 use crate::env::{Disk, File, Map, OpenMode};
+use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, prefix};
 
 const MAGIC: &[u8; 8] = b"DLEDGIDX";
 const VERSION: u32 = 1;

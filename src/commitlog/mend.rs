@@ -15,8 +15,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::failure::{self, Blame};
-use super::fields::{Block, Fields, checksum_holds};
 use super::format::{Record, split};
 use super::hole::Hole;
 use super::known::Change;
@@ -30,6 +28,8 @@ use super::writer::LogWriter;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
+use crate::fields::{Block, Fields, checksum_holds};
 use crate::types::{EntryId, Index, Kind, TermRun};
 
 /// What a drive loses at once, at the least.

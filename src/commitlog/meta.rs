@@ -15,12 +15,12 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::failure::{self, Blame};
-use super::fields::{Block, CRC_BYTES, Fields, PREFIX_BYTES, Prefix, prefix};
 use super::layout::{NEW_VOTE_FILE, VOTE_FILE};
 use super::segment::{BLOCK, BLOCK_BYTES};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
+use crate::fields::{Block, CRC_BYTES, Fields, PREFIX_BYTES, Prefix, prefix};
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::{Plant, Plants};
 use crate::types::{ClusterId, GroupId, NodeId, Term, Vote};

@@ -31,8 +31,6 @@ mod create;
 mod derive;
 mod doubt;
 mod examine;
-mod failure;
-mod fields;
 pub mod format;
 mod gap;
 mod hole;

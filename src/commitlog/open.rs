@@ -14,7 +14,6 @@ use bytes::Bytes;
 use super::base::{Base, Start};
 use super::begin;
 use super::chain::{self, Chain, Closed, Scanned};
-use super::failure::{self, Blame, is_full};
 use super::hole::Hole;
 use super::known::Known;
 use super::layout::{self, RESERVE_FILE};
@@ -36,6 +35,7 @@ use super::writer::{Active, LogWriter};
 use crate::config::Durability;
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame, is_full};
 use crate::simulation::plants::Plants;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
 

@@ -12,12 +12,12 @@
 use std::io;
 
 use super::base::{self, Base, Start};
-use super::failure::is_full;
 use super::layout::{LogFile, RESERVE_FILE, SPARE_FILE};
 use super::poison::{LogFault, broken};
 use super::reader::{LogReader, View};
 use super::space::Space;
 use super::writer::LogWriter;
+use crate::failure::is_full;
 use crate::types::Index;
 
 impl LogWriter {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use super::base;
 use super::create;
 use super::doubt;
-use super::failure::{self, Blame};
 use super::hole::Hole;
 use super::identity::DirLock;
 use super::layout::{self, NEW_SEGMENT_FILE};
@@ -34,6 +33,7 @@ use super::tail;
 use super::walk::{Limit, walk};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
 use crate::simulation::plants::Plants;
 use crate::types::{EntryId, GroupId, Index, LogTime, Position};
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::create;
-use super::failure::{self, Blame};
 use super::layout::NEW_SEGMENT_FILE;
 use super::live::LiveSegment;
 use super::open::LogOptions;
@@ -21,6 +20,7 @@ use super::tail::{Behind, Tail, blank_again};
 use super::writer::Active;
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
 use crate::simulation::plants::Plants;
 use crate::types::TermRun;
 

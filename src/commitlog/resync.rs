@@ -9,11 +9,11 @@
 //! record of exactly this place would have to be made on purpose, and are still told by the records behind them,
 //! which they do not fit. Deliberately absent: what is made of the gap; that is `walk`.
 
-use super::fields::Fields;
 use super::format::{HEADER_BYTES, RecordError, RecordHeader};
 use super::segment::header::SegmentHeader;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::env::File;
+use crate::fields::Fields;
 use crate::types::{EntryId, Index, Term};
 
 /// How much is searched at once.

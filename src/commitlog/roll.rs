@@ -96,7 +96,7 @@ impl LogWriter {
                     self.made_room(length == ample);
                     return Ok((file, NEW_SEGMENT_FILE, length));
                 }
-                Err(error) if super::failure::is_full(&error) => {}
+                Err(error) if crate::failure::is_full(&error) => {}
                 Err(error) => return Err(broken("making a segment", &error)),
             }
         }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::create;
-use super::failure::is_full;
 use super::layout::{RESERVE_FILE, SPARE_FILE};
 use super::live::LiveSegment;
 use super::poison::{LogFault, broken};
@@ -16,6 +15,7 @@ use super::prepare::{self, MAX_CHUNK_BYTES, PrepareDone, PrepareJob, Work};
 use super::segment::block_aligned;
 use super::space::Space;
 use super::writer::LogWriter;
+use crate::failure::is_full;
 
 /// The reserve is this part of a segment, within bounds.
 const RESERVE_PART: u64 = 16;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::base::Start;
 use super::create;
 use super::derive;
-use super::failure::Blame;
 use super::layout::{LogFile, SegmentName};
 use super::live::Paths;
 use super::meta::{Owner, read_owner};
@@ -21,6 +20,7 @@ use super::segment::header::{HeaderError, SegmentHeader};
 use super::segment::{BLOCK_BYTES, VERSION};
 use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
+use crate::failure::Blame;
 use crate::simulation::plants::{Plant, Plants};
 use crate::types::{Index, Kind, Position, TermRun};
 

@@ -10,11 +10,11 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use super::failure::{self, Blame};
 use super::layout::{NEW_UNSYNCED_FILE, UNSYNCED_FILE};
 use crate::config::Durability;
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure::{self, Blame};
 
 /// What is read of the file at most.
 const MAX_NAME_BYTES: u64 = 256;

@@ -19,8 +19,18 @@ const fn row(name: &'static str, base: bool, also: &'static [&'static str]) -> R
 }
 
 /// Floor 0: what everybody may import.
-const BASE: &[&str] =
-    &["types", "error", "codec", "config", "state_machine", "env", "simulation::marks", "simulation::plants"];
+const BASE: &[&str] = &[
+    "types",
+    "error",
+    "codec",
+    "config",
+    "state_machine",
+    "env",
+    "fields",
+    "failure",
+    "simulation::marks",
+    "simulation::plants",
+];
 
 /// The top floor: nothing stands above it, so its tests may import anything.
 const TOP: &[&str] = &["ledger", "server::kinds", "server::protocol", "server::wire", "client", "server", "kv::store"];
@@ -34,6 +44,8 @@ const ROWS: &[Row] = &[
     row("config", false, &["types", "error"]),
     row("state_machine", false, &["types"]),
     row("env", false, &["types"]),
+    row("fields", false, &["types"]),
+    row("failure", false, &["error", "env"]),
     row("simulation::marks", false, &[]),
     row("simulation::plants", false, &[]),
     // Floor 1: these do not see each other.

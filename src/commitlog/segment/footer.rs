@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::header::sealed_block;
-use crate::commitlog::fields::{Block, Fields};
+use crate::fields::{Block, Fields};
 use crate::types::{EntryId, Index, LogTime, Position, Term, TermRun};
 
 /// Bytes of the head before its checksum.

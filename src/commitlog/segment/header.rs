@@ -4,8 +4,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::{BLOCK, BLOCK_BYTES, MAGIC, VERSION, block_aligned};
-use crate::commitlog::fields::{Block, CRC_BYTES, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use crate::commitlog::layout::SegmentName;
+use crate::fields::{Block, CRC_BYTES, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position};
 
 /// Bytes of the header before the membership.

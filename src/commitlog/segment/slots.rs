@@ -5,7 +5,7 @@
 //! in turn: a torn write of one leaves the other, which is older and just as true.
 
 use super::header::{SegmentHeader, sealed_block};
-use crate::commitlog::fields::Block;
+use crate::fields::Block;
 use crate::types::{EntryId, Index, Position};
 
 /// Bytes of a slot before its checksum.

@@ -8,7 +8,7 @@ use crate::env::Disk;
 use crate::error::OpenError;
 
 /// Names the file that an operation failed on.
-pub(super) trait Blame<T> {
+pub(crate) trait Blame<T> {
     /// Any error is one of the operating system's.
     fn blame(self, path: &Path) -> Result<T, OpenError>;
 
@@ -33,24 +33,24 @@ impl<T> Blame<T> for io::Result<T> {
 }
 
 /// True when the disk, or this user's share of it, has no room.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Removes a file; one that is not there is no error.
-pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).blame(path),
         _ => Ok(()),
     }
 }
 
-/// How many parents of a log directory are synced although they exist: group, groups, data directory and the one
-/// that names it. A crash may have come between their making and their sync.
+/// How many parents of a log or snapshot directory are synced although they exist: group, groups, data directory and
+/// the one that names it. A crash may have come between their making and their sync.
 const OWN_LEVELS: usize = 4;
 
 /// Creates a directory and its missing parents so that their names are durable.
-pub(super) fn create_dir_durably(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn create_dir_durably(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     let parents = || path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
     let missing = parents().take_while(|parent| disk.list(parent).is_err()).count();
     disk.create_dir_all(path).blame_room(path, 0)?;

@@ -6,22 +6,22 @@
 use crate::types::{EntryId, Index, LogTime, Position, Term};
 
 /// Magic, version and their checksum: the first bytes of every file of a data directory, in every version.
-pub(super) const PREFIX_BYTES: usize = 16;
+pub(crate) const PREFIX_BYTES: usize = 16;
 
 /// Bytes of a checksum.
-pub(super) const CRC_BYTES: usize = 4;
+pub(crate) const CRC_BYTES: usize = 4;
 
 /// A cursor over bytes that were read from a file.
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     /// Starts at the first of `bytes`.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Starts `at` bytes into `bytes`; `None` when they end before.
-    pub(super) fn at(bytes: &'a [u8], at: usize) -> Option<Self> {
+    pub(crate) fn at(bytes: &'a [u8], at: usize) -> Option<Self> {
         bytes.get(at..).map(Self)
     }
 
@@ -31,46 +31,46 @@ impl<'a> Fields<'a> {
         Some(*head)
     }
 
-    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(head)
     }
 
-    pub(super) fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(u8::from_le_bytes)
     }
 
-    pub(super) fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(super) fn u128(&mut self) -> Option<u128> {
+    pub(crate) fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
     }
 
-    pub(super) fn index(&mut self) -> Option<Index> {
+    pub(crate) fn index(&mut self) -> Option<Index> {
         self.u64().map(Index)
     }
 
-    pub(super) fn position(&mut self) -> Option<Position> {
+    pub(crate) fn position(&mut self) -> Option<Position> {
         self.u64().map(Position)
     }
 
-    pub(super) fn time(&mut self) -> Option<LogTime> {
+    pub(crate) fn time(&mut self) -> Option<LogTime> {
         self.u64().map(LogTime)
     }
 
     /// Index, then term.
-    pub(super) fn entry_id(&mut self) -> Option<EntryId> {
+    pub(crate) fn entry_id(&mut self) -> Option<EntryId> {
         let index = self.index()?;
         Some(EntryId::new(index, Term(self.u64()?)))
     }
@@ -78,67 +78,67 @@ impl<'a> Fields<'a> {
 
 /// Bytes on their way to a file.
 #[derive(Default)]
-pub(super) struct Block(Vec<u8>);
+pub(crate) struct Block(Vec<u8>);
 
 impl Block {
     /// An empty block with room for `capacity` bytes.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
     /// A block that starts with magic, version and their checksum.
-    pub(super) fn with_prefix(magic: &[u8; 8], version: u32) -> Self {
+    pub(crate) fn with_prefix(magic: &[u8; 8], version: u32) -> Self {
         Self::default().raw(magic).u32(version).sealed_from(0)
     }
 
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn u8(self, value: u8) -> Self {
+    pub(crate) fn u8(self, value: u8) -> Self {
         self.raw(&[value])
     }
 
-    pub(super) fn u32(self, value: u32) -> Self {
+    pub(crate) fn u32(self, value: u32) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
-    pub(super) fn u64(self, value: u64) -> Self {
+    pub(crate) fn u64(self, value: u64) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
-    pub(super) fn u128(self, value: u128) -> Self {
+    pub(crate) fn u128(self, value: u128) -> Self {
         self.raw(&value.to_le_bytes())
     }
 
     /// Index, then term.
-    pub(super) fn entry_id(self, id: EntryId) -> Self {
+    pub(crate) fn entry_id(self, id: EntryId) -> Self {
         self.u64(id.index.get()).u64(id.term.get())
     }
 
     /// Appends the checksum of everything from `start` on.
-    pub(super) fn sealed_from(self, start: usize) -> Self {
+    pub(crate) fn sealed_from(self, start: usize) -> Self {
         let crc = crc32fast::hash(self.0.get(start..).unwrap_or_default());
         self.u32(crc)
     }
 
     /// Fills with zeros up to `size`.
-    pub(super) fn padded(mut self, size: usize) -> Self {
+    pub(crate) fn padded(mut self, size: usize) -> Self {
         if self.0.len() < size {
             self.0.resize(size, 0);
         }
         self
     }
 
-    pub(super) fn done(self) -> Vec<u8> {
+    pub(crate) fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
 /// What the first bytes of a file say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Prefix {
+pub(crate) enum Prefix {
     /// Magic and version of this release.
     Ours,
     /// Intact, of another version.
@@ -151,7 +151,7 @@ pub(super) enum Prefix {
 
 /// Reads the prefix. A file shorter than it, or with another magic, is foreign; one whose checksum is wrong but
 /// whose magic or version is right was ours before something damaged it.
-pub(super) fn prefix(bytes: &[u8], magic: &[u8; 8], version: u32) -> Prefix {
+pub(crate) fn prefix(bytes: &[u8], magic: &[u8; 8], version: u32) -> Prefix {
     let mut fields = Fields::new(bytes);
     let (Some(found_magic), Some(found_version), Some(crc)) = (fields.bytes(8), fields.u32(), fields.u32()) else {
         return Prefix::Foreign;
@@ -168,7 +168,7 @@ pub(super) fn prefix(bytes: &[u8], magic: &[u8; 8], version: u32) -> Prefix {
 }
 
 /// Reads a checksum behind `covered` bytes that start at `start`, and says whether it is theirs.
-pub(super) fn checksum_holds(bytes: &[u8], start: usize, end: usize) -> bool {
+pub(crate) fn checksum_holds(bytes: &[u8], start: usize, end: usize) -> bool {
     let covered = bytes.get(start..end);
     let stored = Fields::at(bytes, end).and_then(|mut fields| fields.u32());
     covered.zip(stored).is_some_and(|(covered, stored)| crc32fast::hash(covered) == stored)
