@@ -69,6 +69,12 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound` when there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `NotADirectory` when it is a file, `DirectoryNotEmpty` when it holds a name.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
     ///
     /// # Errors

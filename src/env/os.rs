@@ -91,6 +91,10 @@ impl Disk for OsDisk {
         fs::remove_file(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         fs::File::open(directory)?.sync_all()
     }

@@ -55,6 +55,24 @@ fn disk_names_create_list_rename_and_remove() {
 }
 
 #[test]
+fn disk_directory_is_removed_only_once_it_is_empty() {
+    on_each_disk(|disk, root| {
+        let dir = root.join("dir");
+        disk.create_dir_all(&dir.join("inner")).unwrap();
+        drop(disk.open(&dir.join("file"), OpenMode::Create).unwrap());
+        assert_eq!(kind(disk.remove_dir(&dir)), ErrorKind::DirectoryNotEmpty);
+        assert_eq!(kind(disk.remove_dir(&dir.join("file"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.remove_dir(&dir.join("none"))), ErrorKind::NotFound);
+        disk.remove_dir(&dir.join("inner")).unwrap();
+        disk.remove(&dir.join("file")).unwrap();
+        disk.remove_dir(&dir).unwrap();
+        assert!(disk.list(root).unwrap().is_empty());
+        disk.create_dir_all(&dir).unwrap();
+        assert!(disk.list(&dir).unwrap().is_empty());
+    });
+}
+
+#[test]
 fn disk_missing_and_taken_names_are_told_apart() {
     on_each_disk(|disk, root| {
         let (some, none) = (root.join("some"), root.join("none"));

@@ -58,6 +58,10 @@ impl Disk for Handle {
         self.shared.state().change(self.generation, |state| state.tree.remove(path))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.state().change(self.generation, |state| state.tree.remove_dir(path))
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         self.shared.state().change(self.generation, |state| state.sync_dir(directory))
     }

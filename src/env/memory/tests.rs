@@ -148,6 +148,22 @@ fn power_cut_directory_not_synced_goes_with_all_it_holds() {
 }
 
 #[test]
+fn power_cut_directory_removed_without_sync_is_back_or_gone() {
+    for fate in [Fate::Lost, Fate::Kept] {
+        let memory = MemoryDisk::new();
+        let disk = memory.handle();
+        disk.create_dir_all(&path("d")).unwrap();
+        write(&disk.open(&path("d/f"), OpenMode::Create).unwrap(), b"x", 0);
+        disk.sync_dir(&path("d")).unwrap();
+        disk.sync_dir(&path("")).unwrap();
+        disk.remove(&path("d/f")).unwrap();
+        disk.remove_dir(&path("d")).unwrap();
+        memory.power_cut(kept_if(|pending| *pending == Pending::Removed { path: &path("d") } && fate == Fate::Kept));
+        assert_eq!(memory.handle().list(&path("d")).ok(), (fate == Fate::Lost).then(|| vec!["f".to_owned()]));
+    }
+}
+
+#[test]
 fn power_cut_old_handles_fail_and_locks_are_free() {
     let (memory, disk, file) = disk_with_file(1, 10);
     let map = file.map(10).unwrap();

@@ -117,6 +117,18 @@ impl Tree {
         Ok(())
     }
 
+    /// Takes the name of an empty directory away.
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let key = self.find(&names(path)?)?;
+        if !self.directory(key)?.live.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.directory_mut(parent)?.change(NameChange::Removed { name });
+        self.sweep();
+        Ok(())
+    }
+
     /// Checks that there is such a directory and, when `durably`, makes its names durable.
     pub(super) fn sync_dir(&mut self, path: &Path, durably: bool) -> io::Result<()> {
         let key = self.find(&names(path)?)?;
