@@ -12,6 +12,18 @@
 //! `apply` runs on the node's event loop, between heartbeats. Work that grows with the state (a range delete) does
 //! a bounded part, answers [`Applied::More`] and goes on in [`StateMachine::resume`]; the node lets other work run
 //! in between and applies no later entry before it is done.
+//!
+//! # Snapshots
+//! The log before a snapshot is removed: a snapshot must hold all of the state that later entries build on, and nothing
+//! that differs between replicas. It leaves and enters a machine as *items*, bytes that only the machine understands, in
+//! one order that the state decides. Neither way stops the machine:
+//!
+//! ```text
+//!   event loop       capture: a value, in no time                  install: a swap
+//!                       │                                                ▲
+//!   another thread      └─► Capture::items ──► disk … Restore::item ─────┘
+//! ```
+//! Both ends meet the machine between entries: never while one is half applied, for then the state is that of no index.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -54,8 +66,126 @@ pub struct ApplyError {
     pub reason: String,
 }
 
+/// Why a captured state cannot be read. The snapshot is given up; the machine goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("cannot read the captured state: {0}")]
+pub struct CaptureError(pub String);
+
+/// Why a state cannot be made from the items of a snapshot: this build does not know them, or they are not a machine's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("cannot restore the state: {0}")]
+pub struct RestoreError(pub String);
+
+/// The state of a machine at one entry. It stays as it is while the machine goes on, and is read on another thread.
+pub trait Capture: Send + 'static {
+    /// Hands every item to `each`, in order; stops at the first error and returns it. May block.
+    ///
+    /// Equal states have equal items in an equal order, whatever keeps them: nodes go on with each other's snapshots.
+    /// An item says of what kind and version it is, for a later release must still read it. At most 64 MiB.
+    ///
+    /// # Errors
+    /// Those of `each`, and a [`CaptureError`] when the state cannot be read.
+    fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>;
+}
+
+/// A state on its way out of a snapshot. It is filled on another thread than the machine's.
+pub trait Restore: Send + 'static {
+    /// Takes the next item. May block.
+    ///
+    /// # Errors
+    /// When the item cannot be part of the state, for example of a version that only a later release knows. What was
+    /// restored so far is of no use then.
+    fn item(&mut self, item: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// The state of a machine that has none: no items, and none are taken.
+impl Capture for () {
+    fn items<E: From<CaptureError>>(&self, _each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+impl Restore for () {
+    fn item(&mut self, _item: &[u8]) -> Result<(), RestoreError> {
+        Err(RestoreError("this machine has no state, and the snapshot has".to_owned()))
+    }
+}
+
 /// A deterministic machine fed by the log.
+///
+/// ```
+/// use bytes::Bytes;
+/// use dledger::state_machine::{
+///     Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateMachine,
+/// };
+/// use dledger::types::{EntryId, Kind};
+///
+/// /// Counts the bytes of all entries.
+/// #[derive(Clone, Default)]
+/// struct Counter(u64);
+///
+/// impl StateMachine for Counter {
+///     type Capture = Self;
+///     type Restore = Self;
+///
+///     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
+///         if entry.kind == Kind::Data {
+///             self.0 += entry.payload.len() as u64;
+///         }
+///         Ok(Applied::Done(Bytes::copy_from_slice(&self.0.to_le_bytes())))
+///     }
+///
+///     fn resume(&mut self) -> Result<Applied, ApplyError> {
+///         Ok(Applied::Done(Bytes::new())) // never asked for: no entry takes two turns
+///     }
+///
+///     fn publish(&mut self) {}
+///
+///     fn capture(&self) -> Self {
+///         self.clone()
+///     }
+///
+///     fn restore(&self) -> Self {
+///         Self::default()
+///     }
+///
+///     fn install(&mut self, state: Self, _last: EntryId) -> Self {
+///         std::mem::replace(self, state)
+///     }
+/// }
+///
+/// impl Capture for Counter {
+///     fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+///         each(&[&[1][..], &self.0.to_le_bytes()].concat()) // version 1
+///     }
+/// }
+///
+/// impl Restore for Counter {
+///     fn item(&mut self, item: &[u8]) -> Result<(), RestoreError> {
+///         match item {
+///             [1, count @ ..] if count.len() == 8 => {
+///                 self.0 = count.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+///                 Ok(())
+///             }
+///             _ => Err(RestoreError("not a count".to_owned())),
+///         }
+///     }
+/// }
+///
+/// let mut state = Counter::default();
+/// Counter(300).capture().items(&mut |item| state.item(item)).map_err(|error: Failed| error.0)?;
+/// assert_eq!(state.0, 300);
+/// # struct Failed(String);
+/// # impl From<CaptureError> for Failed { fn from(error: CaptureError) -> Self { Self(error.to_string()) } }
+/// # impl From<RestoreError> for Failed { fn from(error: RestoreError) -> Self { Self(error.to_string()) } }
+/// # Ok::<(), String>(())
+/// ```
 pub trait StateMachine: Send + 'static {
+    /// The state at one entry, to be written down. `()` for a machine without state.
+    type Capture: Capture;
+    /// A state that is being restored. `()` for a machine without state.
+    type Restore: Restore;
+
     /// Applies the entry, or starts to.
     ///
     /// # Errors
@@ -73,6 +203,22 @@ pub trait StateMachine: Send + 'static {
     /// entries and never while one is half applied, before any caller is told "done". An entry that could not be
     /// applied is no part of it, but those before it are.
     fn publish(&mut self);
+
+    /// The state after the last entry that was applied. Called on the event loop, after a `publish` and before the next
+    /// `apply`: never while an entry is half applied, nor after one could not be applied. Must not take longer for a
+    /// larger state: share it, do not copy it.
+    fn capture(&self) -> Self::Capture;
+
+    /// A state without anything in it, to be filled from a snapshot and then installed in this machine.
+    fn restore(&self) -> Self::Restore;
+
+    /// Replaces the state by a restored one, which is that after entry `last`, and makes it visible to readers as
+    /// `publish` does. Called on the event loop, where `capture` may be, also before the first entry. The next `apply` is
+    /// of the entry behind `last`.
+    ///
+    /// The answer is the state as it was, or a state without anything in it: the caller drops it on another thread, for
+    /// freeing a large state takes long.
+    fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore;
 }
 
 /// The machine of a bare log: keeps nothing, answers nothing.
@@ -80,6 +226,9 @@ pub trait StateMachine: Send + 'static {
 pub struct NoMachine;
 
 impl StateMachine for NoMachine {
+    type Capture = ();
+    type Restore = ();
+
     fn apply(&mut self, _entry: &Entry) -> Result<Applied, ApplyError> {
         Ok(Applied::Done(Bytes::new()))
     }
@@ -89,4 +238,10 @@ impl StateMachine for NoMachine {
     }
 
     fn publish(&mut self) {}
+
+    fn capture(&self) {}
+
+    fn restore(&self) {}
+
+    fn install(&mut self, _state: (), _last: EntryId) {}
 }

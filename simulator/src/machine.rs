@@ -80,6 +80,9 @@ impl Watched {
 }
 
 impl StateMachine for Watched {
+    type Capture = <KvMachine as StateMachine>::Capture;
+    type Restore = <KvMachine as StateMachine>::Restore;
+
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         let outcome = self.inner.apply(entry)?;
         self.entry = (entry.id, crc32fast::hash(&entry.payload));
@@ -95,6 +98,18 @@ impl StateMachine for Watched {
 
     fn publish(&mut self) {
         self.inner.publish();
+    }
+
+    fn capture(&self) -> Self::Capture {
+        self.inner.capture()
+    }
+
+    fn restore(&self) -> Self::Restore {
+        self.inner.restore()
+    }
+
+    fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore {
+        self.inner.install(state, last)
     }
 }
 

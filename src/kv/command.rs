@@ -88,7 +88,7 @@ impl<'a> Command<'a> {
 }
 
 /// Bytes as they stand: a length and the bytes, written and read in one piece.
-struct Raw<'a>(&'a [u8]);
+pub(super) struct Raw<'a>(pub(super) &'a [u8]);
 
 impl Serialize for Raw<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -20,6 +20,7 @@ use crate::types::{EntryId, Kind};
 
 use super::backend::Backend;
 use super::backend::memory::MemoryMap;
+use super::capture::{KvCapture, KvRestore};
 use super::command::Command;
 use super::range::KeyRange;
 use super::view::{KvReader, KvView};
@@ -104,6 +105,9 @@ impl<B: Backend> KvMachine<B> {
 }
 
 impl<B: Backend> StateMachine for KvMachine<B> {
+    type Capture = KvCapture<B::Snapshot>;
+    type Restore = KvRestore<B>;
+
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         match entry.kind {
             Kind::Data => {}
@@ -135,6 +139,23 @@ impl<B: Backend> StateMachine for KvMachine<B> {
 
     fn publish(&mut self) {
         self.show();
+    }
+
+    fn capture(&self) -> Self::Capture {
+        debug_assert!(self.deleting.is_none(), "captured while an entry is half applied");
+        KvCapture::new(self.map.snapshot())
+    }
+
+    fn restore(&self) -> Self::Restore {
+        KvRestore::new(self.map.fresh())
+    }
+
+    fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore {
+        debug_assert!(self.deleting.is_none(), "replaced while an entry is half applied");
+        let before = std::mem::replace(&mut self.map, state.into_map());
+        self.last = last;
+        self.show();
+        KvRestore::new(before)
     }
 }
 

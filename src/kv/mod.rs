@@ -12,6 +12,7 @@
 //! Deliberately absent for now: transactions, watches, leases, sessions, and backends beside memory.
 
 pub mod backend;
+pub mod capture;
 pub mod command;
 pub mod machine;
 pub mod pages;

@@ -150,6 +150,9 @@ mod tests {
     }
 
     impl StateMachine for Machine {
+        type Capture = ();
+        type Restore = ();
+
         fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
             self.log.push_str(&format!("a{} ", entry.id.index));
             match entry.payload.first() {
@@ -172,6 +175,12 @@ mod tests {
             assert_eq!(self.left, 0, "never published half applied");
             self.log.push_str("p ");
         }
+
+        fn capture(&self) {}
+
+        fn restore(&self) {}
+
+        fn install(&mut self, _state: (), _last: EntryId) {}
     }
 
     fn entry(index: Index) -> Entry {

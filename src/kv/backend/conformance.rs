@@ -46,6 +46,11 @@ macro_rules! tests {
         }
 
         #[test]
+        fn backend_fresh_map_loaded_from_a_snapshot_equals_it() {
+            conformance::loads_what_a_snapshot_says($new);
+        }
+
+        #[test]
         fn backend_random_calls_agree_with_a_sorted_map() {
             conformance::agrees_with_a_model(|| $new);
         }
@@ -157,6 +162,24 @@ pub(in super::super) fn deletes_the_first_of_a_range<B: Backend>(mut backend: B)
     assert_eq!(backend.delete_some(&middle, 4), 2);
     assert_eq!(backend.delete_some(&middle, 4), 0);
     assert_eq!(keys(&backend.snapshot(), &KeyRange::default(), false).concat(), [0, 1, 8, 9]);
+}
+
+pub(in super::super) fn loads_what_a_snapshot_says<B: Backend>(mut backend: B) {
+    let (all, long) = (KeyRange::default(), [7; 5000]);
+    for (key, revision) in [(&b"a"[..], 1), (b"", 2), (&long, 3), (b"a", 9)] {
+        backend.put(key, key, Index(revision));
+    }
+    let before = content(&backend.snapshot(), &all, false);
+    let mut fresh = backend.fresh();
+    assert_eq!(keys(&fresh.snapshot(), &all, false), [[]; 0]);
+    for (key, stored) in &before {
+        fresh.load(key, stored.clone());
+    }
+    assert_eq!(content(&fresh.snapshot(), &all, false), before);
+    fresh.put(b"a", b"", Index(20));
+    let stored = fresh.snapshot().get(b"a").unwrap();
+    assert_eq!((stored.create_revision, stored.mod_revision, stored.version), (Index(1), Index(20), 3));
+    assert_eq!(content(&backend.snapshot(), &all, false), before, "the other map is another one");
 }
 
 #[derive(Clone, Debug)]

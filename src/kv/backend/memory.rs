@@ -119,6 +119,14 @@ impl Backend for MemoryMap {
         keys.len()
     }
 
+    fn load(&mut self, key: &[u8], stored: Stored) {
+        self.map.insert(Key::new(key), stored);
+    }
+
+    fn fresh(&self) -> Self {
+        Self::default()
+    }
+
     fn snapshot(&self) -> Self {
         self.clone()
     }

@@ -55,6 +55,15 @@ pub trait Backend: Send + 'static {
     /// Deletes the first `limit` keys of a range, or all when there are fewer; the answer is how many.
     fn delete_some(&mut self, range: &KeyRange, limit: usize) -> usize;
 
+    /// Holds this for a key: what a snapshot says of it, put into a map that was [`Backend::fresh`].
+    fn load(&mut self, key: &[u8], stored: Stored);
+
+    /// A map of the same kind without keys, which does not touch this one's.
+    #[must_use]
+    fn fresh(&self) -> Self
+    where
+        Self: Sized;
+
     /// The map as it is now, whatever is written later.
     fn snapshot(&self) -> Self::Snapshot;
 }

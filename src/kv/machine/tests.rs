@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kv::backend::Snapshot;
 use crate::kv::{KeyValue, Scan, ScanPage};
+use crate::state_machine::{Capture, CaptureError, Restore};
 use crate::types::{Index, LogTime, Position, Term};
 
 fn entry(index: u64, payload: Bytes) -> Entry {
@@ -175,6 +177,70 @@ fn view_stays_the_same_while_the_machine_goes_on() {
     assert_eq!(whole(&machine).count, 0);
 }
 
+/// All items of a machine's state.
+fn items(machine: &KvMachine) -> Vec<Vec<u8>> {
+    let mut items = Vec::new();
+    let outcome: Result<(), CaptureError> = machine.capture().items(&mut |item| {
+        items.push(item.to_vec());
+        Ok(())
+    });
+    outcome.unwrap();
+    items
+}
+
+/// A state made from items.
+fn restored(machine: &KvMachine, items: &[Vec<u8>]) -> KvRestore {
+    let mut state = machine.restore();
+    for item in items {
+        state.item(item).unwrap();
+    }
+    state
+}
+
+#[test]
+fn machine_captured_state_stays_as_it_was_and_keeps_the_order_of_keys() {
+    let mut machine = filled(500);
+    let capture = machine.capture();
+    assert_eq!(deleted_count(&apply(&mut machine, 501, ALL)), Some(500));
+    machine.publish();
+    let mut keys = Vec::new();
+    let outcome: Result<(), CaptureError> = capture.items(&mut |item| {
+        keys.push(item[10..16].to_vec());
+        Ok(())
+    });
+    assert_eq!((outcome, keys.len(), keys.is_sorted()), (Ok(()), 500, true));
+    assert!(items(&machine).is_empty());
+}
+
+#[test]
+fn machine_capture_ends_at_the_first_error_of_who_takes_its_items() {
+    let machine = filled(10);
+    let mut taken = 0;
+    let outcome = machine.capture().items(&mut |_item| {
+        taken += 1;
+        if taken == 4 { Err(CaptureError("full".to_owned())) } else { Ok(()) }
+    });
+    assert_eq!((outcome, taken), (Err(CaptureError("full".to_owned())), 4));
+}
+
+#[test]
+fn machine_with_an_installed_state_shows_it_to_readers_it_already_had() {
+    let (source, mut machine) = (filled(3), filled(1));
+    put(&mut machine, 2, "gone");
+    machine.publish();
+    let (reader, before) = (machine.reader(), machine.reader().view());
+    let state = restored(&machine, &items(&source));
+    let old = machine.install(state, EntryId::new(Index(900), Term(2)));
+    assert_eq!(reader.view().applied(), Index(900));
+    assert_eq!(whole(&machine).items, whole(&source).items);
+    assert!(reader.get(b"gone").is_none() && before.get(b"gone").is_some());
+    assert_eq!(old.into_map().snapshot().get(b"gone").map(|stored| stored.version), Some(1));
+    apply(&mut machine, 901, Command::Put { key: b"k00001", value: b"new" });
+    machine.publish();
+    let seen = reader.get(b"k00001").unwrap();
+    assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(1), Index(901), 2));
+}
+
 /// A command in a form that proptest can make and print.
 #[derive(Clone, Debug)]
 enum Change {
@@ -255,5 +321,32 @@ proptest! {
         for (key, expected) in model {
             prop_assert_eq!(machine.reader().get(&key), Some(expected));
         }
+    }
+
+    #[test]
+    fn machine_restored_from_its_items_is_equal_and_goes_on_equally(
+        before in proptest::collection::vec(any_change(), 0..100),
+        after in proptest::collection::vec(any_change(), 0..50),
+        other in proptest::collection::vec(any_change(), 0..20),
+    ) {
+        let (mut machine, mut copy) = (KvMachine::new(), KvMachine::new());
+        for (made, index) in before.iter().zip(1..) {
+            apply(&mut machine, index, made.command());
+        }
+        // What the copy held is nothing to the state that it is given.
+        for (made, index) in other.iter().zip(1..) {
+            apply(&mut copy, index, made.command());
+        }
+        machine.publish();
+        let (taken, last) = (items(&machine), EntryId::new(Index(before.len() as u64), Term(1)));
+        let state = restored(&copy, &taken);
+        copy.install(state, last);
+        prop_assert_eq!(whole(&copy), whole(&machine));
+        prop_assert_eq!(copy.reader().view().applied(), machine.reader().view().applied());
+        prop_assert_eq!(items(&copy), taken);
+        for (made, index) in after.iter().zip(last.index.get() + 1..) {
+            prop_assert_eq!(apply(&mut copy, index, made.command()), apply(&mut machine, index, made.command()));
+        }
+        prop_assert_eq!(items(&copy), items(&machine));
     }
 }

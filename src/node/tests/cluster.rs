@@ -22,7 +22,7 @@ use crate::node::replica::Replica;
 use crate::node::{Environment, replica_options};
 use crate::state_machine::{Applied, ApplyError, Entry, StateMachine};
 use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
-use crate::types::{GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
+use crate::types::{EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
 
 /// Number of nodes.
 pub(super) const NODES: u64 = 3;
@@ -34,6 +34,9 @@ pub(super) struct Recorder {
 }
 
 impl StateMachine for Recorder {
+    type Capture = ();
+    type Restore = ();
+
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         if entry.kind == Kind::Data {
             self.applied.lock().unwrap().push((entry.id.index, entry.payload.clone()));
@@ -46,6 +49,12 @@ impl StateMachine for Recorder {
     }
 
     fn publish(&mut self) {}
+
+    fn capture(&self) {}
+
+    fn restore(&self) {}
+
+    fn install(&mut self, _state: (), _last: EntryId) {}
 }
 
 /// The test's clock and luck.
