@@ -18,6 +18,7 @@ pub mod raft;
 pub mod server;
 #[doc(hidden)]
 pub mod simulation;
+pub mod snapshot;
 pub mod state_machine;
 pub mod transport;
 pub mod types;

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Declares a `u64` newtype that orders, hashes, prints as its number and serialises as its number.
@@ -144,6 +145,19 @@ impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.index, self.term)
     }
+}
+
+/// What must be known of the entries up to an index so that a log can go on without them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogBase {
+    /// The last of those entries; zero for the beginning of the log.
+    pub last: EntryId,
+    /// Where its record ends, and the next one starts.
+    pub end: Position,
+    /// Its log time.
+    pub time: LogTime,
+    /// The newest membership among those entries: its index and its payload.
+    pub membership: Option<(Index, Bytes)>,
 }
 
 /// The first index of a term in the log; a run lasts until the next one starts.

@@ -1,61 +1,23 @@
-//! The bytes of every file, pinned: what one release wrote, every later one must read.
+//! The bytes of every file of the commitlog, pinned: what one release wrote, every later one must read.
 //!
 //! `DLEDGER_WRITE_FIXTURES=1 cargo test --test commitlog_golden` writes the fixtures anew. That is right only before
 //! a format version is released; afterwards a change gets a version and fixtures of its own.
 
 #[cfg(test)]
 mod commitlog_support;
+#[cfg(test)]
+#[path = "support/fixtures.rs"]
+mod fixtures;
 
 #[cfg(test)]
 mod tests {
     use super::commitlog_support::*;
+    use super::fixtures::{check, pinned};
     use dledger::commitlog::inspect::inspect;
     use dledger::commitlog::{HEADER_BYTES, Identity, WriteBatch, load_identity, lock_data_dir, store_identity};
     use dledger::env::memory::MemoryDisk;
     use dledger::types::{ClusterId, EntryId, Incarnation, Index, Kind, NodeId, Term, Vote};
-    use std::fmt::Write;
-    use std::path::{Path, PathBuf};
-
-    fn fixtures() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format")
-    }
-
-    /// The lines of a hex dump, 16 bytes each; lines of zeros are left out.
-    fn dump(bytes: &[u8]) -> String {
-        let mut out = String::new();
-        for (line, chunk) in bytes.chunks(16).enumerate() {
-            if chunk.iter().any(|byte| *byte != 0) {
-                write!(out, "{:06x}", line * 16).unwrap();
-                chunk.iter().for_each(|byte| write!(out, " {byte:02x}").unwrap());
-                out.push('\n');
-            }
-        }
-        writeln!(out, "{:06x}", bytes.len()).unwrap();
-        out
-    }
-
-    /// The bytes of a dump.
-    fn undump(text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for line in text.lines() {
-            let mut words = line.split(' ');
-            let offset = usize::from_str_radix(words.next().unwrap(), 16).unwrap();
-            bytes.resize(offset, 0);
-            bytes.extend(words.map(|word| u8::from_str_radix(word, 16).unwrap()));
-        }
-        bytes
-    }
-
-    fn check(name: &str, bytes: &[u8]) {
-        let path = fixtures().join("v1").join(name);
-        if std::env::var_os("DLEDGER_WRITE_FIXTURES").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, dump(bytes)).unwrap();
-        }
-        let pinned = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(pinned == dump(bytes), "{name} is not as pinned; it is now\n{}", dump(bytes));
-        assert_eq!(undump(&pinned), bytes);
-    }
+    use std::path::Path;
 
     fn identity() -> Identity {
         let members = "1=127.0.0.1:7101,2=127.0.0.1:7102".parse().unwrap();
@@ -162,8 +124,7 @@ mod tests {
         let memory = MemoryDisk::new();
         memory.handle().create_dir_all(&group().join("log")).unwrap();
         for file in FILES {
-            let text = std::fs::read_to_string(fixtures().join("v1").join(format!("{file}.hex"))).unwrap();
-            write_file(&memory, &Path::new(DATA_DIR).join(file), &undump(&text));
+            write_file(&memory, &Path::new(DATA_DIR).join(file), &pinned(&format!("{file}.hex")));
         }
         assert_eq!(load_identity(&*memory.handle(), Path::new(DATA_DIR)).unwrap(), Some(identity()));
         let verified = inspect(&*memory.handle(), &group()).unwrap().verify(Index(1), Index(u64::MAX));
