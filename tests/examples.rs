@@ -41,6 +41,11 @@ fn example_commitlog_reads_in_order_what_three_replicas_appended() {
 }
 
 #[test]
+fn example_snapshot_speed_restores_every_key_that_it_wrote() {
+    assert!(run("snapshot_speed").contains("restored 20000 keys"));
+}
+
+#[test]
 fn example_embedded_kv_needs_at_most_25_lines() {
     let lines = include_str!("../examples/embedded_kv.rs").lines().count();
     assert!(lines <= 25, "{lines} lines");
