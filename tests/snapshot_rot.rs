@@ -7,7 +7,10 @@ mod snapshot_support;
 #[cfg(test)]
 mod tests {
     use super::snapshot_support::*;
+    use dledger::env::OpenMode;
     use dledger::env::memory::MemoryDisk;
+    use dledger::snapshot::Manifest;
+    use std::io::IoSlice;
     use std::path::PathBuf;
 
     /// Two snapshots, and the paths of the newer one's files.
@@ -86,6 +89,68 @@ mod tests {
             write_file(&*disk, &data, &bytes);
             falls_back(&memory, what);
         }
+    }
+
+    #[test]
+    fn rot_that_puts_the_data_of_another_state_of_the_same_entry_in_place_is_noticed() {
+        let (memory, [data, _manifest]) = two();
+        let elsewhere = MemoryDisk::new();
+        let List(mut items) = list(7, 20);
+        items[5].reverse();
+        assert_ne!(items, list(7, 20).0);
+        open(&elsewhere).write(base(7), &List(items)).unwrap();
+        write_file(&*memory.handle(), &data, &read_file(&*elsewhere.handle(), &data));
+        falls_back(&memory, "the data of another state");
+    }
+
+    #[test]
+    fn rot_that_puts_other_chunks_in_place_after_opening_is_noticed_by_reads() {
+        let (memory, [data, _manifest]) = two();
+        let snapshot = open(&memory).newest().unwrap().good.unwrap();
+        let (first, second) = (snapshot.chunk(0).unwrap(), snapshot.chunk(1).unwrap());
+        let stale = open(&memory).get(id(3)).unwrap().chunk(0).unwrap();
+        let file = memory.handle().open(&data, OpenMode::Write).unwrap();
+        for (what, chunk) in [("of another place", &second), ("of another snapshot", &stale)] {
+            file.write_all_at(&[IoSlice::new(chunk)], 16).unwrap();
+            assert!(is_damage(&snapshot.chunk(0).unwrap_err()), "{what}");
+            assert!(snapshot.items().any(|item| item.is_err()), "{what}");
+        }
+        file.write_all_at(&[IoSlice::new(&first)], 16).unwrap();
+        snapshot.verify().unwrap();
+    }
+
+    /// Changes bytes of the data and makes every checksum right again, as a writer with a bug would.
+    fn forge(memory: &MemoryDisk, chunk_at: usize, length: usize, change: impl FnOnce(&mut [u8])) {
+        let disk = memory.handle();
+        let mut data = read_file(&*disk, &file(7, "data"));
+        let chunk = &mut data[chunk_at..chunk_at + length];
+        change(&mut chunk[40..]);
+        let body = crc32fast::hash(&chunk[40..]);
+        chunk[36..40].copy_from_slice(&body.to_le_bytes());
+        let header = crc32fast::hash(&chunk[4..40]);
+        chunk[..4].copy_from_slice(&header.to_le_bytes());
+        let path = file(7, "manifest");
+        let mut manifest = Manifest::decode(&path, &read_file(&*disk, &path)).unwrap();
+        manifest.data_crc = crc32fast::hash(&data);
+        manifest.items = u64::from_le_bytes(data[data.len() - 8..].try_into().unwrap());
+        write_file(&*disk, &file(7, "data"), &data);
+        write_file(&*disk, &path, &manifest.encode());
+    }
+
+    #[test]
+    fn rot_behind_right_checksums_is_noticed_when_items_do_not_add_up() {
+        let (memory, [data, _manifest]) = two();
+        let end = read_file(&*memory.handle(), &data).len() - 48;
+        let forged = |chunk_at, length, change: fn(&mut [u8])| {
+            let memory = memory.fork();
+            forge(&memory, chunk_at, length, change);
+            memory
+        };
+        assert!(newest(&mut open(&forged(end, 48, |_body| ()))).is_ok(), "the forgery itself");
+        falls_back(&forged(end, 48, |body| body[0] += 1), "an item too few");
+        falls_back(&forged(end, 48, |body| body[0] -= 1), "an item too many");
+        falls_back(&forged(16, 200, |body| body[0] += 1), "lengths that lead astray");
+        falls_back(&forged(16, 200, |body| body[3] = 0x7f), "an item that claims too much");
     }
 
     #[test]

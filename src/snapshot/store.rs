@@ -83,7 +83,6 @@ impl SnapshotStore {
                 discard(&*disk, &directory, &path).blame(&path)?;
             }
         }
-        disk.sync_dir(&directory).blame(&directory)?;
         let chunk_bytes = options.chunk_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES);
         let options = SnapshotOptions { chunk_bytes, ..options };
         Ok(Self { disk, directory, options, unusable: BTreeSet::new() })
@@ -133,7 +132,12 @@ impl SnapshotStore {
                     self.unusable.insert(id);
                     newest.passed_over.push((id, error));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, SnapshotError::Unsupported { .. }) {
+                        self.unusable.insert(id);
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(newest)
