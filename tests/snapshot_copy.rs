@@ -99,6 +99,20 @@ mod tests {
     }
 
     #[test]
+    fn copy_takes_nothing_behind_the_end() {
+        // Items that fill their chunks, so that only the end says that nothing more may come.
+        let (short, long) = (peer(7, &List(vec![vec![1; 156]])), peer(7, &List(vec![vec![1; 156]; 3])));
+        let mut store = open(&MemoryDisk::new());
+        let mut writer = store.begin_copy(sent(short.manifest())).unwrap();
+        writer.write(&short.chunk(0).unwrap()).unwrap();
+        writer.write(&short.chunk(1).unwrap()).unwrap();
+        for number in [2, 3] {
+            refusal(writer.write(&long.chunk(number).unwrap()));
+        }
+        writer.finish().unwrap();
+    }
+
+    #[test]
     fn copy_of_another_clusters_snapshot_is_refused() {
         let manifest = Manifest { cluster: ClusterId(9), ..peer(7, &list(1, 4)).manifest().clone() };
         let outcome = open(&MemoryDisk::new()).begin_copy(sent(&manifest));

@@ -150,6 +150,11 @@ mod tests {
         falls_back(&forged(end, 48, |body| body[0] += 1), "an item too few");
         falls_back(&forged(end, 48, |body| body[0] -= 1), "an item too many");
         falls_back(&forged(16, 200, |body| body[0] += 1), "lengths that lead astray");
+        let snapshot = open(&memory).get(id(7)).unwrap();
+        let last = snapshot.chunk(snapshot.manifest().chunks - 2).unwrap().len();
+        let cut_short = forged(end - last, last, |body| body[body.len() - 8] += 1);
+        forge(&cut_short, end, 48, |body| body[0] -= 1);
+        falls_back(&cut_short, "an item that begins and does not end");
         falls_back(&forged(16, 200, |body| body[3] = 0x7f), "an item that claims too much");
     }
 
