@@ -7,6 +7,8 @@
 pub const BLOCK: usize = 4096;
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER: usize = 48;
+/// Bytes of a chunk before its body.
+const CHUNK_HEADER: usize = 40;
 /// Bytes of a segment between its header and its records: two slots and the head of the footer.
 const BLOCKS_BEFORE_RECORDS: usize = 3;
 
@@ -64,6 +66,31 @@ pub fn vote(bytes: &mut [u8]) {
 /// An index file.
 pub fn index(bytes: &mut [u8]) {
     prefix(bytes);
+    let end = bytes.len();
+    checksum(bytes, 16, 20, end);
+}
+
+/// The data of a snapshot: its prefix, and its chunks as far as their lengths lead.
+pub fn snapshot_data(bytes: &mut [u8]) {
+    prefix(bytes);
+    let mut rest = bytes.get_mut(16..).unwrap_or_default();
+    while rest.len() >= CHUNK_HEADER {
+        let length = (u32_at(rest, 4) as usize).clamp(CHUNK_HEADER, rest.len());
+        checksum(rest, 36, CHUNK_HEADER, length);
+        checksum(rest, 0, 4, CHUNK_HEADER);
+        rest = &mut rest[length..];
+    }
+}
+
+/// The manifest of a snapshot with this data.
+pub fn snapshot_manifest(bytes: &mut [u8], data: &[u8]) {
+    prefix(bytes);
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if let Some(fields) = bytes.get_mut(20..92) {
+        fields[..4].copy_from_slice(&length.to_le_bytes());
+        fields[60..68].copy_from_slice(&(data.len() as u64).to_le_bytes());
+        fields[68..].copy_from_slice(&crc32fast::hash(data).to_le_bytes());
+    }
     let end = bytes.len();
     checksum(bytes, 16, 20, end);
 }

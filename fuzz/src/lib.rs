@@ -24,6 +24,7 @@ pub mod record_frame;
 pub mod sample_log;
 pub mod segment_recovery;
 pub mod shell_line;
+pub mod snapshot_files;
 pub mod vote_file;
 
 /// An input to begin with, and its name.
@@ -53,6 +54,7 @@ targets! {
     segment_recovery,
     index_file,
     vote_file,
+    snapshot_files,
     peer_frame,
     handshake,
     raft_core,
