@@ -172,13 +172,17 @@ impl Restore for () {
 ///     }
 /// }
 ///
-/// let mut state = Counter::default();
-/// Counter(300).capture().items(&mut |item| state.item(item)).map_err(|error: Failed| error.0)?;
-/// assert_eq!(state.0, 300);
-/// # struct Failed(String);
-/// # impl From<CaptureError> for Failed { fn from(error: CaptureError) -> Self { Self(error.to_string()) } }
-/// # impl From<RestoreError> for Failed { fn from(error: RestoreError) -> Self { Self(error.to_string()) } }
-/// # Ok::<(), String>(())
+/// let mut items = Vec::new();
+/// Counter(300).capture().items(&mut |item| {
+///     items.push(item.to_vec());
+///     Ok::<(), CaptureError>(())
+/// })?;
+/// let mut machine = Counter::default();
+/// let mut state = machine.restore();
+/// items.iter().try_for_each(|item| state.item(item))?;
+/// machine.install(state, EntryId::ZERO);
+/// assert_eq!(machine.0, 300);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait StateMachine: Send + 'static {
     /// The state at one entry, to be written down. `()` for a machine without state.

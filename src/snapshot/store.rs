@@ -94,11 +94,17 @@ impl SnapshotStore {
     /// `Io`.
     pub fn list(&self) -> Result<Vec<EntryId>, SnapshotError> {
         let names = self.disk.list(&self.directory).name(&self.directory, 0)?;
-        let mut found: Vec<EntryId> = names
-            .iter()
-            .filter_map(|name| layout::parse(name))
-            .filter(|id| self.disk.list(&self.path(*id)).is_ok_and(|files| files.iter().any(|f| f == MANIFEST_FILE)))
-            .collect();
+        let mut found = Vec::new();
+        for id in names.iter().filter_map(|name| layout::parse(name)) {
+            match self.disk.list(&self.path(id)) {
+                Ok(files) if files.iter().any(|file| file == MANIFEST_FILE) => found.push(id),
+                // A writer on another thread may have just given its own up.
+                Err(error) if !matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {
+                    return Err(error).name(&self.path(id), 0);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
         found.sort_unstable_by(|one, two| two.cmp(one));
         Ok(found)
     }
