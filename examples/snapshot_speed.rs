@@ -92,7 +92,7 @@ fn main() -> Outcome<()> {
         left > 0
     })?;
     let (capture, base) =
-        (machine.capture(), LogBase { last: EntryId::new(Index(keys), Term(1)), ..LogBase::default() });
+        (machine.capture(), LogBase { entry: EntryId::new(Index(keys), Term(1)), ..LogBase::default() });
     let write = std::thread::spawn(move || -> Outcome<_> {
         let start = Instant::now();
         let manifest = store.write(base, &capture)?;

@@ -147,17 +147,27 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// What must be known of the entries up to an index so that a log can go on without them.
+/// What must be known of the entries up to an index so that a log can go on without them. All zero for a log that
+/// begins with index 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogBase {
-    /// The last of those entries; zero for the beginning of the log.
-    pub last: EntryId,
-    /// Where its record ends, and the next one starts.
-    pub end: Position,
+    /// The last of those entries.
+    pub entry: EntryId,
+    /// Where its record ends: the position of the first record behind it.
+    pub position: Position,
     /// Its log time.
     pub time: LogTime,
-    /// The newest membership among those entries: its index and its payload.
-    pub membership: Option<(Index, Bytes)>,
+    /// The membership in force at that entry, as the payload of the entry that set it, and that entry's index; index 0
+    /// when it is not known.
+    pub membership: (Index, Bytes),
+}
+
+impl LogBase {
+    /// The first index behind it.
+    #[must_use]
+    pub const fn first(&self) -> Index {
+        self.entry.index.next()
+    }
 }
 
 /// The first index of a term in the log; a run lasts until the next one starts.

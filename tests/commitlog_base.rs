@@ -8,10 +8,10 @@ mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
     use dledger::commitlog::repair::{cut, examine};
-    use dledger::commitlog::{Base, LogOptions, Opened, Rule, lock_data_dir};
+    use dledger::commitlog::{LogOptions, Opened, Rule, lock_data_dir};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
-    use dledger::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, Term};
+    use dledger::types::{ClusterId, EntryId, GroupId, Index, LogBase, LogTime, Position, Term};
     use std::path::{Path, PathBuf};
 
     fn base_file() -> PathBuf {
@@ -52,7 +52,7 @@ mod tests {
         let strange = LogOptions { cluster: ClusterId(5), group: GroupId(5), ..options() };
         let mut opened = try_open(&other, &strange).unwrap();
         let entry = EntryId::new(Index(9), Term(1));
-        opened.writer.reset(Base { entry, position: Position(99), time: LogTime(1), ..Base::default() }).unwrap();
+        opened.writer.reset(LogBase { entry, position: Position(99), time: LogTime(1), ..LogBase::default() }).unwrap();
         write_file(&memory, &base_file(), &read_file(&other, &base_file()));
         let before = memory.counts();
         assert!(matches!(refusal(&memory), OpenError::Identity { .. }));
@@ -119,7 +119,7 @@ mod tests {
         let strange = MemoryDisk::new();
         let mut opened = open_log(&strange);
         let entry = EntryId::new(firsts[2].prev(), Term(88));
-        opened.writer.reset(Base { entry, position: Position(5), ..Base::default() }).unwrap();
+        opened.writer.reset(LogBase { entry, position: Position(5), ..LogBase::default() }).unwrap();
         write_file(&memory, &base_file(), &read_file(&strange, &base_file()));
         let refused = refusal(&memory);
         assert!(matches!(&refused, OpenError::Corrupt { .. }), "{refused}");
@@ -153,7 +153,7 @@ mod tests {
         let (memory, _) = many_segments();
         let mut opened = open_log(&memory);
         let entry = EntryId::new(Index(5_000), Term(9));
-        let base = Base { entry, position: Position(1 << 30), time: LogTime(9), ..Base::default() };
+        let base = LogBase { entry, position: Position(1 << 30), time: LogTime(9), ..LogBase::default() };
         // The first call of a reset after which the base file stands.
         let mut begun = None;
         for call in 1..20 {

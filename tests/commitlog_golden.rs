@@ -94,11 +94,9 @@ mod tests {
         let old = MemoryDisk::new();
         old.handle().create_dir_all(&group().join("log")).unwrap();
         for file in [FILES[1], FILES[4]] {
-            let text = std::fs::read_to_string(fixtures().join("v1").join(format!("{file}.hex"))).unwrap();
-            write_file(&old, &Path::new(DATA_DIR).join(file), &undump(&text));
+            write_file(&old, &Path::new(DATA_DIR).join(file), &pinned(&format!("{file}.hex")));
         }
-        let text = std::fs::read_to_string(fixtures().join("v1/purged/base.hex")).unwrap();
-        write_file(&old, &group().join("base"), &undump(&text));
+        write_file(&old, &group().join("base"), &pinned("purged/base.hex"));
         let opened = open_log(&old);
         assert_eq!(
             (opened.state.base, opened.state.last),

@@ -7,10 +7,10 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{Base, LogReader, WriteBatch, lock_data_dir, open};
+    use dledger::commitlog::{LogReader, WriteBatch, lock_data_dir, open};
     use dledger::env::os::OsDisk;
     use dledger::error::OpenError;
-    use dledger::types::{EntryId, Index, Position, Term};
+    use dledger::types::{EntryId, Index, LogBase, Position, Term};
     use std::sync::Arc;
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         let mut opened = open(Arc::new(OsDisk), &dir, options()).unwrap();
         assert_eq!((opened.reader.first(), opened.state.last), (first, maker.last));
         let entry = EntryId::new(Index(900), Term(3));
-        opened.writer.reset(Base { entry, position: Position(1 << 20), ..Base::default() }).unwrap();
+        opened.writer.reset(LogBase { entry, position: Position(1 << 20), ..LogBase::default() }).unwrap();
         for (place, record) in held.iter().enumerate() {
             assert_eq!(record.payload(), payload(place as u64 + 1, 1000));
         }

@@ -7,16 +7,16 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{Base, LogFault, LogState, Rule, Space, WriteBatch, open_alone};
+    use dledger::commitlog::{LogFault, LogState, Rule, Space, WriteBatch, open_alone};
     use dledger::env::OpenMode;
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::ReadError;
-    use dledger::types::{EntryId, Index, LogTime, NodeId, Position, Term, Vote};
+    use dledger::types::{EntryId, Index, LogBase, LogTime, NodeId, Position, Term, Vote};
 
     const VOTE: Vote = Vote { term: Term(6), voted_for: NodeId(3) };
 
-    fn base_at(index: u64, term: u64) -> Base {
-        Base {
+    fn base_at(index: u64, term: u64) -> LogBase {
+        LogBase {
             entry: EntryId::new(Index(index), Term(term)),
             position: Position(index * 5_000),
             time: LogTime(70_000 + index),
@@ -37,7 +37,7 @@ mod tests {
         (memory, opened.state, bytes)
     }
 
-    fn assert_empty_at(state: &LogState, base: &Base) {
+    fn assert_empty_at(state: &LogState, base: &LogBase) {
         assert_eq!((state.base, state.base_position), (base.entry, base.position));
         assert_eq!((state.last, state.end, state.last_time), (base.entry, base.position, base.time));
         assert_eq!((&state.runs[..], &state.holes[..]), (&[][..], &[][..]));
@@ -269,7 +269,7 @@ mod tests {
     fn reset_that_would_lose_entries_of_its_own_history_is_refused() {
         let (memory, before, bytes) = written_log();
         let own = open_log(&memory.fork()).reader.read(Index(50)).unwrap();
-        let own = Base { entry: own.header().id, position: own.header().end(), ..Base::default() };
+        let own = LogBase { entry: own.header().id, position: own.header().end(), ..LogBase::default() };
         assert!(before.has(own.entry));
         let (mut purged, firsts) = (open_log(&memory.fork()), segments(&memory));
         purged.writer.purge(before.last.index).unwrap();
@@ -282,7 +282,7 @@ mod tests {
         assert!(all_bytes(&open_after(&memory).reader) == bytes, "nothing was changed");
         // Its last entry may be the base: nothing behind it is lost.
         let mut opened = open_log(&memory);
-        let base = Base { position: before.end, entry: before.last, ..base_at(9, 9) };
+        let base = LogBase { position: before.end, entry: before.last, ..base_at(9, 9) };
         opened.writer.reset(base.clone()).unwrap();
         assert_empty_at(&open_after(&memory).state, &base);
     }

@@ -70,7 +70,7 @@ fn older() -> &'static MemoryDisk {
     static DISK: OnceLock<MemoryDisk> = OnceLock::new();
     DISK.get_or_init(|| {
         let disk = MemoryDisk::new();
-        let mut writer = open(&disk).begin(LogBase { last: OLDER, ..LogBase::default() }).expect("an empty disk");
+        let mut writer = open(&disk).begin(LogBase { entry: OLDER, ..LogBase::default() }).expect("an empty disk");
         writer.item(OLDER_ITEM).expect("an item");
         writer.finish().expect("a snapshot");
         disk.handle().create_dir_all(&directory()).expect("a directory");
@@ -200,7 +200,7 @@ fn keys() -> Vec<u8> {
     items.sort();
     let disk = MemoryDisk::new();
     let mut store = open(&disk);
-    let mut writer = store.begin(LogBase { last: NEWER, ..LogBase::default() }).expect("an empty disk");
+    let mut writer = store.begin(LogBase { entry: NEWER, ..LogBase::default() }).expect("an empty disk");
     items.iter().for_each(|item| writer.item(item).expect("an item"));
     writer.finish().expect("a snapshot");
     let [manifest, data] = NAMES.map(|name| {

@@ -23,7 +23,7 @@ use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure::Blame;
 use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
-use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position};
+use crate::types::{ClusterId, GroupId, Index, LogBase};
 
 const MAGIC: &[u8; 8] = b"DLEDGBAS";
 const VERSION: u32 = 1;
@@ -34,33 +34,13 @@ const MAX_COPY_BYTES: usize = MAX_MEMBERSHIP_BYTES + BLOCK_BYTES;
 /// How often it stands in the file.
 const COPIES: u64 = 2;
 
-/// What stands before the first record of a log. All zero for a log that nothing was ever dropped from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Base {
-    /// The last entry that is not in the log any more.
-    pub entry: EntryId,
-    /// Where that entry ended: the position of the first record.
-    pub position: Position,
-    /// Log time of that entry.
-    pub time: LogTime,
-    /// The membership in force at that entry and the index of the entry that set it; index 0 when it is not known.
-    pub membership: (Index, Bytes),
-}
-
-impl Base {
-    /// What a segment that nothing stands before says of it.
-    pub(super) fn of(first: &SegmentHeader) -> Self {
-        Self {
-            entry: first.previous,
-            position: first.first_position,
-            time: first.previous_time,
-            membership: first.membership.clone(),
-        }
-    }
-
-    /// The first index behind it.
-    pub(super) fn first(&self) -> Index {
-        self.entry.index.next()
+/// Where the log begins, as the header of a segment that nothing stands before says it.
+pub(super) fn base_of(first: &SegmentHeader) -> LogBase {
+    LogBase {
+        entry: first.previous,
+        position: first.first_position,
+        time: first.previous_time,
+        membership: first.membership.clone(),
     }
 }
 
@@ -71,13 +51,13 @@ pub(super) struct Start {
     pub(super) generation: u64,
     /// A reset was begun: the segment of that generation may not be there yet, and nothing in it is acknowledged.
     pub(super) resetting: bool,
-    pub(super) base: Base,
+    pub(super) base: LogBase,
 }
 
 impl Start {
     /// The header of the segment that a log without entries begins with.
     pub(super) fn first_header(&self, owner: Owner, wall_ms: u64) -> SegmentHeader {
-        let Base { entry, position, time, membership } = self.base.clone();
+        let LogBase { entry, position, time, membership } = self.base.clone();
         SegmentHeader {
             cluster: owner.cluster,
             group: owner.group,
@@ -211,7 +191,7 @@ fn decode(bytes: &[u8]) -> Option<(Owner, Start)> {
     let membership_index = fields.index()?;
     let membership_bytes = fields.u32()? as usize;
     let membership = (membership_index, Bytes::copy_from_slice(fields.bytes(membership_bytes)?));
-    let base = Base { entry, position, time, membership };
+    let base = LogBase { entry, position, time, membership };
     (generation > 0).then_some((owner, Start { generation, resetting, base }))
 }
 
@@ -219,7 +199,7 @@ fn decode(bytes: &[u8]) -> Option<(Owner, Start)> {
 mod tests {
     use super::*;
     use crate::env::memory::{Fate, MemoryDisk};
-    use crate::types::Term;
+    use crate::types::{EntryId, LogTime, Position, Term};
 
     const OWNER: Owner = Owner { cluster: ClusterId(0xc1), group: GroupId::FIRST };
 
@@ -228,7 +208,7 @@ mod tests {
     }
 
     fn start(membership_bytes: usize) -> Start {
-        let base = Base {
+        let base = LogBase {
             entry: EntryId::new(Index(40), Term(3)),
             position: Position(9_000),
             time: LogTime(77),

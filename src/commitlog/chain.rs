@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::base::{Base, Start};
+use super::base::{self, Start};
 use super::hole::Hole;
 use super::layout::SegmentName;
 use super::recovery::{RecoveryReport, Rule};
@@ -99,7 +99,7 @@ pub(super) fn chain(
 /// Whether the log begins where it must. Segments of lower generations are set aside already.
 fn begin(log_dir: &Path, first: &Segment, front: Front, report: &mut RecoveryReport) -> Result<Start, OpenError> {
     let Front { start, unreadable, covered } = front;
-    let (found, told) = (Base::of(&first.header), &start.base);
+    let (found, told) = (base::base_of(&first.header), &start.base);
     let from = found.entry.index;
     let refused = match unreadable {
         // R29
@@ -132,7 +132,7 @@ fn begin(log_dir: &Path, first: &Segment, front: Front, report: &mut RecoveryRep
 }
 
 fn starting_with(first: &SegmentHeader) -> Start {
-    Start { generation: first.generation, resetting: false, base: Base::of(first) }
+    Start { generation: first.generation, resetting: false, base: base::base_of(first) }
 }
 
 /// What a segment that is not the last holds up to the next one.

@@ -14,7 +14,6 @@
 
 use bytes::Bytes;
 
-use super::base::Base;
 use super::format::{HEADER_BYTES, RecordHeader};
 use super::layout::SegmentName;
 use super::meta::Owner;
@@ -28,7 +27,7 @@ use super::tail::SLOT_READ_BYTES;
 use super::walk::walk;
 use crate::config::MAX_RECORD_BYTES_LIMIT;
 use crate::env::File;
-use crate::types::{EntryId, Index, LogTime, Position};
+use crate::types::{EntryId, Index, LogBase, LogTime, Position};
 
 /// Blocks between the header and the footer, and between the header and the first record.
 const TO_FOOTER: u64 = 2;
@@ -50,7 +49,7 @@ struct Own {
 pub(super) fn header(
     file: &dyn File,
     name: SegmentName,
-    (before, base): (Option<&Segment>, &Base),
+    (before, base): (Option<&Segment>, &LogBase),
     owner: Owner,
 ) -> Option<SegmentHeader> {
     let own = look(file, name)?;
@@ -129,8 +128,8 @@ struct Before {
 }
 
 impl Before {
-    fn base(base: &Base) -> Self {
-        let Base { entry, position, time, membership } = base.clone();
+    fn base(base: &LogBase) -> Self {
+        let LogBase { entry, position, time, membership } = base.clone();
         Self { previous: entry, time, end: Some(position), membership }
     }
 }

@@ -64,7 +64,6 @@ mod unsynced;
 mod walk;
 mod writer;
 
-pub use base::Base;
 pub(crate) use format::walk_trusted;
 pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
 pub use hole::Hole;

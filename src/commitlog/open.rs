@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::base::{Base, Start};
+use super::base::Start;
 use super::begin;
 use super::chain::{self, Chain, Closed, Scanned};
 use super::hole::Hole;
@@ -37,7 +37,7 @@ use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure::{self, Blame, is_full};
 use crate::simulation::plants::Plants;
-use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Position, TermRun, Vote};
+use crate::types::{ClusterId, EntryId, GroupId, Index, LogBase, LogTime, Position, TermRun, Vote};
 
 /// How a log is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -359,7 +359,7 @@ fn closed_part(closed: Closed) -> Part {
 
 /// What the segments together hold.
 fn state_of(
-    base: &Base,
+    base: &LogBase,
     closed: &[Closed],
     before: Option<&(Part, super::segment::footer::Summary)>,
     active: &Active,

@@ -11,14 +11,14 @@
 
 use std::io;
 
-use super::base::{self, Base, Start};
+use super::base::{self, Start};
 use super::layout::{LogFile, RESERVE_FILE, SPARE_FILE};
 use super::poison::{LogFault, broken};
 use super::reader::{LogReader, View};
 use super::space::Space;
 use super::writer::LogWriter;
 use crate::failure::is_full;
-use crate::types::Index;
+use crate::types::{Index, LogBase};
 
 impl LogWriter {
     /// Drops the segments from the front of the log of which every entry is at or below `upto`; never the one that
@@ -37,7 +37,7 @@ impl LogWriter {
 
     /// Where the log begins.
     #[must_use]
-    pub fn base(&self) -> &Base {
+    pub fn base(&self) -> &LogBase {
         &self.start.base
     }
 
@@ -49,7 +49,8 @@ impl LogWriter {
         // It may be writing the index of a segment that is about to go.
         self.settle_job()?;
         let header = &first.segment.header;
-        let start = Start { generation: header.generation, resetting: false, base: self.base_of(&Base::of(header)) };
+        let start =
+            Start { generation: header.generation, resetting: false, base: self.base_of(&base::base_of(header)) };
         self.store_start(&start)?;
         let parts = view.parts.iter().skip(count).cloned().collect();
         self.begin_at(start, View { base: header.previous, base_position: header.first_position, parts });
@@ -57,7 +58,7 @@ impl LogWriter {
     }
 
     /// What is known of a base beside what a segment's header says: the header may have been made behind a hole.
-    fn base_of(&self, told: &Base) -> Base {
+    fn base_of(&self, told: &LogBase) -> LogBase {
         let reader = LogReader { shared: self.shared.clone() };
         let read = reader.read(told.entry.index).map(|record| record.header().time);
         let newest = self.memberships.iter().rev().find(|(index, _)| *index <= told.entry.index);
@@ -65,7 +66,7 @@ impl LogWriter {
         let hole = self.shared.known.from(since.next());
         let hidden = hole.is_some_and(|hole| hole.first <= told.entry.index);
         let known = newest.filter(|_newest| !hidden).unwrap_or(&told.membership);
-        Base { time: read.map_or(told.time, |read| read.max(told.time)), membership: known.clone(), ..told.clone() }
+        LogBase { time: read.map_or(told.time, |read| read.max(told.time)), membership: known.clone(), ..told.clone() }
     }
 
     /// Writes the base file. On a full disk what is kept blank is given up for it; it is made again once there is room.

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::base::{Base, Start};
+use super::base::Start;
 use super::create;
 use super::live::LiveSegment;
 use super::poison::{LogFault, broken};
@@ -22,7 +22,7 @@ use super::roll::fresh;
 use super::segment::header::MAX_MEMBERSHIP_BYTES;
 use super::segment::slots::Slot;
 use super::writer::{LogWriter, rule_broken};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, LogBase};
 
 impl LogWriter {
     /// Discards all entries and starts the log at `base`: the next record is the one behind it, at its position, in
@@ -35,13 +35,13 @@ impl LogWriter {
     /// # Errors
     /// `Full`: nothing was changed, it may be tried again. `Poisoned`: for good; also when the caller broke a rule: the
     /// base lies before the one that the log has, or the log holds that entry and others behind it.
-    pub fn reset(&mut self, base: Base) -> Result<(), LogFault> {
+    pub fn reset(&mut self, base: LogBase) -> Result<(), LogFault> {
         self.poison.check()?;
         let reset = self.start_over(base);
         self.poison.note(reset)
     }
 
-    fn start_over(&mut self, base: Base) -> Result<(), LogFault> {
+    fn start_over(&mut self, base: LogBase) -> Result<(), LogFault> {
         self.settle_job()?;
         let doubtful = self.check_base(&base)?;
         let start = Start { generation: self.generation + 1, resetting: true, base };
@@ -73,7 +73,7 @@ impl LogWriter {
     }
 
     /// Refuses a base that would lose entries of its own history. True when nobody knows whether it does.
-    fn check_base(&self, base: &Base) -> Result<bool, LogFault> {
+    fn check_base(&self, base: &LogBase) -> Result<bool, LogFault> {
         let (first, last) = (self.start.base.entry, self.active.summary.last);
         let at = base.entry;
         if at.index < first.index || (at.index == first.index && at != first) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::chunk::{END_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use super::error::{SnapshotError, damaged};
 use crate::fields::{Block, CRC_BYTES, Fields, PREFIX_BYTES, Prefix, prefix};
-use crate::types::{ClusterId, EntryId, GroupId, Index, LogBase};
+use crate::types::{ClusterId, EntryId, GroupId, LogBase};
 
 const MAGIC: &[u8; 8] = b"DLEDGSNP";
 /// The format version of snapshots that this release writes and the newest it reads.
@@ -42,20 +42,20 @@ impl Manifest {
     /// The entry whose state this is.
     #[must_use]
     pub fn id(&self) -> EntryId {
-        self.base.last
+        self.base.entry
     }
 
     /// Its bytes, as they stand in the file and are sent to a peer.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let (index, payload) = self.base.membership.clone().unwrap_or_default();
+        let (index, payload) = &self.base.membership;
         let length = u32::try_from(FIXED_BYTES + payload.len()).unwrap_or(u32::MAX);
         let body = Block::with_capacity(FIXED_BYTES + payload.len())
             .u32(length)
             .u128(self.cluster.0)
             .u64(self.group.get())
-            .entry_id(self.base.last)
-            .u64(self.base.end.get())
+            .entry_id(self.base.entry)
+            .u64(self.base.position.get())
             .u64(self.base.time.get())
             .u64(self.data_bytes)
             .u32(self.data_crc)
@@ -64,7 +64,7 @@ impl Manifest {
             .u64(self.items)
             .u64(index.get())
             .u32(u32::try_from(payload.len()).unwrap_or(u32::MAX))
-            .raw(&payload)
+            .raw(payload)
             .done();
         let head = Block::with_prefix(MAGIC, VERSION).u32(crc32fast::hash(&body));
         head.raw(&body).done().into()
@@ -88,12 +88,12 @@ impl Manifest {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::at(bytes, PREFIX_BYTES + 2 * CRC_BYTES)?;
         let (cluster, group) = (ClusterId(fields.u128()?), GroupId(fields.u64()?));
-        let (last, end, time) = (fields.entry_id()?, fields.position()?, fields.time()?);
+        let (entry, position, time) = (fields.entry_id()?, fields.position()?, fields.time()?);
         let (data_bytes, data_crc, chunk_bytes) = (fields.u64()?, fields.u32()?, fields.u32()?);
         let (chunks, items) = (fields.u64()?, fields.u64()?);
         let (index, length) = (fields.index()?, fields.u32()? as usize);
-        let membership = (index != Index::ZERO).then_some((index, Bytes::copy_from_slice(fields.bytes(length)?)));
-        let base = LogBase { last, end, time, membership };
+        let membership = (index, Bytes::copy_from_slice(fields.bytes(length)?));
+        let base = LogBase { entry, position, time, membership };
         let manifest = Self { cluster, group, base, data_bytes, data_crc, chunk_bytes, chunks, items };
         manifest.adds_up().then_some(manifest)
     }

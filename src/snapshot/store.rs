@@ -149,7 +149,7 @@ impl SnapshotStore {
         Ok(newest)
     }
 
-    /// Begins a snapshot of the state after `base.last`, to be written item by item. Blocks on the disk.
+    /// Begins a snapshot of the state after `base.entry`, to be written item by item. Blocks on the disk.
     ///
     /// # Errors
     /// `Exists` when there is one of that entry that was not found to be damaged, or one is being written; `DiskFull`
@@ -218,7 +218,7 @@ impl SnapshotStore {
         chunk_bytes: u32,
         announced: Option<Manifest>,
     ) -> Result<ChunkWriter, SnapshotError> {
-        let (id, directory) = (base.last, self.path(base.last));
+        let (id, directory) = (base.entry, self.path(base.entry));
         if self.list()?.contains(&id) {
             if !self.unusable.contains(&id) {
                 return Err(SnapshotError::Exists { id });

@@ -68,7 +68,7 @@ impl ChunkWriter {
         let path = start.directory.join(DATA_FILE);
         let file = match start.disk.open(&path, OpenMode::Create) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(SnapshotError::Exists { id: start.base.last });
+                return Err(SnapshotError::Exists { id: start.base.entry });
             }
             Err(error) => {
                 drop(discard(&*start.disk, &start.parent, &start.directory));
@@ -87,7 +87,7 @@ impl ChunkWriter {
     /// The entry whose snapshot it writes.
     #[must_use]
     pub fn id(&self) -> EntryId {
-        self.start.base.last
+        self.start.base.entry
     }
 
     /// The number of the next chunk: where a transfer that broke off goes on.

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use dledger::commitlog::inspect::{SegmentState, inspect};
-use dledger::commitlog::{Base, LogWriter, Opened, WriteBatch, frame};
+use dledger::commitlog::{LogWriter, Opened, WriteBatch, frame};
 use dledger::env::memory::MemoryDisk;
-use dledger::types::{EntryId, Index, Kind, LogTime, NodeId, Position, Term, Vote};
+use dledger::types::{EntryId, Index, Kind, LogBase, LogTime, NodeId, Position, Term, Vote};
 
 use super::log_disk;
 
@@ -282,7 +282,7 @@ fn run_steps(memory: &MemoryDisk, history: History, expected: &mut Expected) -> 
             Step::Reset { index, term, gap } => {
                 let entry = EntryId::new(Index(index), Term(term));
                 let position = expected.log.last().1.plus(gap);
-                let base = Base { entry, position, time: LogTime(index), ..Base::default() };
+                let base = LogBase { entry, position, time: LogTime(index), ..LogBase::default() };
                 let log = Log { base: (entry, position), records: Vec::new() };
                 expected.begin(log, || opened.writer.reset(base).map_err(|fault| fault.to_string()))?;
             }

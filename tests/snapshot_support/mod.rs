@@ -47,10 +47,10 @@ pub(crate) fn id(index: u64) -> EntryId {
 
 pub(crate) fn base(index: u64) -> LogBase {
     LogBase {
-        last: id(index),
-        end: Position(index * 100),
+        entry: id(index),
+        position: Position(index * 100),
         time: LogTime(index * 1000),
-        membership: Some((Index(1), Bytes::from_static(b"the members"))),
+        membership: (Index(1), Bytes::from_static(b"the members")),
     }
 }
 
