@@ -125,7 +125,7 @@ fn paper_5_1_a_higher_term_makes_leader_and_candidate_follow() {
 fn paper_5_1_a_request_of_a_lower_term_is_answered_with_the_own_term() {
     for body in [
         Body::Vote { last: id(9, 4), handed_over: false },
-        Body::Append { prev: id(0, 0), commit: Index(0) },
+        Body::Append { prev: id(0, 0), commit: Index(0), base: Index(0) },
         Body::Heartbeat { commit: Index(3), round: 8 },
         Body::ReadIndex { token: 1 },
         Body::PreVote { next: Term(5), last: id(9, 4) },
@@ -384,6 +384,7 @@ fn paper_6_membership_is_adopted_when_appended_and_dropped_when_cut() {
         refutes: None,
         prev: id(1, 1),
         commit: Index(1),
+        base: Index::ZERO,
         runs: vec![TermRun { first: Index(2), term: Term(term) }],
         last: Index(3),
         memberships,

@@ -132,6 +132,7 @@ fn rule_4_malformed_appends_are_ignored() {
     let good = || Appended {
         prev: id(1, 1),
         commit: Index(1),
+        base: Index::ZERO,
         runs: vec![TermRun { first: Index(2), term: Term(2) }, TermRun { first: Index(4), term: Term(3) }],
         last: Index(5),
         memberships: Vec::new(),

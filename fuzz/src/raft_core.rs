@@ -142,7 +142,7 @@ fn message(around: &Around, data: &mut &[u8]) -> Message {
         11 => Body::PreVoteInDoubt { next: around.term(one) },
         12 => Body::VoteInDoubt,
         // It must come another way, and is to be ignored.
-        _ => Body::Append { prev: id, commit: other },
+        _ => Body::Append { prev: id, commit: other, base: around.index(three) },
     };
     Message { from, to, term, body }
 }
@@ -163,7 +163,7 @@ fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
         ],
     };
     let last = prev.index.plus(records);
-    (from, term, Appended { prev, commit, runs, last, memberships: Vec::new(), refutes: None })
+    (from, term, Appended { prev, commit, base: around.index(count), runs, last, memberships: Vec::new(), refutes: None })
 }
 
 /// Stories that a core lives through, and the golden messages.

@@ -50,19 +50,27 @@ impl Incoming {
 }
 
 /// Verifies the records behind `prev`: [`split`] both checksums and that each follows the one before, and this that the
-/// first follows `prev`.
+/// first follows `prev`. `commit` and `base` are the leader's word.
 ///
 /// # Errors
 /// What is wrong, as a sentence; nothing of the append is to be used.
 pub(crate) fn verify(
     prev: EntryId,
-    commit: Index,
+    (commit, base): (Index, Index),
     pieces: Vec<Bytes>,
     max_record_bytes: u32,
 ) -> Result<Incoming, String> {
     let bytes = join(pieces);
     let mut incoming = Incoming {
-        appended: Appended { prev, commit, runs: Vec::new(), last: prev.index, memberships: Vec::new(), refutes: None },
+        appended: Appended {
+            prev,
+            commit,
+            base,
+            runs: Vec::new(),
+            last: prev.index,
+            memberships: Vec::new(),
+            refutes: None,
+        },
         position: None,
         end: Position::ZERO,
         last_time: LogTime::ZERO,
@@ -144,7 +152,7 @@ mod tests {
     }
 
     fn verify_after(prev: (u64, u64), bytes: Vec<u8>) -> Result<Incoming, String> {
-        verify(EntryId::new(Index(prev.0), Term(prev.1)), Index(0), vec![bytes.into()], MAX)
+        verify(EntryId::new(Index(prev.0), Term(prev.1)), (Index::ZERO, Index::ZERO), vec![bytes.into()], MAX)
     }
 
     #[test]

@@ -27,12 +27,12 @@ impl<M: StateMachine> Replica<M> {
                 let reason = format!("a message from node {} to node {} came over it", message.from, message.to);
                 self.effects.disconnect.push((from, reason));
             }
-            PeerBody::Raft(Message { term, body: Body::Append { prev, commit }, .. }) => {
+            PeerBody::Raft(Message { term, body: Body::Append { prev, commit, base }, .. }) => {
                 let attached = match self.plants.has(Plant::RecordsBelieved) {
                     true => incoming::believed(frame.attached),
                     false => frame.attached,
                 };
-                match incoming::verify(prev, commit, attached, self.max_record_bytes) {
+                match incoming::verify(prev, (commit, base), attached, self.max_record_bytes) {
                     Ok(records) => self.step_append(now, from, term, &records),
                     Err(reason) => {
                         reach(Mark::IncomingBad);
@@ -223,7 +223,7 @@ impl<M: StateMachine> Replica<M> {
         if !order.at_least_one && run.bytes > order.max_bytes {
             return self.raft.sent(now, order.to, order.after.index, 0);
         }
-        let body = Body::Append { prev: order.after, commit: order.commit };
+        let body = Body::Append { prev: order.after, commit: order.commit, base: order.base };
         let message = Message { from: self.id, to: order.to, term: self.raft.term(), body };
         let mut outbound = self.carry(message);
         outbound.frame.attached = run.pieces;

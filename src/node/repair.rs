@@ -290,7 +290,7 @@ impl<M: StateMachine> Replica<M> {
     ) -> Result<(), String> {
         let before = self.raft.term_at(hole.first.prev()).unwrap_or(Term::ZERO);
         let prev = EntryId::new(hole.first.prev(), before);
-        let records = incoming::verify(prev, Index::ZERO, records, MAX_RECORD_BYTES_LIMIT)?;
+        let records = incoming::verify(prev, (Index::ZERO, Index::ZERO), records, MAX_RECORD_BYTES_LIMIT)?;
         let (last, runs) = (records.appended.last, &records.appended.runs);
         let starts = records.position == Some(hole.position);
         let ends = last < hole.last && records.end < hole.end || last == hole.last && records.end == hole.end;

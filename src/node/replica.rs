@@ -121,6 +121,7 @@ impl<M: StateMachine> Replica<M> {
             base: state.base,
             runs: state.runs.clone(),
             last: state.last,
+            applied: state.base.index,
             committed: state.committed_hint.max(state.base.index),
             memberships,
             hole: state.holes.first().map(|hole| hole.first),

@@ -19,7 +19,7 @@ use crate::types::{EntryId, Index, NodeId, Term, TermRun};
 use super::core::Raft;
 use super::membership::Membership;
 use super::message::{AppendOutcome, Body};
-use super::ready::LogAppend;
+use super::ready::{Lack, LogAppend};
 
 /// An append, as the caller derived it from the message and from the verified headers of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Appended {
     pub prev: EntryId,
     /// The leader's committed index.
     pub commit: Index,
+    /// The index before the first that the leader has.
+    pub base: Index,
     /// Runs of terms over `prev.index + 1 ..= last`; the first starts there. Empty for a probe.
     pub runs: Vec<TermRun>,
     /// Index of the last record; `prev.index` for a probe.
@@ -109,6 +111,15 @@ impl Raft {
         if prev.index > self.committed && !self.agrees(prev) && !blind {
             reach(Mark::AppendRejected);
             self.damage.believed(prev.index);
+            self.send_rejection(from, prev);
+            if prev.index <= appended.base {
+                reach(Mark::Lacks);
+                self.outbox.lacks(Lack { leader: from, base: appended.base });
+            }
+            return AppendStep::Rejected;
+        }
+        // A probe before the start of this log, which a snapshot has set: the answer says where it starts.
+        if prev.index < self.terms.base().index && appended.last == prev.index {
             self.send_rejection(from, prev);
             return AppendStep::Rejected;
         }

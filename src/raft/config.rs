@@ -36,6 +36,10 @@ pub struct Restored {
     pub runs: Vec<TermRun>,
     /// The last entry; `base` when the log holds none.
     pub last: EntryId,
+    /// What the state machine holds: the index of the snapshot that it was restored from. Below `base.index` when no
+    /// snapshot reaches the log any more: such a node keeps its log and votes by it, but neither applies, nor
+    /// vouches for entries, nor stands, until [`super::Raft::install`] has given it one.
+    pub applied: Index,
     /// An index known to be committed; may be behind the truth. What is stored for it must never have been above
     /// the lesser of `committed` and `durable` of the core at that moment: above `durable` the disk may still hold entries
     /// that are about to be cut, and those would be taken for committed after a crash.

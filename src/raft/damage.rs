@@ -39,6 +39,8 @@ pub(super) struct Damage {
     since: Monotonic,
     /// How far entries were offered to be applied.
     offered: Index,
+    /// The log starts behind what the state machine holds, at this index: nothing above it is of use here.
+    detached: Option<Index>,
     doubt: Option<Doubt>,
 }
 
@@ -54,8 +56,26 @@ struct Doubt {
 }
 
 impl Damage {
-    pub(super) fn new(applied: Index, in_doubt: bool) -> Self {
-        Self { hole: None, since: Monotonic::default(), offered: applied, doubt: in_doubt.then(Doubt::default) }
+    pub(super) fn new(base: Index, applied: Index, in_doubt: bool) -> Self {
+        let detached = (applied < base).then_some(base);
+        let doubt = in_doubt.then(Doubt::default);
+        Self { hole: None, since: Monotonic::default(), offered: applied.max(base), detached, doubt }
+    }
+
+    /// The state machine holds everything up to `index`, and no hole at or below it matters any more.
+    pub(super) fn installed(&mut self, index: Index) {
+        self.detached = None;
+        self.hole = self.hole.filter(|hole| *hole > index);
+        self.offered = self.offered.max(index);
+    }
+
+    /// The log begins behind `base` now: a hole before that is gone.
+    pub(super) fn compact(&mut self, base: Index) {
+        self.hole = self.hole.filter(|hole| *hole > base);
+    }
+
+    pub(super) const fn is_detached(&self) -> bool {
+        self.detached.is_some()
     }
 
     pub(super) const fn hole(&self) -> Option<Index> {
@@ -70,9 +90,10 @@ impl Damage {
         self.offered
     }
 
-    /// The last index before the first hole.
+    /// The last index before the first hole; for a log that the state machine has no connection to, its base.
     pub(super) fn limit(&self) -> Index {
-        self.hole.map_or(Index(u64::MAX), Index::prev)
+        let hole = self.hole.map_or(Index(u64::MAX), Index::prev);
+        self.detached.map_or(hole, |base| base.min(hole))
     }
 
     /// Everything above `after` is cut.

@@ -67,7 +67,8 @@ impl Raft {
     pub(super) fn may_campaign(&self) -> bool {
         let hangs = |since| self.now.since(since) >= self.config.election_timeout;
         let moves = !self.writes.oldest().is_some_and(hangs);
-        let whole = (self.damage.hole().is_none() && self.knows_last()) || self.plants.has(Plant::HoleStands);
+        let readable = self.damage.hole().is_none() && !self.damage.is_detached();
+        let whole = (readable && self.knows_last()) || self.plants.has(Plant::HoleStands);
         self.is_voter()
             && moves
             && whole

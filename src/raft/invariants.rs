@@ -60,7 +60,9 @@ pub fn check(raft: &Raft) -> Result<(), String> {
             holds(raft.durable_vote == own, || {
                 format!("leads on a vote that is not durable: {:?}", raft.durable_vote)
             })?;
-            holds(raft.terms.term_at(office.first_own) == Some(raft.vote.term), || "its no-op is gone".to_owned())?;
+            let purged = office.first_own <= base.index;
+            let no_op = raft.terms.term_at(office.first_own);
+            holds(purged || no_op == Some(raft.vote.term), || "its no-op is gone".to_owned())?;
             for (id, peer) in &office.peers {
                 holds(peer.matched < peer.next, || format!("peer {id}: matched {} not below next", peer.matched))?;
                 holds(peer.matched <= last.index, || format!("peer {id}: matched {} above last", peer.matched))?;
@@ -113,7 +115,8 @@ pub fn check_delta(before: &Snapshot, raft: &Raft) -> Result<(), String> {
         })?;
     }
     let there = raft.terms.term_at(before.committed);
-    holds(before.committed_term.is_none() || there == before.committed_term, || {
+    let forgotten = before.committed < raft.terms.base().index;
+    holds(forgotten || before.committed_term.is_none() || there == before.committed_term, || {
         format!("the committed entry at {} changed its term to {there:?}", before.committed)
     })?;
     let led = before.role == Role::Leader && now.role == Role::Leader && same_term;

@@ -170,6 +170,18 @@ impl Memberships {
         self.derive();
     }
 
+    /// Forgets all at or below `index` but the one in force there.
+    pub(super) fn compact(&mut self, index: Index) {
+        let passed = self.stack.partition_point(|(entry, _membership)| *entry <= index);
+        self.stack.drain(..passed.saturating_sub(1));
+    }
+
+    /// Starts over with the one in force at the base of a snapshot, if it is known.
+    pub(super) fn replace(&mut self, base: Option<(Index, Membership)>) {
+        self.stack = base.into_iter().collect();
+        self.derive();
+    }
+
     /// Falls back to the latest at or below `after`; true when the latest changed.
     pub(super) fn truncate(&mut self, after: Index) -> bool {
         let before = self.stack.len();

@@ -56,6 +56,9 @@ pub enum Body {
         prev: EntryId,
         /// The leader's committed index.
         commit: Index,
+        /// The index before the first that the leader still has: whoever lacks the entry there cannot be sent what
+        /// comes before it, and needs a snapshot.
+        base: Index,
     },
     /// How far this follower's log is durable and matches the leader's, or where it parts from it.
     AppendAnswer {
@@ -122,7 +125,8 @@ pub enum AppendOutcome {
         /// The `prev` that was asked for.
         prev: EntryId,
         /// Where to look next: the last entry of this log at or before `prev.index` whose term is at most
-        /// `prev.term`. All entries between carry later terms and cannot match, so one round skips them all.
+        /// `prev.term`. All entries between carry later terms and cannot match, so one round skips them all. For a
+        /// log that starts behind `prev`, the entry before its first.
         hint: EntryId,
     },
 }

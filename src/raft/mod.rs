@@ -1,7 +1,7 @@
 //! The consensus core: Raft without disk, network, clock, threads or payloads.
 //!
 //! ```text
-//!        tick · step · step_append · propose · read_index · persisted · sent · applied · holes
+//!    tick · step · step_append · propose · read_index · persisted · sent · applied · holes · compact · install
 //!                                          │
 //!            ┌─────────────────────────────▼──────────────────────────────┐
 //!            │ core ── dispatch by role and term                          │
@@ -11,6 +11,7 @@
 //!            │  ├─ read_index    linearizable reads                        │
 //!            │  ├─ stall         a leader whose disk hangs gives way       │
 //!            │  ├─ damage        holes in the log, and doubt about its end │
+//!            │  ├─ install       where the log begins, and snapshots       │
 //!            │  └─ terms · writes · membership · quorum   (pure data)      │
 //!            └─────────────────────────────┬──────────────────────────────┘
 //!                                          ▼
@@ -28,7 +29,7 @@
 //! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
 //!
 //! # Deliberately absent
-//! Membership change, leadership transfer on demand, snapshots and lease reads: the membership stack, the joint
+//! Membership change, leadership transfer on demand and lease reads: the membership stack, the joint
 //! quorum and the messages leave room for them.
 
 mod append;
@@ -37,6 +38,7 @@ mod core;
 mod damage;
 mod election;
 mod hand_over;
+mod install;
 pub mod invariants;
 mod leadership;
 pub mod membership;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Vote};
 
 use super::message::{Body, Message};
-use super::ready::{LogAppend, ReadState, Ready, Replicate};
+use super::ready::{Lack, LogAppend, ReadState, Ready, Replicate};
 use super::writes::Writes;
 
 /// Outputs not yet taken.
@@ -85,6 +85,10 @@ impl Outbox {
 
     pub(super) fn committed(&mut self, index: Index) {
         self.open.committed = Some(index);
+    }
+
+    pub(super) fn lacks(&mut self, lack: Lack) {
+        self.open.lacks = Some(lack);
     }
 
     pub(super) fn read(&mut self, token: u64, index: Option<Index>) {

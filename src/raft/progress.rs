@@ -51,6 +51,8 @@ pub(super) struct Progress {
     moved_round: u64,
     /// Its disk has no room for what clients write.
     pub(super) full: bool,
+    /// What it needs next is purged: it is to fetch a snapshot.
+    pub(super) lacks: bool,
     /// The last heartbeat round it answered.
     pub(super) round: u64,
     /// The committed index it was last told.
@@ -72,6 +74,7 @@ impl Progress {
             held: false,
             heard: now,
             full: false,
+            lacks: false,
             moved: now,
             moved_round: 0,
             round: 0,
@@ -107,6 +110,7 @@ impl Progress {
         self.release(self.matched);
         if matches!(self.mode, Mode::Probe(_)) && verified >= self.next.prev() {
             self.mode = Mode::Stream;
+            self.lacks = false;
             self.next = verified.next();
         }
         self.next = self.next.max(self.matched.next());
@@ -122,18 +126,40 @@ impl Progress {
     }
 
     /// The follower does not hold the entry before `next`, and agrees at best up to `hint`; `prev` is the place it
-    /// was asked about. Answers to earlier questions change nothing.
-    pub(super) fn reject(&mut self, prev: Index, hint: Index) {
+    /// was asked about. Answers to earlier questions change nothing. Below `base` this leader has nothing to send: there
+    /// the probe is repeated at the pace of heartbeats until the follower has a snapshot.
+    pub(super) fn reject(&mut self, prev: Index, hint: Index, base: Index, now: Monotonic) {
         match self.mode {
             Mode::Probe(_) if prev == self.next.prev() => {
                 // It says itself that it lacks this place: should that contradict an earlier answer, its disk has
                 // lost what it had, and counting less is always safe.
                 let hint = hint.min(prev.prev());
                 self.matched = self.matched.min(hint);
-                self.probe_after(hint);
+                self.probe_after(hint.max(base));
+                if prev <= base {
+                    self.lacks = true;
+                    self.mode = Mode::Probe(Some(now));
+                }
             }
-            Mode::Stream if prev < self.next => self.probe_after(hint.min(prev.prev()).max(self.matched)),
+            Mode::Stream if prev < self.next => {
+                self.probe_after(hint.min(prev.prev()).max(self.matched).max(base));
+            }
             Mode::Probe(_) | Mode::Stream => {}
+        }
+    }
+
+    /// The follower's log starts behind `prev`, the place it was asked about, with an entry that this leader has: the
+    /// one before it, at `index`, is where to go on.
+    pub(super) fn skip_to(&mut self, prev: Index, index: Index) {
+        if matches!(self.mode, Mode::Probe(_)) && prev == self.next.prev() {
+            self.probe_after(index);
+        }
+    }
+
+    /// This leader's log starts behind `base` from now on.
+    pub(super) fn compact(&mut self, base: Index) {
+        if self.next <= base {
+            self.probe_after(base);
         }
     }
 
@@ -234,18 +260,18 @@ mod tests {
         let mut progress = Progress::new(Index(10), at(0));
         send(&mut progress, 10, 1);
         send(&mut progress, 11, 1);
-        progress.reject(Index(9), Index(5));
+        progress.reject(Index(9), Index(5), Index::ZERO, at(0));
         assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
-        progress.reject(Index(10), Index(5));
+        progress.reject(Index(10), Index(5), Index::ZERO, at(0));
         assert_eq!(progress.next, Index(6));
-        progress.reject(Index(5), Index(5));
+        progress.reject(Index(5), Index(5), Index::ZERO, at(0));
         assert_eq!(progress.next, Index(5), "a probe always moves back");
     }
 
     #[test]
     fn progress_of_an_accepted_probe_streams_after_what_the_follower_has() {
         let mut progress = Progress::new(Index(10), at(0));
-        progress.reject(Index(9), Index(5));
+        progress.reject(Index(9), Index(5), Index::ZERO, at(0));
         progress.accept(Index(3), Index(4), 1, at(0));
         assert_eq!(progress.mode, Mode::Probe(None), "an older answer does not verify the probe's place");
         progress.accept(Index(3), Index(7), 1, at(0));
@@ -305,7 +331,7 @@ mod tests {
         assert_eq!(progress.mode, Mode::Stream, "an answer that was overtaken by a later one");
         progress.look_for_loss((2, Index(0)), RETRY, PATIENCE, at(2));
         assert_eq!((progress.mode, progress.next), (Mode::Probe(None), Index(6)));
-        progress.reject(Index(5), Index(2));
+        progress.reject(Index(5), Index(2), Index::ZERO, at(0));
         assert_eq!((progress.next, progress.matched), (Index(3), Index(2)));
     }
 }

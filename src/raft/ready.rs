@@ -29,6 +29,9 @@ pub struct Ready {
     pub after_durable: Vec<Message>,
     /// Entries up to here may be applied, when that moved: the committed index, or the one before the first hole.
     pub committed: Option<Index>,
+    /// The leader has purged what this log needs next: a snapshot of this index or a later one must be fetched, from the
+    /// leader or anybody else. Told again as long as it is so; [`super::Raft::install`] ends it.
+    pub lacks: Option<Lack>,
     /// Reads that may be answered once their index is applied, and those that found no leader.
     pub reads: Vec<ReadState>,
     /// Role, term or leader changed.
@@ -61,11 +64,22 @@ pub struct Replicate {
     pub last: Index,
     /// The leader's committed index: the append's `commit`.
     pub commit: Index,
+    /// The index before the first that this log has: the append's `base`.
+    pub base: Index,
     /// How many bytes of records the window has room for.
     pub max_bytes: u64,
     /// The window is empty: the first record goes whatever its size. Otherwise a first record larger than
     /// `max_bytes` waits.
     pub at_least_one: bool,
+}
+
+/// A gap between this log and that of its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Who leads.
+    pub leader: NodeId,
+    /// The index before the first that the leader still has.
+    pub base: Index,
 }
 
 /// The answer to a `read_index` call.

@@ -44,9 +44,12 @@ impl Raft {
             AppendOutcome::Accepted { durable, verified } => {
                 peer.accept(durable.min(last), verified.min(last), office.round, self.now);
             }
+            AppendOutcome::Rejected { prev, hint } if hint.index > prev.index && self.terms.holds(hint) => {
+                peer.skip_to(prev.index, hint.index);
+            }
             AppendOutcome::Rejected { prev, hint } => {
                 let place = self.terms.last_at_most(hint.index, hint.term);
-                peer.reject(prev.index, place.index);
+                peer.reject(prev.index, place.index, self.terms.base().index, self.now);
             }
         }
         self.commit_by_counting();
@@ -97,7 +100,7 @@ impl Raft {
     /// Orders what every follower is to be sent now: records or a probe where there is room, else commit news.
     pub(super) fn order_replication(&mut self) {
         let (commit, term) = (self.committed, self.vote.term);
-        let last = self.terms.last().index;
+        let (base, last) = (self.terms.base().index, self.terms.last().index);
         let State::Leader(office) = &mut self.state else { return };
         let mut news = Vec::new();
         for (to, peer) in &mut office.peers {
@@ -108,7 +111,6 @@ impl Raft {
                     .room(self.config.max_inflight_bytes, self.config.max_inflight_messages)
                     .map(|(bytes, empty)| (bytes, empty, last)),
             };
-            // A follower that needs entries below the base needs a snapshot, which this release has not.
             let after = self.terms.id_at(peer.next.prev());
             if let (Some((max_bytes, at_least_one, last)), Some(after), false, false) =
                 (due, after, peer.ordered, peer.held)
@@ -116,7 +118,7 @@ impl Raft {
                 peer.ordered = true;
                 peer.commit_sent = commit;
                 let to = *to;
-                self.outbox.replicate(Replicate { to, after, last, commit, max_bytes, at_least_one });
+                self.outbox.replicate(Replicate { to, after, last, commit, base, max_bytes, at_least_one });
             } else if peer.commit_sent < commit && peer.mode == Mode::Stream {
                 peer.commit_sent = commit;
                 news.push(*to);

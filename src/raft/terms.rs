@@ -190,6 +190,40 @@ impl Terms {
         None
     }
 
+    /// Forgets everything: the log starts anew behind `base`.
+    pub(super) fn restart(&mut self, base: EntryId) {
+        *self = Self::new(base, &[], base.index);
+    }
+
+    /// Forgets what is at or below `base`, an entry of this log.
+    pub(super) fn compact(&mut self, base: EntryId) {
+        if base.index <= self.base.index {
+            return;
+        }
+        let later = self.runs.partition_point(|run| run.first <= base.index);
+        let behind = self.term_behind(base.index);
+        self.runs.drain(..later);
+        if let Some(term) = behind
+            && self.runs.first().is_none_or(|run| run.first > base.index.next())
+        {
+            self.runs.insert(0, TermRun { first: base.index.next(), term });
+        }
+        self.unknown.retain_mut(|unknown| {
+            unknown.first = unknown.first.max(base.index.next());
+            unknown.first <= unknown.last
+        });
+        self.base = base;
+        self.last = self.last.max(base.index);
+    }
+
+    /// The term that the runs say of the entry behind `index`, when there is one.
+    fn term_behind(&self, index: Index) -> Option<Term> {
+        if index >= self.last {
+            return None;
+        }
+        self.run_at(index.next()).map(|(run, _end)| run.term)
+    }
+
     /// Cuts everything above `after`, which is not below the base.
     pub(super) fn truncate(&mut self, after: Index) {
         let after = after.max(self.base.index);
@@ -378,6 +412,29 @@ mod tests {
         let mut whole = log;
         assert!(whole.learn(&runs(&[(6, 1), (7, 3)]), Index(7)));
         assert_eq!(whole, sample());
+    }
+
+    #[test]
+    fn terms_compacted_at_any_index_say_the_same_of_the_rest() {
+        let whole = sample().without(&[(Index(8), Index(9))]);
+        for base in 4..=11 {
+            let mut rest = whole.clone();
+            let id = EntryId::new(Index(base), sample().term_at(Index(base)).unwrap());
+            rest.compact(id);
+            assert_eq!((rest.base(), rest.last()), (id, whole.last()), "{base}");
+            for index in base + 1..=12 {
+                assert_eq!(rest.term_at(Index(index)), whole.term_at(Index(index)), "{base} {index}");
+                assert_eq!(rest.is_unknown(Index(index)), whole.is_unknown(Index(index)), "{base} {index}");
+            }
+            assert_eq!(rest, Terms::new(id, &rest.runs, Index(11)).without(&left(&rest)), "{base}");
+        }
+        let mut lower = whole.clone();
+        lower.compact(id(2, 1));
+        assert_eq!(lower, whole, "never back");
+    }
+
+    fn left(terms: &Terms) -> Vec<(Index, Index)> {
+        terms.unknown.iter().map(|unknown| (unknown.first, unknown.last)).collect()
     }
 
     #[test]

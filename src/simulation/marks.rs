@@ -104,6 +104,10 @@ marks! {
     FullHandedOver = "leader with a full disk handed over",
     /// A cut took a hole away.
     HoleCut = "hole cut away by a conflict",
+    /// A leader had purged what a follower needs next.
+    Lacks = "entries that the leader has purged are needed",
+    /// A snapshot took the place of a whole log.
+    LogReset = "log started anew behind a snapshot",
     /// A vote was given in doubt.
     VoteInDoubt = "vote given in doubt",
     /// A node in doubt has caught up.

@@ -191,7 +191,10 @@ fn heartbeat(from: u64, to: u64, round: u64) -> PeerFrame {
 
 fn append(from: u64, to: u64, bytes: usize) -> PeerFrame {
     let attached = vec![Bytes::from(vec![7; bytes])];
-    PeerFrame { attached, ..message(from, to, Body::Append { prev: EntryId::ZERO, commit: Index(1) }) }
+    PeerFrame {
+        attached,
+        ..message(from, to, Body::Append { prev: EntryId::ZERO, commit: Index(1), base: Index::ZERO })
+    }
 }
 
 /// Binds an address whose last owner is being dropped.

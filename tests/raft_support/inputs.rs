@@ -32,7 +32,7 @@ pub fn message(from: u64, term: u64, body: Body) -> Packet {
 pub fn append(from: u64, term: u64, prev: EntryId, terms: &[u64], commit: u64) -> Packet {
     let log: Vec<u64> = std::iter::repeat_n(0, prev.index.0 as usize).chain(terms.iter().copied()).collect();
     let records = disk_of(from, 0, &log, 0).log.split_off(prev.index.0 as usize);
-    Packet { records, ..message(from, term, Body::Append { prev, commit: Index(commit) }) }
+    Packet { records, ..message(from, term, Body::Append { prev, commit: Index(commit), base: Index::ZERO }) }
 }
 
 pub fn terms_of(node: &Node) -> Vec<u64> {

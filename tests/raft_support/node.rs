@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dledger::raft::message::{AppendOutcome, Body, Message};
-use dledger::raft::ready::{LogAppend, ReadState, Ready, Replicate};
+use dledger::raft::ready::{Lack, LogAppend, ReadState, Ready, Replicate};
 use dledger::raft::{AppendStep, Appended, Member, Membership, Raft, RaftConfig, Restored};
 use dledger::types::{
     ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, RoleChange, Term, TermRun, Vote,
@@ -57,6 +57,7 @@ pub enum Event {
     Role(RoleChange),
     Committed(Index),
     Read(ReadState),
+    Lacks(Lack),
     Write { number: ReadyNumber, vote: Option<Vote>, append: Option<LogAppend> },
 }
 
@@ -117,6 +118,7 @@ impl Node {
             base: EntryId::ZERO,
             runs: runs_of(Index(1), &disk.log),
             last,
+            applied: Index::ZERO,
             committed: disk.committed.min(last.index),
             memberships: vec![(Index::ZERO, membership)],
             hole: disk.hole,
@@ -165,6 +167,30 @@ impl Node {
         self.drain(now);
     }
 
+    /// Purges the log up to an index that was applied. The records stay in `log`, so that logs can be compared; a leader
+    /// that sent one of them would show it by its order.
+    pub fn compact(&mut self, now: Monotonic, upto: u64) {
+        let base = EntryId::new(Index(upto), self.raft.term_at(Index(upto)).expect("it is in the log"));
+        self.raft.compact(now, base);
+        self.drain(now);
+    }
+
+    /// Installs a snapshot of everything up to `upto` in the log `source`. A log that is started anew is filled with the
+    /// records behind the snapshot, which are as good as on disk.
+    pub fn install(&mut self, now: Monotonic, upto: u64, source: &[Record]) -> bool {
+        let source = &source[..upto as usize];
+        let last = EntryId::new(Index(upto), source.last().expect("a snapshot of something").term);
+        let membership = self.raft.membership().cloned().map(|membership| (Index::ZERO, membership));
+        let reset = self.raft.install(now, last, membership);
+        if reset {
+            self.log = source.to_vec();
+            self.disk.log = source.to_vec();
+            self.writes.iter_mut().for_each(|write| write.append = None);
+        }
+        self.drain(now);
+        reset
+    }
+
     pub fn connected(&mut self, now: Monotonic, peer: NodeId) {
         self.raft.peer_connected(now, peer);
         self.drain(now);
@@ -177,7 +203,7 @@ impl Node {
 
     pub fn receive(&mut self, now: Monotonic, packet: &Packet) -> Option<AppendStep> {
         let message = &packet.message;
-        let Body::Append { prev, commit } = message.body else {
+        let Body::Append { prev, commit, base } = message.body else {
             self.raft.step(now, message.clone());
             self.drain(now);
             return None;
@@ -186,6 +212,7 @@ impl Node {
         let appended = Appended {
             prev,
             commit,
+            base,
             runs: runs_of(first, &packet.records),
             last: prev.index.plus(packet.records.len() as u64),
             memberships: Vec::new(),
@@ -299,6 +326,7 @@ impl Node {
         self.events.extend(ready.committed.map(Event::Committed));
         self.events.extend(ready.reads.iter().copied().map(Event::Read));
         self.reads.extend(ready.reads);
+        self.events.extend(ready.lacks.map(Event::Lacks));
         self.out.extend(ready.messages.into_iter().map(|message| Packet { message, records: Vec::new() }));
         if !ready.after_durable.is_empty() {
             self.waiting.push_back((ready.number, ready.after_durable));
@@ -318,7 +346,7 @@ impl Node {
         let count = room.min(order.last.0 - after.0);
         let records = self.log[after.0 as usize..(after.0 + count) as usize].to_vec();
         if count > 0 || order.last == after {
-            let body = Body::Append { prev: order.after, commit: order.commit };
+            let body = Body::Append { prev: order.after, commit: order.commit, base: order.base };
             let message = Message { from: self.raft.id(), to: order.to, term: self.raft.term(), body };
             self.out.push(Packet { message, records });
         }
@@ -335,7 +363,7 @@ pub fn show(packet: &Packet) -> String {
         Body::Vote { last, handed_over: false } => format!("Vote last={last}"),
         Body::Vote { last, handed_over: true } => format!("Vote last={last} handed over"),
         Body::VoteAnswer { granted } => format!("VoteAnswer {}", yes(*granted)),
-        Body::Append { prev, commit } => {
+        Body::Append { prev, commit, .. } => {
             let terms: Vec<String> = packet.records.iter().map(|record| record.term.to_string()).collect();
             format!("Append prev={prev} terms=[{}] commit={commit}", terms.join(" "))
         }
@@ -367,6 +395,7 @@ pub fn show_event(id: u64, event: &Event) -> String {
             format!("{id} is {role} in term {term}, leader {}", leader.map_or("none".to_owned(), |id| id.to_string()))
         }
         Event::Committed(index) => format!("{id} commits {index}"),
+        Event::Lacks(Lack { leader, base }) => format!("{id} lacks what {leader} has purged up to {base}"),
         Event::Read(ReadState { token, index }) => format!("{id} read {token}: {}", shown(*index)),
         Event::Write { number, vote, append } => {
             let vote = vote.map_or(String::new(), |vote| format!(" term {} vote {}", vote.term, vote.voted_for));

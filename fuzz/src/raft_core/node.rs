@@ -383,6 +383,7 @@ fn core(membership: &Membership, disk: &Disk, now: Monotonic, starts: u64) -> Ra
         base: EntryId::ZERO,
         runs: runs_of(Index(1), &disk.log),
         last,
+        applied: Index::ZERO,
         committed: disk.committed,
         memberships: vec![(Index::ZERO, membership.clone())],
         hole: disk.hole,

@@ -32,7 +32,7 @@ fn answer(result: Result<Forwarded, ForwardError>) -> PeerFrame {
 fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
     let entry = EntryId::new(Index(9), Term(2));
     let index = Some(Index(11));
-    let append = raft(Body::Append { prev: entry, commit: Index(8) });
+    let append = raft(Body::Append { prev: entry, commit: Index(8), base: Index(5) });
     let accepted = AppendOutcome::Accepted { durable: Index(9), verified: Index(10) };
     let rejected = AppendOutcome::Rejected { prev: entry, hint: EntryId::new(Index(5), Term(1)) };
     vec![
