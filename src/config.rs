@@ -63,6 +63,27 @@ pub struct Config {
     /// A week: one node of three rarely loses the same record within it. Zero: never. At most a year.
     #[serde(default = "default_scrub_every", with = "duration")]
     pub scrub_every: Duration,
+    /// Entries after which the state machine is written down again; 0: entries do not count. A million: a second of replay.
+    /// A snapshot is taken whenever the log passes a multiple of this or of `snapshot_bytes`, so that all nodes take the
+    /// same ones and can go on with each other's. For a state larger than `snapshot_bytes` both are doubled until it is
+    /// not: no more is written as snapshots than as log.
+    #[serde(default = "default_snapshot_entries")]
+    pub snapshot_entries: u64,
+    /// Bytes of log after which the state machine is written down again; 0: bytes do not count. 256 MiB: four segments.
+    #[serde(default = "default_snapshot_bytes")]
+    pub snapshot_bytes: u64,
+    /// Snapshots kept, 1 or more. 2: when the newest turns out to be damaged, the one before it and the log behind that
+    /// are still there. The log before the oldest of them is purged once there are so many.
+    #[serde(default = "default_snapshots_kept")]
+    pub snapshots_kept: u32,
+    /// Bytes of log kept at its end whatever the snapshots cover, so that a node that was away for a short time is sent
+    /// records and no snapshot. 64 MiB: one segment. Only whole segments are purged.
+    #[serde(default = "default_log_tail_bytes")]
+    pub log_tail_bytes: u64,
+    /// Bytes a second of snapshots that this node sends to others, all together; 0: as fast as it goes. 64 MiB: leaves
+    /// room beside the log on a gigabit network.
+    #[serde(default = "default_snapshot_send_rate")]
+    pub snapshot_send_rate: u64,
     /// Listen beyond loopback although nothing is encrypted or authenticated yet.
     #[serde(default)]
     pub insecure: bool,
@@ -106,6 +127,11 @@ impl Config {
             max_pending_bytes: default_max_pending_bytes(),
             max_clients: default_max_clients(),
             scrub_every: default_scrub_every(),
+            snapshot_entries: default_snapshot_entries(),
+            snapshot_bytes: default_snapshot_bytes(),
+            snapshots_kept: default_snapshots_kept(),
+            log_tail_bytes: default_log_tail_bytes(),
+            snapshot_send_rate: default_snapshot_send_rate(),
             insecure: false,
         }
     }
@@ -154,6 +180,9 @@ impl Config {
                 humantime::format_duration(self.scrub_every),
                 humantime::format_duration(MAX_SCRUB_EVERY)
             ));
+        }
+        if self.snapshots_kept == 0 {
+            return refuse("snapshots_kept must be 1 or more".to_owned());
         }
         let payload_limit = self.max_record_bytes.saturating_sub(RECORD_OVERHEAD_BYTES);
         if self.max_key_bytes.saturating_add(self.max_value_bytes) > payload_limit {
@@ -206,6 +235,21 @@ fn default_max_pending_bytes() -> u64 {
 }
 fn default_max_clients() -> u32 {
     1024
+}
+fn default_snapshot_entries() -> u64 {
+    1_000_000
+}
+fn default_snapshot_bytes() -> u64 {
+    256 << 20
+}
+fn default_snapshots_kept() -> u32 {
+    2
+}
+fn default_log_tail_bytes() -> u64 {
+    64 << 20
+}
+fn default_snapshot_send_rate() -> u64 {
+    64 << 20
 }
 fn default_scrub_every() -> Duration {
     Duration::from_secs(7 * 24 * 3600)

@@ -139,6 +139,21 @@ pub enum WriteError {
     Stopped(String),
 }
 
+/// Why no snapshot was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SnapshotRequestError {
+    /// The log of this node is its data: there is no state that could take its place.
+    #[error("refused: this node has no state beside its log; copy the log instead")]
+    NoState,
+    /// It could not be written. The log before it stays.
+    #[error("no snapshot was taken: {0}; the log before it stays")]
+    Failed(String),
+    /// The node has stopped.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+}
+
 /// Why a read has no answer. A read changes nothing: trying again is always safe.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

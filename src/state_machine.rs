@@ -216,6 +216,12 @@ pub trait StateMachine: Send + 'static {
     /// A state without anything in it, to be filled from a snapshot and then installed in this machine.
     fn restore(&self) -> Self::Restore;
 
+    /// Whether a snapshot of this machine takes the place of the log before it. False for a machine that keeps nothing:
+    /// its log is the data, and is neither written down nor purged.
+    fn covers_log(&self) -> bool {
+        true
+    }
+
     /// Replaces the state by a restored one, which is that after entry `last`, and makes it visible to readers as
     /// `publish` does. Called on the event loop, where `capture` may be, also before the first entry. The next `apply` is
     /// of the entry behind `last`.
@@ -246,6 +252,10 @@ impl StateMachine for NoMachine {
     fn capture(&self) {}
 
     fn restore(&self) {}
+
+    fn covers_log(&self) -> bool {
+        false
+    }
 
     fn install(&mut self, _state: (), _last: EntryId) {}
 }

@@ -55,12 +55,12 @@ mod tests {
         told.begun = 6;
         fetch(&mut store, peer).map_err(text)?;
         told.done = 6;
-        store.retain(2).map_err(text)?;
+        store.retain(2, &[]).map_err(text)?;
         drop(store.begin(base(7)).map_err(text)?);
         told.begun = 8;
         store.write(base(8), &state(8)).map_err(text)?;
         told.done = 8;
-        store.retain(1).map(drop).map_err(text)
+        store.retain(1, &[]).map(drop).map_err(text)
     }
 
     /// Opens what a failure left, and finds what must be there; then goes on, and finds that too after one more cut.
@@ -92,7 +92,7 @@ mod tests {
         }
         let mut store = open(memory);
         store.write(base(20), &state(20)).map_err(|error| format!("going on: {error}"))?;
-        store.retain(1).map_err(|error| format!("going on: {error}"))?;
+        store.retain(1, &[]).map_err(|error| format!("going on: {error}"))?;
         memory.power_cut(|_| Fate::Lost);
         match newest(&mut open(memory))? {
             Some((last, found)) if last == id(20) && found == state(20) => Ok(()),

@@ -119,7 +119,7 @@ mod tests {
             write_file(&*memory.handle(), &file(7, name), &bytes);
             let error = store.newest().unwrap_err();
             assert!(matches!(error, SnapshotError::Unsupported { found: 2, supported: 1, .. }), "{error}");
-            assert_eq!(store.retain(1).unwrap(), [] as [dledger::types::EntryId; 0], "{name}");
+            assert_eq!(store.retain(1, &[]).unwrap(), [] as [dledger::types::EntryId; 0], "{name}");
             memory.handle().remove(&file(7, "manifest")).unwrap();
             store = open(&memory);
         }
@@ -137,7 +137,7 @@ mod tests {
             assert!(found.good.is_none());
             assert!(matches!(found.passed_over[..], [(_, SnapshotError::Foreign { .. })]), "{found:?}");
             store.write(base(9), &list(1, 5)).unwrap();
-            assert!(store.retain(1).unwrap().is_empty(), "another group's are not removed");
+            assert!(store.retain(1, &[]).unwrap().is_empty(), "another group's are not removed");
             memory.handle().remove(&file(9, "manifest")).unwrap();
         }
         let disk = memory.handle();
@@ -172,10 +172,10 @@ mod tests {
             store.write(base(index), &list(index as usize, 20)).unwrap();
         }
         let old = store.get(id(3)).unwrap();
-        assert_eq!(store.retain(2).unwrap(), [id(5), id(3)]);
+        assert_eq!(store.retain(2, &[]).unwrap(), [id(5), id(3)]);
         assert_eq!(store.list().unwrap(), [id(9), id(7)]);
         assert_eq!(content(&old), list(3, 20));
-        assert_eq!(store.retain(0).unwrap(), [id(7)], "one always stays");
+        assert_eq!(store.retain(0, &[]).unwrap(), [id(7)], "one always stays");
         assert_eq!(memory.handle().list(&dir()).unwrap(), ["00000000000000000009-3"]);
     }
 
@@ -188,12 +188,12 @@ mod tests {
         }
         memory.flip_byte(&file(7, "data"), 99).unwrap();
         store.newest().unwrap();
-        assert_eq!(store.retain(1).unwrap(), [id(3)]);
+        assert_eq!(store.retain(1, &[]).unwrap(), [id(3)]);
         assert_eq!(store.list().unwrap(), [id(7), id(5)]);
         store.write(base(9), &list(9, 20)).unwrap();
-        assert_eq!(store.retain(2).unwrap(), [id(7)]);
+        assert_eq!(store.retain(2, &[]).unwrap(), [id(7)]);
         memory.flip_byte(&file(9, "manifest"), 99).unwrap();
-        assert!(store.retain(1).unwrap().is_empty(), "a bad manifest is seen without a search");
+        assert!(store.retain(1, &[]).unwrap().is_empty(), "a bad manifest is seen without a search");
     }
 
     #[test]

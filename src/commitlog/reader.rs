@@ -213,6 +213,15 @@ impl LogReader {
         }
     }
 
+    /// The last index before the segment in which a position stands; the base's when there is none before it. What is
+    /// purged up to there leaves everything from that position on.
+    #[must_use]
+    pub fn last_before_segment_of(&self, position: Position) -> Index {
+        let view = self.shared.view.load();
+        let part = view.parts.iter().rev().find(|part| part.segment.header.first_position <= position);
+        part.map_or(view.base.index, |part| part.segment.header.previous.index)
+    }
+
     /// Bytes that the log's files take on disk, the reserve included.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {

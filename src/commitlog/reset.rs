@@ -41,7 +41,7 @@ impl LogWriter {
         self.poison.note(reset)
     }
 
-    fn start_over(&mut self, base: LogBase) -> Result<(), LogFault> {
+    pub(super) fn start_over(&mut self, base: LogBase) -> Result<(), LogFault> {
         self.settle_job()?;
         let doubtful = self.check_base(&base)?;
         let start = Start { generation: self.generation + 1, resetting: true, base };

@@ -33,7 +33,7 @@ use crate::env::Disk;
 use crate::error::OpenError;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::{Plant, Plants};
-use crate::types::{EntryId, Index, Kind, LogTime, Position, TermRun, Vote};
+use crate::types::{EntryId, Index, Kind, LogBase, LogTime, Position, TermRun, Vote};
 
 /// A slot is written with every so many batches: about 10 ms of them when the disk is busy all the time. The owner
 /// calls [`LogWriter::idle`] when it is not.
@@ -41,7 +41,7 @@ const BATCHES_BETWEEN_SLOTS: u32 = 32;
 /// A slot is written at the latest after so many bytes: bounds what opening after a crash must copy.
 const BYTES_BETWEEN_SLOTS: u64 = 8 << 20;
 
-/// What is to be written at once, in this order: the vote, the mending, the cut, the records.
+/// What is to be written at once, in this order: the reset, the vote, the mending, the cut, the records.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// Term and vote to sync, whatever the durability.
@@ -59,6 +59,9 @@ pub struct WriteBatch {
     pub mend: Vec<Bytes>,
     /// The caller vouches that this log holds whatever it may have acknowledged ([`LogWriter::trust_last`]).
     pub trust_last: bool,
+    /// A durable snapshot takes the place of the log, which starts over behind it ([`LogWriter::reset`]). To do it again,
+    /// because what follows in the batch found the disk full, changes nothing.
+    pub reset: Option<LogBase>,
 }
 
 /// The segment that takes records.
@@ -135,7 +138,8 @@ impl LogWriter {
     /// `Poisoned`: for good.
     pub fn write(&mut self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.poison.check()?;
-        let written = self.write_batch(batch);
+        let reset = batch.reset.clone().map_or(Ok(()), |base| self.start_over(base));
+        let written = reset.and_then(|()| self.write_batch(batch));
         if matches!(written, Err(LogFault::Full { .. })) {
             reach(Mark::DiskFull);
             if self.plants.has(Plant::FullAcknowledged) {

@@ -6,10 +6,13 @@
 
 use bytes::Bytes;
 
+use crate::commitlog::HEADER_BYTES;
 use crate::error::ReadError;
 use crate::simulation::marks::{Mark, reach};
 use crate::state_machine::{Applied, Entry, StateMachine};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, LogBase, LogTime, Position};
+
+use super::snapshots::Places;
 
 /// Entries applied before others get a turn, if they are small.
 const QUANTUM: usize = 256;
@@ -32,6 +35,11 @@ pub(crate) struct Applier<M> {
     failed: Option<String>,
     /// The entry that could not be read just now.
     damaged: Option<Index>,
+    /// Where the record of `taken` ends, and its log time.
+    reached: (Position, LogTime),
+    /// Where a snapshot is due, and whether `taken` is such a place.
+    places: Places,
+    due: bool,
 }
 
 /// Why there is no next entry to apply.
@@ -43,9 +51,69 @@ enum Stop {
 }
 
 impl<M: StateMachine> Applier<M> {
-    /// A machine that holds everything up to `applied`.
-    pub(crate) fn new(machine: M, applied: EntryId) -> Self {
-        Self { machine, applied, taken: applied, half: false, unpublished: Vec::new(), failed: None, damaged: None }
+    /// A machine that holds everything up to `base`.
+    pub(crate) fn new(machine: M, base: &LogBase) -> Self {
+        Self {
+            machine,
+            applied: base.entry,
+            taken: base.entry,
+            half: false,
+            unpublished: Vec::new(),
+            failed: None,
+            damaged: None,
+            reached: (base.position, base.time),
+            places: Places::default(),
+            due: false,
+        }
+    }
+
+    /// Stop for a snapshot at these places of the log.
+    pub(crate) fn due_at(&mut self, places: Places) {
+        self.places = places;
+    }
+
+    /// Whether a snapshot is due of what is applied now; it is said once.
+    pub(crate) fn take_due(&mut self) -> bool {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Whether a snapshot of this machine takes the place of the log before it.
+    pub(crate) fn covers_log(&self) -> bool {
+        self.machine.covers_log()
+    }
+
+    /// Whether the machine stands between two entries, with all that it was given published.
+    fn is_between(&self) -> bool {
+        !self.half && self.unpublished.is_empty()
+    }
+
+    /// The state after the last applied entry; `None` while an entry is half applied, and after one that failed.
+    pub(crate) fn capture(&self) -> Option<M::Capture> {
+        (self.is_between() && self.failed.is_none() && self.covers_log()).then(|| self.machine.capture())
+    }
+
+    /// The last applied entry, where its record ends, and its log time.
+    pub(crate) fn reached(&self) -> (EntryId, Position, LogTime) {
+        (self.applied, self.reached.0, self.reached.1)
+    }
+
+    /// An empty state, to be restored from a snapshot.
+    pub(crate) fn restore(&self) -> M::Restore {
+        self.machine.restore()
+    }
+
+    /// Whether another state may take the place of the machine's now.
+    pub(crate) fn can_be_replaced(&self) -> bool {
+        self.is_between()
+    }
+
+    /// Puts a restored state in the place of the machine's; gives what was there. An entry that could not be applied is
+    /// forgotten when the state reaches beyond it.
+    pub(crate) fn install(&mut self, state: M::Restore, base: &LogBase) -> M::Restore {
+        (self.applied, self.taken) = (base.entry, base.entry);
+        self.reached = (base.position, base.time);
+        (self.failed, self.damaged, self.due) = (None, None, false);
+        self.machine.install(state, base.entry)
     }
 
     /// The last entry applied and visible.
@@ -76,7 +144,7 @@ impl<M: StateMachine> Applier<M> {
         }
         self.damaged = None;
         let mut left = QUANTUM;
-        while left > 0 {
+        while left > 0 && (self.half || !self.due) {
             if !self.half && self.taken.index >= committed {
                 break;
             }
@@ -117,7 +185,10 @@ impl<M: StateMachine> Applier<M> {
                 Some(index) => Stop::Damaged(index),
                 None => Stop::Failed(error.to_string()),
             })?;
+            let end = entry.position.plus((HEADER_BYTES + entry.payload.len()) as u64);
             self.taken = entry.id;
+            self.reached = (end, entry.time);
+            self.due = self.places.reached_by(entry.id.index, entry.position, end);
             work += entry.payload.len() / ENTRY_BYTES;
             self.machine.apply(&entry)
         };
@@ -140,7 +211,7 @@ impl<M: StateMachine> Applier<M> {
 mod tests {
     use super::*;
     use crate::state_machine::{ApplyError, NoMachine};
-    use crate::types::{Kind, LogTime, Position, Term};
+    use crate::types::{Kind, Term};
 
     /// Counts; an entry whose payload is `[n]` takes `n` extra turns, `!` cannot be applied.
     #[derive(Default)]
@@ -206,7 +277,7 @@ mod tests {
 
     #[test]
     fn apply_publishes_once_a_quantum_and_before_callers_hear() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         assert_eq!(run(&mut applier, 3, b""), (false, vec![1, 2, 3]));
         assert_eq!(applier.machine.log, "a1 a2 a3 p ");
         assert_eq!(applier.applied().index, Index(3));
@@ -214,7 +285,7 @@ mod tests {
 
     #[test]
     fn apply_of_many_entries_stops_after_a_quantum() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         let (more, done) = run(&mut applier, 300, b"");
         assert_eq!((more, done.len()), (true, QUANTUM));
         let (more, done) = run(&mut applier, 300, b"");
@@ -223,7 +294,7 @@ mod tests {
 
     #[test]
     fn apply_of_a_long_entry_hides_it_and_its_callers_until_whole() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         let turns: &[u8] = &[20];
         assert_eq!(run(&mut applier, 3, turns), (true, vec![]));
         assert_eq!(applier.applied().index, Index(0));
@@ -234,7 +305,7 @@ mod tests {
     /// slow machine sent no heartbeat for longer than an election takes. The measurement behind it was of a fast one.
     #[test]
     fn apply_of_a_long_entry_leaves_off_after_a_few_turns() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         run(&mut applier, 3, &[255]);
         assert_eq!(applier.machine.log.matches('r').count(), QUANTUM / LONG_TURN - 1);
     }
@@ -243,7 +314,7 @@ mod tests {
     /// tests had long work of small entries only.
     #[test]
     fn apply_of_large_entries_leaves_off_after_a_few() {
-        let mut applier = Applier::new(NoMachine, EntryId::ZERO);
+        let mut applier = Applier::new(NoMachine, &LogBase::default());
         let payload = Bytes::from(vec![0; 1 << 20]);
         let mut done = 0;
         let fetch = |index| Ok(Entry { payload: payload.clone(), ..entry(index) });
@@ -253,7 +324,7 @@ mod tests {
 
     #[test]
     fn apply_waits_at_a_damaged_entry_and_goes_on_when_it_is_mended() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         let damaged = |index| ReadError::Damaged { path: "x".into(), offset: 1, index, reason: "rot".to_owned() };
         let fetch = |index| if index == Index(2) { Err(damaged(index)) } else { Ok(entry(index)) };
         assert!(!applier.run(Index(3), fetch, |_id, _answer| {}), "there is nothing to do at once");
@@ -264,7 +335,7 @@ mod tests {
 
     #[test]
     fn apply_of_an_unknown_entry_stops_for_good_and_says_why() {
-        let mut applier = Applier::new(Machine::default(), EntryId::ZERO);
+        let mut applier = Applier::new(Machine::default(), &LogBase::default());
         assert_eq!(run(&mut applier, 3, b"!"), (false, vec![1]), "what stood before it is applied");
         assert_eq!((applier.applied().index, &applier.machine.log[..]), (Index(1), "a1 a2 p "));
         assert!(applier.failure().unwrap().contains("cannot apply entry 2@1: no"));

@@ -1,21 +1,31 @@
-//! Opens a data directory: lock, identity, and the log of a node that belongs to a cluster.
+//! Opens a data directory: lock, identity, and the state and log of a node that belongs to a cluster.
+//!
+//! ```text
+//!   newest good snapshot S ─► machine        the log has S          goes on behind it
+//!                                            begins behind S        another snapshot must be fetched; alone: refused
+//!                                            lacks S                starts over behind S
+//! ```
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::commitlog::layout::{group_dir, is_own_file, log_dir};
 use crate::commitlog::{
-    self, DirLock, Identity, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, renew_identity,
+    self, DirLock, Identity, LogFault, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, renew_identity,
     store_identity,
 };
 use crate::config::{Config, Members};
 use crate::env::Disk;
 use crate::error::OpenError;
+use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
-use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId, Vote};
+use crate::snapshot::{CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore};
+use crate::state_machine::StateMachine;
+use crate::types::{ClusterId, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
 
 use super::Environment;
 use super::formation::{GENESIS, Genesis};
+use super::snapshot_worker::Kept;
 
 /// An open data directory. The lock is held as long as this lives.
 pub(crate) struct DataDir {
@@ -66,7 +76,7 @@ fn check(config: &Config, identity: &Identity) -> Result<(), OpenError> {
 }
 
 /// The options of the one group's log.
-fn options(environment: &Environment, config: &Config, cluster: ClusterId) -> LogOptions {
+fn options(environment: &Environment, config: &Config, cluster: ClusterId, covered: Index) -> LogOptions {
     LogOptions {
         cluster,
         group: GroupId::FIRST,
@@ -74,33 +84,106 @@ fn options(environment: &Environment, config: &Config, cluster: ClusterId) -> Lo
         max_record_bytes: config.max_record_bytes,
         durability: config.durability,
         wall_ms: environment.clock.wall_ms(),
-        covered: Index::ZERO,
+        covered,
     }
 }
 
-/// Opens the log of a node that belongs to `cluster`. One that is alone in it does not start with a damaged log: nobody
-/// could mend it.
-pub(crate) fn open_log(environment: &Environment, config: &Config, cluster: ClusterId) -> Result<Opened, OpenError> {
-    open_log_planted(environment, config, cluster, Plants::NONE)
+/// What opening found, fit together.
+pub(crate) struct Recovered {
+    /// The log. It goes on behind `base`, unless it begins later than that.
+    pub(crate) opened: Opened,
+    /// The snapshots.
+    pub(crate) store: SnapshotStore,
+    /// What the machine holds: everything up to there.
+    pub(crate) base: LogBase,
+    /// What the store has.
+    pub(crate) kept: Kept,
 }
 
-/// The same with a rule broken.
-pub(crate) fn open_log_planted(
+/// Restores the newest good snapshot of a node that belongs to `cluster` into its empty machine, and opens its log. A
+/// node that is alone does not start with damage: nobody could mend it. `plants` names the rule that a simulation breaks.
+///
+/// # Errors
+/// See [`OpenError`].
+pub(crate) fn recover<M: StateMachine>(
     environment: &Environment,
     config: &Config,
     cluster: ClusterId,
+    machine: &mut M,
     plants: Plants,
-) -> Result<Opened, OpenError> {
+) -> Result<Recovered, OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
-    let (disk, options) = (Arc::clone(&environment.disk), options(environment, config, cluster));
-    let opened = match config.cluster.0.keys().all(|id| *id == config.id) {
-        true => commitlog::open_alone(disk, &directory, options)?,
-        false => commitlog::open_planted(disk, &directory, options, plants)?,
+    let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes: CHUNK_BYTES };
+    let mut store = SnapshotStore::open(Arc::clone(&environment.disk), &directory, whose)?;
+    let base = restore(&mut store, machine).map_err(|error| refused(&directory, error))?;
+    let kept = Kept::of(&store).map_err(|error| refused(&directory, error))?;
+    let alone = config.cluster.0.keys().all(|id| *id == config.id);
+    let open = || {
+        let options = options(environment, config, cluster, base.entry.index);
+        let disk = Arc::clone(&environment.disk);
+        match alone {
+            true => commitlog::open_alone(disk, &directory, options),
+            false => commitlog::open_planted(disk, &directory, options, plants),
+        }
     };
+    let mut opened = open()?;
+    let begins = opened.state.base;
+    if begins.index > base.entry.index {
+        if alone {
+            let reason = format!("the log begins behind {begins}, and no snapshot that reaches there can be used");
+            return Err(OpenError::Unmendable { path: directory, offset: 0, index: begins.index, reason });
+        }
+        reach(Mark::Detached);
+        tracing::error!(node = %config.id, log = %begins, snapshot = %base.entry, "no snapshot reaches the log any more");
+    } else if !opened.state.has(base.entry) {
+        tracing::info!(node = %config.id, snapshot = %base.entry, "the log starts over behind the snapshot");
+        opened.writer.reset(base.clone()).map_err(|fault| fault_of(&directory, &fault))?;
+        drop(opened);
+        opened = open()?;
+    }
     if opened.state.last.index < GENESIS.index {
         return Err(OpenError::LostSegment { path: directory, index: GENESIS.index });
     }
-    Ok(opened)
+    Ok(Recovered { opened, store, base, kept })
+}
+
+/// Puts the newest good snapshot into the machine; the answer is where the log goes on behind it.
+fn restore<M: StateMachine>(store: &mut SnapshotStore, machine: &mut M) -> Result<LogBase, SnapshotError> {
+    loop {
+        let Newest { good: Some(snapshot), .. } = store.newest()? else { return Ok(LogBase::default()) };
+        match restored(&snapshot, machine) {
+            Ok(()) => return Ok(snapshot.manifest().base.clone()),
+            // It verified a moment ago: what is bad now will be found bad again, and the one before it is tried.
+            Err(error @ SnapshotError::Damaged { .. }) => {
+                tracing::error!(%error, "a snapshot went bad while it was read")
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn restored<M: StateMachine>(snapshot: &Snapshot, machine: &mut M) -> Result<(), SnapshotError> {
+    let mut state = machine.restore();
+    snapshot.restore(&mut state)?;
+    let _empty = machine.install(state, snapshot.manifest().id());
+    Ok(())
+}
+
+fn refused(directory: &Path, error: SnapshotError) -> OpenError {
+    match error {
+        SnapshotError::Unsupported { path, found, supported } => OpenError::Unsupported { path, found, supported },
+        SnapshotError::DiskFull { path, needed } => OpenError::DiskFull { path, needed },
+        SnapshotError::Io { path, source } => OpenError::Io { path, source },
+        other => OpenError::Foreign { path: directory.to_owned(), reason: other.to_string() },
+    }
+}
+
+fn fault_of(directory: &Path, fault: &LogFault) -> OpenError {
+    let path = directory.to_owned();
+    match fault {
+        LogFault::Full { needed } => OpenError::DiskFull { path, needed: *needed },
+        LogFault::Poisoned { .. } => OpenError::Io { path, source: std::io::Error::other(fault.to_string()) },
+    }
 }
 
 /// Makes the cluster's first record and the first vote file durable, and only then the identity that names the
@@ -110,13 +193,13 @@ pub(crate) fn adopt(
     config: &Config,
     data_dir: &mut DataDir,
     genesis: &Genesis,
-) -> Result<Opened, OpenError> {
+) -> Result<(), OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
     let io = |source| OpenError::Io { path: directory.clone(), source };
     clear(environment.disk.as_ref(), &directory).map_err(io)?;
     let cluster = genesis.membership.cluster;
-    let options = options(environment, config, cluster);
-    let mut opened = commitlog::open(Arc::clone(&environment.disk), &directory, options.clone())?;
+    let options = options(environment, config, cluster, Index::ZERO);
+    let mut opened = commitlog::open(Arc::clone(&environment.disk), &directory, options)?;
     let vote = Vote { term: GENESIS.term, voted_for: NodeId::ZERO };
     let batch = WriteBatch {
         vote: Some(vote),
@@ -129,14 +212,14 @@ pub(crate) fn adopt(
         .write(&batch)
         .and_then(|()| opened.writer.flush())
         .and_then(|()| opened.writer.idle(GENESIS.index))
-        .map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
+        .map_err(|fault| fault_of(&directory, &fault))?;
     drop(opened);
     // The members that formed, which an earlier attempt may have named otherwise.
     let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
     let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };
     store_identity(environment.disk.as_ref(), &config.data_dir, &identity)?;
     data_dir.identity = identity;
-    commitlog::open(Arc::clone(&environment.disk), &directory, options)
+    Ok(())
 }
 
 /// Removes what an interrupted formation left. The identity says that this node never belonged to a cluster, so

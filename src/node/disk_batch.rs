@@ -1,7 +1,7 @@
 //! Tasks merged for one write and one sync: group commit.
 //!
-//! Whatever gathered while the disk was busy goes in one batch, up to a size, but a truncation starts a batch of its
-//! own: a batch cuts before it appends.
+//! Whatever gathered while the disk was busy goes in one batch, up to a size, but a truncation or a reset starts a batch
+//! of its own: a batch cuts before it appends.
 
 use crate::commitlog::WriteBatch;
 use crate::types::ReadyNumber;
@@ -27,7 +27,7 @@ impl Gathered {
 
     /// Takes the next task in; one that must start a write of its own is given back.
     pub(crate) fn add(&mut self, task: DiskTask) -> Result<(), DiskTask> {
-        if task.batch.truncate_after.is_some() || self.bytes >= MAX_BATCH_BYTES {
+        if task.batch.truncate_after.is_some() || task.batch.reset.is_some() || self.bytes >= MAX_BATCH_BYTES {
             return Err(task);
         }
         self.bytes += bytes_of(&task.batch);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::commitlog::{BadBlock, LogFault, LogReader, LogWriter, PrepareDone, PrepareJob, Space};
 use crate::config::Durability;
 use crate::env::Clock;
-use crate::types::{Index, Monotonic, ReadyNumber};
+use crate::types::{EntryId, Index, Monotonic, ReadyNumber};
 
 use super::disk_batch::Gathered;
 use super::effects::DiskTask;
@@ -40,6 +40,8 @@ pub(crate) enum DiskOrder {
     Prepared(PrepareDone),
     /// The scrub has found a block that cannot be read any more: write it again.
     Mend(BadBlock),
+    /// Drop whole segments from the front of the log, up to this index at most.
+    Purge(Index),
     /// Finish what was ordered before this, then end.
     Stop,
 }
@@ -49,6 +51,8 @@ pub(crate) enum DiskOrder {
 pub(crate) enum DiskReport {
     /// Every task up to this one is done.
     Done(ReadyNumber),
+    /// The log begins behind this entry now.
+    Purged(EntryId),
     /// The log is poisoned: nothing more will be done.
     Failed(String),
     /// The scrub has taken a step. What it found is known to the log's readers.
@@ -101,6 +105,10 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
                     }
                     Ok(DiskOrder::Mend(block)) => {
                         self.mend(&block)?;
+                        continue;
+                    }
+                    Ok(DiskOrder::Purge(upto)) => {
+                        self.purge(upto)?;
                         continue;
                     }
                     Err(RecvTimeoutError::Timeout) => {
@@ -166,6 +174,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
                 }
                 Ok(DiskOrder::Prepared(done)) => self.prepared(done)?,
                 Ok(DiskOrder::Mend(block)) => self.mend(&block)?,
+                Ok(DiskOrder::Purge(upto)) => self.purge(upto)?,
                 Ok(DiskOrder::Stop) | Err(TryRecvError::Disconnected) => return Ok((gathered, Next::Stop)),
                 Err(TryRecvError::Empty) => return Ok((gathered, Next::Go)),
             }
@@ -213,6 +222,13 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
     fn prepared(&mut self, done: PrepareDone) -> Result<(), String> {
         self.writer.prepared(done).or_else(survive_full)?;
         self.prepare();
+        Ok(())
+    }
+
+    /// A full disk may have no room to say that the log begins elsewhere: then the next snapshot leads here again.
+    fn purge(&mut self, upto: Index) -> Result<(), String> {
+        self.writer.purge(upto).or_else(survive_full)?;
+        (self.report)(DiskReport::Purged(self.writer.base().entry));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::commitlog::WriteBatch;
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::transport::{Channel, PeerFrame};
 use crate::types::{EntryId, Index, NodeId, Position, ReadyNumber, RoleChange};
 
@@ -50,6 +50,8 @@ pub(crate) enum Answer {
     Write(Result<Proposed, WriteError>),
     /// To a read: the index that is applied here and makes the read linearizable.
     Read(Result<Index, ReadError>),
+    /// To a snapshot that was asked for: the last entry in it.
+    Snapshot(Result<EntryId, SnapshotRequestError>),
 }
 
 /// What became of entries that were proposed together: they stand in the log one behind the other, in one term.
@@ -95,6 +97,8 @@ pub(crate) struct Effects {
     pub roles: Vec<RoleChange>,
     /// Peers whose bytes made no sense, with the reason.
     pub disconnect: Vec<(NodeId, String)>,
+    /// Drop whole segments from the front of the log, up to this index at most.
+    pub purge: Option<Index>,
     /// There is more to apply: call again soon, after letting others run.
     pub more: bool,
 }

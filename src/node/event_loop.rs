@@ -8,21 +8,25 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use crate::commitlog::Opened;
 use crate::config::{Config, Members};
-use crate::error::{OpenError, ReadError, WriteError};
+use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
+use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
 };
-use crate::types::{GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
+use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
 
-use super::data_dir::{self, DataDir};
+use super::data_dir::{self, DataDir, Recovered};
 use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
 use super::formation::{Formation, Genesis, Step};
 use super::handle::{Command, Reply, Shared};
 use super::replica::Replica;
 use super::scrub::{Scrub, ScrubProgress};
+use super::snapshot_thread::SnapshotThread;
+use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
 use super::{Environment, max_frame_bytes, replica_options};
 
@@ -38,10 +42,11 @@ const IN_DOUBT: &str = "acknowledged entries may be missing at the end of its lo
                         all members, until a leader has caught it up";
 
 /// Where inputs come from.
-pub(crate) struct Inputs {
+pub(crate) struct Inputs<M: StateMachine> {
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) events: mpsc::UnboundedReceiver<TransportEvent>,
     pub(crate) reports: mpsc::UnboundedReceiver<DiskReport>,
+    pub(crate) snapshots: mpsc::UnboundedReceiver<SnapshotReport<M>>,
 }
 
 /// A caller who waits.
@@ -50,6 +55,8 @@ enum Caller {
     Write(Reply<Proposed, WriteError>, OwnedSemaphorePermit, Option<oneshot::Sender<Framed>>),
     /// For a read.
     Read(Reply<Index, ReadError>),
+    /// For a snapshot.
+    Snapshot(Reply<EntryId, SnapshotRequestError>),
 }
 
 /// What a caller asked before the cluster was formed.
@@ -59,7 +66,7 @@ enum Early {
 }
 
 /// Whether the node belongs to a cluster yet.
-enum Phase<M> {
+enum Phase<M: StateMachine> {
     Forming {
         formation: Formation,
         machine: M,
@@ -68,13 +75,14 @@ enum Phase<M> {
     Running {
         replica: Box<Replica<M>>,
         disk: DiskThreads,
+        snapshots: SnapshotThread<M>,
     },
     /// In between, and after the end.
     Stopped,
 }
 
 /// The event loop of one node.
-pub(crate) struct EventLoop<M> {
+pub(crate) struct EventLoop<M: StateMachine> {
     environment: Environment,
     config: Config,
     data_dir: DataDir,
@@ -84,6 +92,7 @@ pub(crate) struct EventLoop<M> {
     shared: Arc<Shared>,
     roles: watch::Sender<RoleChange>,
     reports: mpsc::UnboundedSender<DiskReport>,
+    snapshot_reports: mpsc::UnboundedSender<SnapshotReport<M>>,
     /// Set once the node is to stop: when it gives up waiting for writes under way.
     stopping: Option<Monotonic>,
     /// Why the node must stop at once.
@@ -96,7 +105,7 @@ pub(crate) struct EventLoop<M> {
 }
 
 /// What an event loop is made of.
-pub(crate) struct Parts {
+pub(crate) struct Parts<M: StateMachine> {
     pub(crate) environment: Environment,
     pub(crate) config: Config,
     pub(crate) members: Members,
@@ -105,12 +114,14 @@ pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) roles: watch::Sender<RoleChange>,
     pub(crate) reports: mpsc::UnboundedSender<DiskReport>,
+    pub(crate) snapshot_reports: mpsc::UnboundedSender<SnapshotReport<M>>,
 }
 
 impl<M: StateMachine> EventLoop<M> {
     /// Recovers the log of a node that belongs to a cluster, or starts forming one.
-    pub(crate) fn open(parts: Parts, machine: M) -> Result<Self, OpenError> {
-        let Parts { environment, config, members, data_dir, transport, shared, roles, reports } = parts;
+    pub(crate) fn open(parts: Parts<M>, machine: M) -> Result<Self, OpenError> {
+        let Parts { environment, config, members, data_dir, transport, shared, roles, reports, snapshot_reports } =
+            parts;
         let cluster = data_dir.identity.cluster;
         let formation = Formation::new(config.id, data_dir.identity.incarnation, members);
         let mut event_loop = Self {
@@ -123,6 +134,7 @@ impl<M: StateMachine> EventLoop<M> {
             shared,
             roles,
             reports,
+            snapshot_reports,
             stopping: None,
             fatal: None,
             more: false,
@@ -131,8 +143,7 @@ impl<M: StateMachine> EventLoop<M> {
         };
         match cluster {
             Some(cluster) => {
-                let opened = data_dir::open_log(&event_loop.environment, &event_loop.config, cluster)?;
-                event_loop.start_replica(opened, machine)?;
+                event_loop.start_replica(cluster, machine)?;
             }
             None => {
                 event_loop.phase = Phase::Forming { formation, machine, early: Vec::new() };
@@ -144,10 +155,11 @@ impl<M: StateMachine> EventLoop<M> {
     }
 
     /// Runs until told to stop or unable to go on; the answer is the reason.
-    pub(crate) async fn run(mut self, mut inputs: Inputs) -> String {
+    pub(crate) async fn run(mut self, mut inputs: Inputs<M>) -> String {
         let mut commands = Vec::new();
         let mut events = Vec::new();
         let mut reports = Vec::new();
+        let mut snapshots = Vec::new();
         loop {
             if self.more {
                 tokio::task::yield_now().await;
@@ -157,15 +169,22 @@ impl<M: StateMachine> EventLoop<M> {
                     _count = inputs.commands.recv_many(&mut commands, TURN) => {}
                     _count = inputs.events.recv_many(&mut events, TURN) => {}
                     _count = inputs.reports.recv_many(&mut reports, TURN) => {}
+                    _count = inputs.snapshots.recv_many(&mut snapshots, TURN) => {}
                     () = tokio::time::sleep(wake) => {}
                 }
             }
             take_rest(&mut inputs.reports, &mut reports);
+            take_rest(&mut inputs.snapshots, &mut snapshots);
             take_rest(&mut inputs.events, &mut events);
             take_rest(&mut inputs.commands, &mut commands);
             let now = self.environment.clock.monotonic();
             for report in reports.drain(..) {
                 self.report(now, report);
+            }
+            for report in snapshots.drain(..) {
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    replica.snapshot_report(now, report);
+                }
             }
             for event in events.drain(..) {
                 self.event(now, event);
@@ -192,7 +211,8 @@ impl<M: StateMachine> EventLoop<M> {
     fn report(&mut self, now: Monotonic, report: DiskReport) {
         match (report, &mut self.phase) {
             (DiskReport::Done(number), Phase::Running { replica, .. }) => replica.disk_done(now, number),
-            (DiskReport::Done(_number), _) => {}
+            (DiskReport::Purged(base), Phase::Running { replica, .. }) => replica.purged(now, base),
+            (DiskReport::Done(_) | DiskReport::Purged(_), _) => {}
             (DiskReport::Failed(reason), _) => self.fatal = Some(reason),
             (DiskReport::Scrubbed(progress), _) => self.scrub = progress,
         }
@@ -273,13 +293,13 @@ impl<M: StateMachine> EventLoop<M> {
     /// Makes record 1 durable, passes it on, and runs. It is passed on by every member: the one that minted it may
     /// be gone before the last has heard.
     fn adopt(&mut self, genesis: &Genesis) -> Result<(), OpenError> {
-        let opened = data_dir::adopt(&self.environment, &self.config, &mut self.data_dir, genesis)?;
+        data_dir::adopt(&self.environment, &self.config, &mut self.data_dir, genesis)?;
         self.carry_out_formation(genesis.announce(self.config.id));
         let Phase::Forming { machine, early, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else {
             return Ok(());
         };
         tracing::info!(node = %self.config.id, cluster = %genesis.membership.cluster, "the cluster is formed");
-        self.start_replica(opened, machine)?;
+        self.start_replica(genesis.membership.cluster, machine)?;
         if let Phase::Running { replica, .. } = &mut self.phase {
             for question in early {
                 match question {
@@ -293,14 +313,16 @@ impl<M: StateMachine> EventLoop<M> {
         Ok(())
     }
 
-    fn start_replica(&mut self, opened: crate::commitlog::Opened, machine: M) -> Result<(), OpenError> {
-        let crate::commitlog::Opened { writer, reader, state, .. } = opened;
+    fn start_replica(&mut self, cluster: ClusterId, mut machine: M) -> Result<(), OpenError> {
+        let recovered = data_dir::recover(&self.environment, &self.config, cluster, &mut machine, Plants::NONE)?;
+        let Recovered { opened, store, base, kept } = recovered;
+        let Opened { writer, reader, state, .. } = opened;
         if let Some(reason) = &state.last_in_doubt {
             tracing::warn!(node = %self.config.id, last = %state.last, reason, "{IN_DOUBT}");
         }
         let now = self.environment.clock.monotonic();
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
-        let replica = Replica::open(options, &state, reader.clone(), machine, now)
+        let replica = Replica::open(options, &state, reader.clone(), (machine, &base, kept), now)
             .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
         self.shared.log.store(Some(Arc::new(reader.clone())));
         let reports = self.reports.clone();
@@ -312,7 +334,13 @@ impl<M: StateMachine> EventLoop<M> {
         let scrub = Scrub::new(reader.clone(), self.config.scrub_every, random, now);
         let disk = DiskThreads::start(self.config.id, writer, reader, self.config.durability, scrub, clock, report)
             .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
-        self.phase = Phase::Running { replica: Box::new(replica), disk };
+        let reports = self.snapshot_reports.clone();
+        let report = move |report| {
+            let _loop_ended = reports.send(report);
+        };
+        let snapshots = SnapshotThread::start(self.config.id, SnapshotWorker::new(store), report)
+            .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
+        self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots };
         self.introduce();
         Ok(())
     }
@@ -371,6 +399,16 @@ impl<M: StateMachine> EventLoop<M> {
                     Phase::Stopped => {}
                 }
             }
+            Command::Snapshot { reply } => {
+                let ticket = self.caller(Caller::Snapshot(reply));
+                match &mut self.phase {
+                    Phase::Running { replica, .. } => replica.ask_for_snapshot(ticket),
+                    Phase::Forming { .. } | Phase::Stopped => {
+                        let reason = "it does not belong to a cluster yet".to_owned();
+                        self.answer(ticket, Answer::Snapshot(Err(SnapshotRequestError::Failed(reason))));
+                    }
+                }
+            }
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));
             }
@@ -417,9 +455,15 @@ impl<M: StateMachine> EventLoop<M> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        if let Phase::Running { disk, .. } = &self.phase {
+        if let Phase::Running { replica, disk, snapshots } = &mut self.phase {
             for task in effects.disk {
                 disk.order(DiskOrder::Task(task));
+            }
+            if let Some(upto) = effects.purge {
+                disk.order(DiskOrder::Purge(upto));
+            }
+            for order in replica.take_snapshot_orders() {
+                snapshots.order(order);
             }
         }
         for outbound in effects.send {
@@ -452,6 +496,7 @@ impl<M: StateMachine> EventLoop<M> {
         match (self.callers.try_remove(place), answer) {
             (Some(Caller::Write(reply, _permit, _framed)), Answer::Write(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Read(reply)), Answer::Read(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Snapshot(reply)), Answer::Snapshot(outcome)) => drop(reply.send(outcome)),
             (caller, answer) => {
                 debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());
             }
@@ -489,11 +534,16 @@ impl<M: StateMachine> EventLoop<M> {
         (status.first, status.last) = (log.first(), raft.last().index);
         (status.durable, status.committed) = (raft.durable(), raft.committed());
         status.applied = replica.applied().index;
-        status.disk_bytes = log.disk_bytes();
+        status.disk_bytes = log.disk_bytes() + replica.snapshots().bytes;
+        status.snapshot = replica.snapshots().ids.first().map_or(Index::ZERO, |id| id.index);
+        status.snapshot_bytes_received = replica.snapshot_bytes_received();
         let damaged = replica.holes().iter().map(|hole| hole.last.get() - hole.first.prev().get()).sum();
         (status.damaged, status.mended, status.scrub) = (damaged, replica.mended(), self.scrub);
         let doubt = || raft.in_doubt().then(|| IN_DOUBT.to_owned());
-        status.error = replica.failure().map(str::to_owned).or_else(|| replica.unmended()).or_else(doubt);
+        status.error = replica.failure().map(str::to_owned).or_else(|| replica.missing_snapshot());
+        status.error = status.error.take().or_else(|| replica.unmended()).or_else(doubt);
+        let untaken = || replica.snapshot_failure().map(|reason| format!("no snapshot was taken: {reason}"));
+        status.error = status.error.take().or_else(untaken);
     }
 
     /// Whether the loop is to end, and why.
@@ -509,9 +559,10 @@ impl<M: StateMachine> EventLoop<M> {
     /// Answers everybody who still waits, syncs, and closes.
     fn close(mut self, reason: String) -> String {
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
-            Phase::Running { mut replica, disk } => {
+            Phase::Running { mut replica, disk, snapshots } => {
                 let effects = replica.abandon(&reason);
                 self.carry_out(effects);
+                snapshots.stop();
                 disk.stop();
             }
             Phase::Forming { early, .. } => {

@@ -11,8 +11,8 @@ use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, wa
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
-use crate::error::{ReadError, WriteError};
-use crate::types::{ClusterId, Index, NodeId, Role, RoleChange, Term};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
 use super::scrub::ScrubProgress;
@@ -45,8 +45,12 @@ pub struct NodeStatus {
     pub committed: Index,
     /// Last index applied to its state machine.
     pub applied: Index,
-    /// Bytes that the log takes on disk.
+    /// Bytes that log and snapshots take on disk.
     pub disk_bytes: u64,
+    /// Last index in its newest snapshot; zero without one.
+    pub snapshot: Index,
+    /// Bytes of snapshots that peers have sent since the node was started.
+    pub snapshot_bytes_received: u64,
     /// Records that cannot be read back and wait to be mended by a peer.
     pub damaged: u64,
     /// Records mended since the node was started.
@@ -79,6 +83,8 @@ pub(crate) enum Command {
     },
     /// Make a read linearizable.
     Read { timeout: Duration, reply: Reply<Index, ReadError> },
+    /// Take a snapshot of what is applied.
+    Snapshot { reply: Reply<EntryId, SnapshotRequestError> },
     /// Read committed records.
     Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
     /// Stop.
@@ -274,6 +280,19 @@ impl NodeHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Read { timeout, reply }).map_err(|()| ReadError::Stopped(self.why_stopped()))?;
         answer.await.unwrap_or_else(|_dropped| Err(ReadError::Stopped(self.why_stopped())))
+    }
+
+    /// Writes the state of this node down, as it does by itself from time to time, and resolves, with the last entry in
+    /// it, once that is durable. Everything that was applied here when the call was made is in it. Writes and reads go
+    /// on meanwhile. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// `NoState` when the log of this node is its data, `Failed`, `Stopped`.
+    pub async fn snapshot(&self) -> Result<EntryId, SnapshotRequestError> {
+        let stopped = || SnapshotRequestError::Stopped(self.why_stopped());
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Snapshot { reply }).map_err(|()| stopped())?;
+        answer.await.unwrap_or_else(|_dropped| Err(stopped()))
     }
 
     /// Committed records from `from` on: whole, verified, contiguous, at least one and about `max_bytes` of them.

@@ -4,10 +4,11 @@
 //!   replica.rs   raft + log + machine, pure          ┐
 //!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
 //!   forwards.rs, reads.rs, apply.rs, tail.rs         │  and by a simulator
-//!   repair.rs, repair_service.rs, scrub.rs           ┘
+//!   repair.rs, repair_service.rs, scrub.rs,          │
+//!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
 //!   data_dir.rs  lock, identity, opening the log
-//!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs   the machine around it
+//!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs, snapshot_thread.rs   the machine around it
 //!   handle.rs    what callers hold
 //! ```
 //! A node runs any state machine and knows nothing of keys and values.
@@ -22,6 +23,7 @@ mod formation;
 mod forwards;
 mod handle;
 mod incoming;
+mod install;
 mod log_clock;
 mod pending;
 mod perform;
@@ -33,6 +35,10 @@ mod runtime;
 mod scrub;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod snapshot_service;
+mod snapshot_thread;
+mod snapshot_worker;
+mod snapshots;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -54,6 +60,7 @@ pub use runtime::Hooks;
 pub use scrub::ScrubProgress;
 
 use replica::ReplicaOptions;
+use snapshots::SnapshotKnobs;
 
 /// Record bytes on their way to one follower. Covers a round trip at disk speed; bounds memory and recovery.
 pub(crate) const MAX_INFLIGHT_BYTES: u64 = 4 << 20;
@@ -93,6 +100,7 @@ fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
         group: GroupId::FIRST,
         max_record_bytes: config.max_record_bytes,
         plants: Plants::NONE,
+        snapshots: SnapshotKnobs::of(config),
     }
 }
 

@@ -98,6 +98,16 @@ impl Pending {
         }
     }
 
+    /// A snapshot took the place of everything up to `index`: whether an entry is in it, nobody can tell any more.
+    pub(crate) fn installed(&mut self, index: Index, settled: &mut Vec<Settled>) {
+        while self.waiting.front().is_some_and(|first| first.write.first.index <= index) {
+            if let Some(lost) = self.waiting.pop_front() {
+                let reason = format!("a snapshot took the place of the entry at index {}", lost.write.first.index);
+                settled.push((lost.origin, Err(WriteError::Unknown(reason))));
+            }
+        }
+    }
+
     /// Gives up on callers whose deadline has come.
     pub(crate) fn expire(&mut self, now: Monotonic, settled: &mut Vec<Settled>) {
         self.waiting.retain(|waiting| {

@@ -55,6 +55,10 @@ impl<M: StateMachine> Replica<M> {
             PeerBody::RepairAnswer { number, result } => {
                 self.take_repair_answer(now, from, number, result, frame.attached);
             }
+            PeerBody::Snapshot(request) => self.serve_snapshot(now, from, request),
+            PeerBody::SnapshotAnswer { number, result } => {
+                self.take_snapshot_answer(from, number, result, &frame.attached);
+            }
         }
     }
 
@@ -138,6 +142,9 @@ impl<M: StateMachine> Replica<M> {
             self.held.push_back((self.disk_asked, outbound));
         }
         self.release_held();
+        if let Some(lack) = ready.lacks {
+            self.install.lacks(lack);
+        }
         for read in ready.reads {
             let applied_by = |index| if self.plants.has(Plant::ReadBeforeApplied) { Index::ZERO } else { index };
             self.reads.answered(now, read.token, read.index.map(applied_by));
@@ -275,6 +282,9 @@ impl<M: StateMachine> Replica<M> {
 
     /// Applies one quantum and tells those who waited for it.
     pub(crate) fn apply(&mut self, now: Monotonic) {
+        if self.raft.is_detached() {
+            return;
+        }
         let committed = self.raft.applicable();
         let before = self.applier.applied().index;
         let mut settled = Vec::new();

@@ -53,6 +53,8 @@ struct Ask {
     last: NodeId,
     /// Why those who were asked gave nothing, this round.
     refused: BTreeMap<NodeId, String>,
+    /// Some peer has purged it, this round.
+    purged: bool,
     /// All were asked in vain; kept until an answer serves.
     in_vain: Option<String>,
 }
@@ -137,6 +139,16 @@ impl<M: StateMachine> Replica<M> {
         holes
     }
 
+    /// A hole that nobody can mend any more, for peers have purged what was in it, and that no snapshot covers here: its
+    /// first index.
+    pub(super) fn purged_hole(&self) -> Option<Index> {
+        let in_vain = |(first, ask): (&Index, &Ask)| {
+            (ask.purged && matches!(ask.state, Asking::Pause(_))).then(|| (*first).max(self.snapshots.covered().next()))
+        };
+        let first = self.repair.asks.iter().find_map(in_vain)?;
+        self.holes().iter().any(|hole| hole.holds(first)).then_some(first)
+    }
+
     /// Records mended since this node was started.
     pub(crate) fn mended(&self) -> u64 {
         self.repair.mended
@@ -177,7 +189,7 @@ impl<M: StateMachine> Replica<M> {
     /// Tells the core where the first hole is, and does what can be done about all of them.
     pub(crate) fn look_after_damage(&mut self, now: Monotonic) {
         let holes = self.holes();
-        let first = holes.first().map(|hole| hole.first);
+        let first = first_uncovered(&holes, self.snapshots.covered());
         if first != self.raft.first_hole() {
             self.raft.holes(now, first);
             self.drain(now);
@@ -217,7 +229,10 @@ impl<M: StateMachine> Replica<M> {
         match ask.state {
             Asking::One(_, _, until) | Asking::Pause(until) if now < until => return,
             Asking::One(_, silent, _) => drop(ask.refused.insert(silent, "did not answer".to_owned())),
-            Asking::Pause(_) => ask.refused.clear(),
+            Asking::Pause(_) => {
+                ask.refused.clear();
+                ask.purged = false;
+            }
             Asking::Nobody => {}
         }
         let untried = || peers.iter().copied().filter(|peer| !ask.refused.contains_key(peer));
@@ -265,6 +280,7 @@ impl<M: StateMachine> Replica<M> {
             return;
         };
         let hole = self.holes().into_iter().find(|hole| hole.first == first);
+        let purged = result == Err(RepairRefusal::Purged);
         let outcome = match (result, hole) {
             (_, None) => return,
             (Ok(committed), Some(hole)) => self.mend(now, from, &hole, records, committed),
@@ -272,6 +288,7 @@ impl<M: StateMachine> Replica<M> {
         };
         if let Some(ask) = self.repair.asks.get_mut(&first) {
             ask.state = Asking::Nobody;
+            ask.purged |= purged;
             if let Err(why) = outcome {
                 ask.refused.insert(from, why);
             }
@@ -342,6 +359,11 @@ impl<M: StateMachine> Replica<M> {
         };
         self.holes().into_iter().find(refuted).map(|hole| hole.first)
     }
+}
+
+/// The first index in a hole that no snapshot covers: one that is covered blocks nothing.
+pub(super) fn first_uncovered(holes: &[Hole], covered: Index) -> Option<Index> {
+    holes.iter().find(|hole| !hole.is_covered(covered)).map(|hole| hole.first.max(covered.next()))
 }
 
 /// The holes that are asked about beside each other, the first ones.

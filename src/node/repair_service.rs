@@ -31,6 +31,7 @@ impl<M: StateMachine> Replica<M> {
             Err(refusal) => {
                 reach(match refusal {
                     RepairRefusal::Absent => Mark::RepairAbsent,
+                    RepairRefusal::Purged => Mark::RepairPurged,
                     RepairRefusal::Damaged => Mark::RepairDamaged,
                     RepairRefusal::Others => Mark::RepairOthers,
                     RepairRefusal::Unproven => Mark::RepairUnproven,
@@ -56,7 +57,10 @@ impl<M: StateMachine> Replica<M> {
     /// Up to which index, `request.first` at least, this log certainly has the entries that the peer has lost.
     fn same_until(&self, request: &RepairRequest) -> Result<Index, RepairRefusal> {
         let (first, last) = (request.first, request.last);
-        if first <= self.raft.base().index || first > self.raft.last().index {
+        if first <= self.raft.base().index {
+            return Err(RepairRefusal::Purged);
+        }
+        if first > self.raft.last().index {
             return Err(RepairRefusal::Absent);
         }
         let (until, otherwise) = match (request.terms.is_empty(), request.behind) {

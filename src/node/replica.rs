@@ -23,15 +23,19 @@ use crate::raft::{Membership, Raft, RaftConfig, Restored};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerFrame};
-use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, Position, ReadyNumber, Term};
+use crate::types::{EntryId, GroupId, Index, LogBase, Monotonic, NodeId, Position, ReadyNumber, Term};
 
 use super::apply::Applier;
 use super::effects::{Effects, Outbound, Proposal, Ticket};
 use super::forwards::Forwards;
+use super::install::Install;
 use super::log_clock::LogClock;
 use super::pending::{Origin, Pending};
 use super::reads::Reads;
-use super::repair::Repair;
+use super::repair::{Repair, first_uncovered};
+use super::snapshot_service::Serving;
+use super::snapshot_worker::{Kept, SnapshotOrder};
+use super::snapshots::{SnapshotKnobs, Snapshots};
 use super::tail::Tail;
 
 /// How often callers past their deadline are looked for.
@@ -48,6 +52,8 @@ pub(crate) struct ReplicaOptions {
     pub max_record_bytes: u32,
     /// Which rule a simulation breaks.
     pub plants: Plants,
+    /// When snapshots are taken, and how many are kept.
+    pub snapshots: SnapshotKnobs,
 }
 
 /// Proposals that want to stand in the log one behind the other.
@@ -69,7 +75,7 @@ pub(crate) struct Staged {
 }
 
 /// One replica of one group.
-pub(crate) struct Replica<M> {
+pub(crate) struct Replica<M: StateMachine> {
     pub(crate) id: NodeId,
     pub(crate) group: GroupId,
     pub(crate) max_record_bytes: u32,
@@ -91,6 +97,10 @@ pub(crate) struct Replica<M> {
     pub(crate) forwards: Forwards,
     pub(crate) reads: Reads,
     pub(crate) repair: Repair,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) serving: Serving,
+    pub(crate) install: Install<M>,
+    pub(crate) snapshot_orders: Vec<SnapshotOrder<M>>,
     /// Writes to be taken up at the end of the turn, or once there is a leader and a connection to it.
     pub(crate) waiting: VecDeque<WriteRequest>,
     pub(crate) connected: BTreeSet<(NodeId, Channel)>,
@@ -99,7 +109,7 @@ pub(crate) struct Replica<M> {
 }
 
 impl<M: StateMachine> Replica<M> {
-    /// Joins what recovery found with an empty machine, which will be fed the log from its base on.
+    /// Joins what recovery found: the log, and a machine that holds everything up to `base`, from its newest snapshot.
     ///
     /// # Errors
     /// When a membership record of the log does not decode: a sentence that says so.
@@ -107,7 +117,7 @@ impl<M: StateMachine> Replica<M> {
         options: ReplicaOptions,
         state: &LogState,
         log: LogReader,
-        machine: M,
+        (machine, base, kept): (M, &LogBase, Kept),
         now: Monotonic,
     ) -> Result<Self, String> {
         let mut memberships = Vec::new();
@@ -121,10 +131,10 @@ impl<M: StateMachine> Replica<M> {
             base: state.base,
             runs: state.runs.clone(),
             last: state.last,
-            applied: state.base.index,
+            applied: base.entry.index,
             committed: state.committed_hint.max(state.base.index),
             memberships,
-            hole: state.holes.first().map(|hole| hole.first),
+            hole: first_uncovered(&state.holes, base.entry.index),
             unknown: state
                 .holes
                 .iter()
@@ -150,16 +160,21 @@ impl<M: StateMachine> Replica<M> {
             disk_asked: ReadyNumber::default(),
             disk_done: ReadyNumber::default(),
             held: VecDeque::new(),
-            applier: Applier::new(machine, state.base),
+            applier: Applier::new(machine, base),
             pending: Pending::with(plants),
             forwards: Forwards::named_from(forwards_from),
             reads: Reads::default(),
             repair: Repair::default(),
+            snapshots: Snapshots::new(options.snapshots, kept),
+            serving: Serving::default(),
+            install: Install::default(),
+            snapshot_orders: Vec::new(),
             waiting: VecDeque::new(),
             connected: BTreeSet::new(),
             effects: Effects::default(),
             next_sweep: now,
         };
+        replica.set_places();
         replica.drain(now);
         Ok(replica)
     }
@@ -192,6 +207,7 @@ impl<M: StateMachine> Replica<M> {
     /// A connection to a peer is ready.
     pub(crate) fn peer_connected(&mut self, now: Monotonic, peer: NodeId, channel: Channel) {
         self.connected.insert((peer, channel));
+        self.install.connected(peer);
         // A new bulk connection is told to the core as well: what was on its way on the old one is lost.
         if self.connected.contains(&(peer, Channel::Control)) {
             self.raft.peer_connected(now, peer);
@@ -210,6 +226,8 @@ impl<M: StateMachine> Replica<M> {
             Channel::Bulk => {
                 self.forwards.closed(peer, &mut self.effects.answers);
                 self.repair.closed(peer);
+                self.serving.closed(peer);
+                self.install.closed(peer);
             }
         }
     }
@@ -232,8 +250,11 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.look_after_damage(now);
+        self.look_after_install(now);
+        self.give_snapshots(now);
         self.raft.room(now, self.log.space() == Space::Open);
         self.apply(now);
+        self.take_due_snapshot();
         self.tail.evict(self.raft.written());
         std::mem::take(&mut self.effects)
     }
@@ -242,10 +263,17 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         let idle = self.pending.is_empty() && self.forwards.is_empty() && self.waiting.is_empty();
         let sweep = (!idle || !self.reads.is_empty()).then_some(self.next_sweep);
-        [self.raft.next_deadline(), self.reads.next_deadline(), self.repair.next_deadline(), sweep]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.raft.next_deadline(),
+            self.reads.next_deadline(),
+            self.repair.next_deadline(),
+            self.install.next_deadline(),
+            self.serving.next_deadline(),
+            sweep,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The node stops: every caller hears that nobody will know more.
@@ -256,6 +284,7 @@ impl<M: StateMachine> Replica<M> {
         self.forwards.abandon(reason, &mut self.effects.answers);
         self.reads.abandon(reason, &mut self.effects.answers);
         self.refuse_waiting(reason);
+        self.abandon_askers(reason);
         std::mem::take(&mut self.effects)
     }
 

@@ -106,7 +106,7 @@ fn run_node<M: StateMachine>(
     });
 }
 
-type Opening<M> = (NodeHandle, EventLoop<M>, Inputs, watch::Sender<Option<String>>);
+type Opening<M> = (NodeHandle, EventLoop<M>, Inputs<M>, watch::Sender<Option<String>>);
 
 fn open<M: StateMachine>(
     environment: Environment,
@@ -121,6 +121,7 @@ fn open<M: StateMachine>(
     let (commands_in, commands) = mpsc::unbounded_channel();
     let (events_in, events) = mpsc::unbounded_channel();
     let (reports_in, reports) = mpsc::unbounded_channel();
+    let (snapshots_in, snapshots) = mpsc::unbounded_channel();
     let (stopped_in, stopped) = watch::channel(None);
     let role = RoleChange { term: Term::ZERO, role: Role::Follower, leader: None };
     let (roles_in, roles) = watch::channel(role);
@@ -144,10 +145,19 @@ fn open<M: StateMachine>(
     let transport = TcpTransport::start(listener, local, events_in, on_client)
         .map_err(|source| OpenError::Listen { address: config.listen.clone(), source })?;
     let handle = NodeHandle::owning(Arc::clone(&shared));
-    let parts =
-        Parts { environment, config, members, data_dir, transport, shared, roles: roles_in, reports: reports_in };
+    let parts = Parts {
+        environment,
+        config,
+        members,
+        data_dir,
+        transport,
+        shared,
+        roles: roles_in,
+        reports: reports_in,
+        snapshot_reports: snapshots_in,
+    };
     let event_loop = EventLoop::open(parts, machine)?;
-    Ok((handle, event_loop, Inputs { commands, events, reports }, stopped_in))
+    Ok((handle, event_loop, Inputs { commands, events, reports, snapshots }, stopped_in))
 }
 
 /// Binds the listening address. Nothing is encrypted or authenticated yet, so an address beyond loopback is refused
@@ -202,6 +212,8 @@ fn first_status(config: &Config, members: &Members) -> NodeStatus {
         committed: Index::ZERO,
         applied: Index::ZERO,
         disk_bytes: 0,
+        snapshot: Index::ZERO,
+        snapshot_bytes_received: 0,
         damaged: 0,
         mended: 0,
         scrub: ScrubProgress::default(),

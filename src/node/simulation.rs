@@ -16,7 +16,7 @@ use crate::commitlog::{
     Hole, LogFault, LogReader, LogWriter, Opened, PrepareDone, PrepareJob, RecoveryReport, WriteBatch,
 };
 use crate::config::Config;
-use crate::error::{OpenError, ReadError, WriteError};
+use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
 use crate::raft::Raft;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
@@ -24,12 +24,13 @@ use crate::transport::frame::{FrameBatch, FrameDecoder};
 use crate::transport::{Channel, PeerFrame, wire};
 use crate::types::{EntryId, Index, LogTime, Monotonic, NodeId, RoleChange};
 
-use super::data_dir::{self, DataDir};
+use super::data_dir::{self, DataDir, Recovered};
 use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
 use super::replica::Replica;
 use super::scrub::Scrub;
+use super::snapshot_worker::{SnapshotOrder, SnapshotReport, SnapshotWorker};
 use super::{Environment, max_frame_bytes, replica_options};
 
 /// What a caller is told.
@@ -39,6 +40,8 @@ pub enum Answer {
     Write(Result<Proposed, WriteError>),
     /// Of a read.
     Read(Result<Index, ReadError>),
+    /// Of a snapshot: the last entry in it.
+    Snapshot(Result<EntryId, SnapshotRequestError>),
 }
 
 /// A frame to be carried to a peer.
@@ -73,6 +76,7 @@ impl From<Effects> for Turn {
             let answer = match answer {
                 Answered::Write(outcome) => Answer::Write(outcome),
                 Answered::Read(outcome) => Answer::Read(outcome),
+                Answered::Snapshot(outcome) => Answer::Snapshot(outcome),
             };
             (ticket.0, answer)
         };
@@ -99,12 +103,21 @@ impl Write {
     }
 }
 
+/// Work on snapshots that was ordered and not done.
+pub struct SnapshotWork<M: StateMachine>(SnapshotOrder<M>);
+
+/// What came of it.
+pub struct SnapshotOutcome<M: StateMachine>(Option<SnapshotReport<M>>);
+
 /// A node's process.
-pub struct Process<M> {
+pub struct Process<M: StateMachine> {
     replica: Replica<M>,
     writer: LogWriter,
     scrub: Scrub,
     tasks: VecDeque<DiskTask>,
+    purge: Option<Index>,
+    snapshots: SnapshotWorker,
+    snapshot_orders: VecDeque<SnapshotOrder<M>>,
     report: RecoveryReport,
     _data_dir: DataDir,
 }
@@ -118,7 +131,7 @@ impl<M: StateMachine> Process<M> {
     pub fn start(
         environment: &Environment,
         config: &Config,
-        machine: M,
+        mut machine: M,
         plants: Plants,
         window: Option<u64>,
     ) -> Result<Self, OpenError> {
@@ -127,16 +140,27 @@ impl<M: StateMachine> Process<M> {
         let Some(cluster) = data_dir.identity.cluster else {
             return Err(OpenError::Identity { path: directory(), reason: "it has not formed a cluster".to_owned() });
         };
-        let opened = data_dir::open_log_planted(environment, config, cluster, plants)?;
+        let recovered = data_dir::recover(environment, config, cluster, &mut machine, plants)?;
+        let Recovered { opened, store, base, kept } = recovered;
         let Opened { writer, reader, state, report } = opened;
         let mut options = replica_options(config, environment.entropy.next_u64());
         options.plants = plants;
         options.raft.max_inflight_bytes = window.unwrap_or(options.raft.max_inflight_bytes);
         let now = environment.clock.monotonic();
         let scrub = Scrub::new(reader.clone(), config.scrub_every, environment.entropy.next_u64(), now);
-        let replica = Replica::open(options, &state, reader, machine, now)
+        let replica = Replica::open(options, &state, reader, (machine, &base, kept), now)
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
-        Ok(Self { replica, writer, scrub, tasks: VecDeque::new(), report, _data_dir: data_dir })
+        Ok(Self {
+            replica,
+            writer,
+            scrub,
+            tasks: VecDeque::new(),
+            purge: None,
+            snapshots: SnapshotWorker::new(store),
+            snapshot_orders: VecDeque::new(),
+            report,
+            _data_dir: data_dir,
+        })
     }
 
     /// What recovery did.
@@ -183,6 +207,8 @@ impl<M: StateMachine> Process<M> {
         }
         let mut effects = self.replica.end_turn(now);
         self.tasks.extend(effects.disk.drain(..));
+        self.purge = effects.purge.take().or(self.purge);
+        self.snapshot_orders.extend(self.replica.take_snapshot_orders());
         effects.into()
     }
 
@@ -214,6 +240,53 @@ impl<M: StateMachine> Process<M> {
     /// The core hears that the write is done.
     pub fn written(&mut self, now: Monotonic, write: &Write) {
         self.replica.disk_done(now, write.0.number);
+    }
+
+    /// A caller asks for a snapshot.
+    pub fn snapshot(&mut self, ticket: u64) {
+        self.replica.ask_for_snapshot(Ticket(ticket));
+    }
+
+    /// Drops the front of the log as far as it was ordered, between two writes. Whether anything was ordered.
+    ///
+    /// # Errors
+    /// As [`Process::perform`].
+    pub fn purge(&mut self, now: Monotonic) -> Result<bool, LogFault> {
+        let Some(upto) = self.purge.take() else { return Ok(false) };
+        match self.writer.purge(upto) {
+            Ok(()) | Err(LogFault::Full { .. }) => self.replica.purged(now, self.writer.base().entry),
+            Err(fault @ LogFault::Poisoned { .. }) => return Err(fault),
+        }
+        Ok(true)
+    }
+
+    /// The next piece of work on snapshots.
+    pub fn take_snapshot_work(&mut self) -> Option<SnapshotWork<M>> {
+        self.snapshot_orders.pop_front().map(SnapshotWork)
+    }
+
+    /// Does it, all at once.
+    pub fn perform_snapshot_work(&mut self, work: SnapshotWork<M>) -> SnapshotOutcome<M> {
+        SnapshotOutcome(self.snapshots.perform(work.0, &mut |_worker| true))
+    }
+
+    /// The replica hears of it.
+    pub fn snapshot_work_done(&mut self, now: Monotonic, outcome: SnapshotOutcome<M>) {
+        if let Some(report) = outcome.0 {
+            self.replica.snapshot_report(now, report);
+        }
+    }
+
+    /// The last entries of the snapshots that may be used, the newest first.
+    #[must_use]
+    pub fn snapshots(&self) -> &[EntryId] {
+        &self.replica.snapshots().ids
+    }
+
+    /// Bytes of snapshots that peers have sent since the start.
+    #[must_use]
+    pub fn snapshot_bytes_received(&self) -> u64 {
+        self.replica.snapshot_bytes_received()
     }
 
     /// Space to be prepared ahead of the log's head.

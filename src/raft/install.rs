@@ -17,6 +17,18 @@ use super::core::Raft;
 use super::leadership::State;
 use super::membership::Membership;
 
+/// What became of a snapshot that was to be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// Nothing happened: this node has applied more than that, or leads and lacks its last entry, which cannot be.
+    Refused,
+    /// The log holds its last entry and goes on as it is.
+    Kept,
+    /// All of the log is discarded. It starts anew behind the snapshot, and so it must on disk, before any record of a
+    /// later Ready is written. A crash in between is made good at the next start, for the snapshot is there.
+    StartedOver,
+}
+
 impl Raft {
     /// The log's front was dropped up to `base`, which was applied. Those who need what is gone are probed at `base`.
     pub fn compact(&mut self, now: Monotonic, base: EntryId) {
@@ -33,31 +45,27 @@ impl Raft {
         });
     }
 
-    /// A snapshot up to `last` is durable here and the state machine holds it; `membership` is the one in force there
-    /// with the index of its entry, if it is known. When this log holds `last` it goes on as it is. Otherwise all of
-    /// it is discarded: it starts anew behind `last`, and so it must on disk, before any record of a later Ready is
-    /// written; the answer is true then. A crash in between is made good at the next start, for the snapshot is there.
-    ///
-    /// Nothing happens when this node has applied more than that, or leads and lacks `last`, which cannot be.
-    pub fn install(&mut self, now: Monotonic, last: EntryId, membership: Option<(Index, Membership)>) -> bool {
+    /// A snapshot up to `last` is durable here and the state machine holds it, unless the answer is `Refused`;
+    /// `membership` is the one in force there with the index of its entry, if it is known.
+    pub fn install(&mut self, now: Monotonic, last: EntryId, membership: Option<(Index, Membership)>) -> Installed {
         self.turn(now, |raft| {
-            if last.index < raft.applied {
-                return false;
-            }
             let holds = raft.terms.holds(last);
+            if last.index < raft.applied {
+                return Installed::Refused;
+            }
             if !holds && raft.leader == Some(raft.config.id) {
                 tracing::error!(node = %raft.config.id, %last, "a leader lacks what a snapshot says is committed; ignored");
-                return false;
+                return Installed::Refused;
             }
             if !holds {
                 raft.start_over(last, membership);
             }
             raft.damage.installed(last.index);
             raft.committed = raft.committed.max(last.index);
-            raft.applied = last.index;
+            raft.applied = raft.applied.max(last.index);
             raft.offer();
             raft.answer_what_became_durable();
-            !holds
+            if holds { Installed::Kept } else { Installed::StartedOver }
         })
     }
 

@@ -144,6 +144,11 @@ impl Memberships {
         self.stack.last().map(|(index, _membership)| *index)
     }
 
+    /// The one in force at `index`, and the index of its entry.
+    pub(super) fn at(&self, index: Index) -> Option<(Index, &Membership)> {
+        self.stack.iter().rev().find(|(entry, _)| *entry <= index).map(|(entry, membership)| (*entry, membership))
+    }
+
     pub(super) const fn quorum(&self) -> &Quorum {
         &self.quorum
     }

@@ -58,5 +58,6 @@ mod writes;
 pub use self::append::{AppendStep, Appended};
 pub use self::config::{RaftConfig, Restored};
 pub use self::core::{NotLeader, Raft};
+pub use self::install::Installed;
 pub use self::membership::{Member, Membership};
 pub use self::status::PeerStatus;

@@ -23,6 +23,8 @@ pub struct PeerStatus {
     pub inflight_bytes: u64,
     /// The leader is looking for the place where the logs agree.
     pub probing: bool,
+    /// The leader has purged what it needs next: it fetches a snapshot.
+    pub lacks: bool,
 }
 
 impl Raft {
@@ -140,6 +142,18 @@ impl Raft {
         self.memberships.latest_index()
     }
 
+    /// The membership in force at `index`, and the index of its entry; `None` when it is not known.
+    #[must_use]
+    pub fn membership_at(&self, index: Index) -> Option<(Index, &Membership)> {
+        self.memberships.at(index)
+    }
+
+    /// The state machine has no connection to the log, which begins behind what it holds: a snapshot must be fetched.
+    #[must_use]
+    pub const fn is_detached(&self) -> bool {
+        self.damage.is_detached()
+    }
+
     /// On a leader, every other member, by number; empty elsewhere.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
@@ -153,6 +167,7 @@ impl Raft {
                 inflight_messages,
                 inflight_bytes,
                 probing: peer.mode != super::progress::Mode::Stream,
+                lacks: peer.lacks,
             }
         };
         office.peers.iter().map(status).collect()

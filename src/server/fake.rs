@@ -68,6 +68,8 @@ impl FakeStore {
             committed: Index(0),
             applied: Index(0),
             disk_bytes: 0,
+            snapshot: Index(0),
+            snapshot_bytes_received: 0,
             damaged: 0,
             mended: 0,
             scrub: crate::node::ScrubProgress::default(),

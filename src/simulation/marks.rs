@@ -108,6 +108,26 @@ marks! {
     Lacks = "entries that the leader has purged are needed",
     /// A snapshot took the place of a whole log.
     LogReset = "log started anew behind a snapshot",
+    /// A snapshot was written down.
+    SnapshotTaken = "snapshot taken",
+    /// The front of the log was dropped.
+    Purged = "log purged",
+    /// A piece of a snapshot was given to a peer.
+    SnapshotGiven = "piece of a snapshot given",
+    /// A peer asked for a snapshot that is not here.
+    SnapshotAbsent = "snapshot not given: absent",
+    /// A peer asked for a snapshot that cannot be read.
+    SnapshotDamaged = "snapshot not given: damaged",
+    /// A chunk of a peer's snapshot was stored.
+    SnapshotChunk = "chunk of a snapshot stored",
+    /// A chunk of a peer's snapshot was not what it should be.
+    SnapshotChunkBad = "chunk of a snapshot refused",
+    /// A snapshot took the place of the state.
+    SnapshotInstalled = "snapshot installed",
+    /// No snapshot reached the log any more.
+    Detached = "no snapshot reaches the log",
+    /// A peer asked for records that this node has purged.
+    RepairPurged = "repair refused: purged",
     /// A vote was given in doubt.
     VoteInDoubt = "vote given in doubt",
     /// A node in doubt has caught up.

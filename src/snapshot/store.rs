@@ -181,13 +181,27 @@ impl SnapshotStore {
         writer.finish()
     }
 
-    /// Removes what is older than the newest `keep` (at least one); the answer names what was removed. One that was found
+    /// Takes note that a snapshot was found to be damaged: it counts for nothing until it verifies again.
+    pub fn disregard(&mut self, id: EntryId) {
+        self.unusable.insert(id);
+    }
+
+    /// The snapshots that may be used, the newest first, with the bytes of their data. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn usable(&self) -> Result<Vec<(EntryId, u64)>, SnapshotError> {
+        let usable = self.list()?.into_iter().filter(|id| !self.unusable.contains(id));
+        Ok(usable.filter_map(|id| self.get(id).ok().map(|found| (id, found.manifest().data_bytes))).collect())
+    }
+
+    /// Removes what is older than the newest `keep` (at least one), but for `pinned`; the answer names what was removed. One that was found
     /// damaged counts for nothing, but stays as long as no newer good one is there: a machine
     /// without peers may have nothing else. Those that this release cannot read, or of another group, stay. Blocks.
     ///
     /// # Errors
     /// `Io`.
-    pub fn retain(&mut self, keep: usize) -> Result<Vec<EntryId>, SnapshotError> {
+    pub fn retain(&mut self, keep: usize, pinned: &[EntryId]) -> Result<Vec<EntryId>, SnapshotError> {
         let all = self.list()?;
         let looked: Vec<(EntryId, Result<Snapshot, SnapshotError>)> =
             all.iter().map(|id| (*id, self.get(*id))).collect();
@@ -197,7 +211,7 @@ impl SnapshotStore {
         for (id, opened) in looked {
             let old = kept.last().is_some_and(|newest| id < *newest);
             let others = matches!(opened, Err(SnapshotError::Unsupported { .. } | SnapshotError::Foreign { .. }));
-            if old && !kept.contains(&id) && !others {
+            if old && !kept.contains(&id) && !pinned.contains(&id) && !others {
                 self.remove(id)?;
                 removed.push(id);
             }

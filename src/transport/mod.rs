@@ -43,6 +43,7 @@ pub mod handshake;
 mod links;
 mod peer;
 pub mod repair;
+pub mod snapshot;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ pub use connection::ClientConnection;
 pub use formation::FormationMessage;
 pub use handshake::{ClientHello, Refusal, RefusalCode};
 pub use repair::{RepairRefusal, RepairRequest};
+pub use snapshot::{SnapshotRefusal, SnapshotRequest, SnapshotWant};
 
 /// Which of a peer's two connections: a record of many megabytes on one must not delay a heartbeat on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,6 +126,16 @@ pub enum PeerBody {
         number: u64,
         /// The answering node's committed index, or why it gives nothing.
         result: Result<Index, RepairRefusal>,
+    },
+    /// A node asks for a piece of a snapshot.
+    Snapshot(SnapshotRequest),
+    /// What a peer can do about it. Attached to `Ok`: the manifest or the chunk, as it stands on disk, which carries
+    /// checksums of its own.
+    SnapshotAnswer {
+        /// The request.
+        number: u64,
+        /// Why it gives nothing.
+        result: Result<(), SnapshotRefusal>,
     },
 }
 

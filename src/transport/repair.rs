@@ -42,6 +42,8 @@ pub enum RepairRefusal {
     Others,
     /// The peer has entries there, and cannot tell whether they are the same.
     Unproven,
+    /// The peer has purged them: a snapshot covers them.
+    Purged,
 }
 
 impl std::fmt::Display for RepairRefusal {
@@ -51,6 +53,7 @@ impl std::fmt::Display for RepairRefusal {
             Self::Damaged => "cannot read it either",
             Self::Others => "has another entry there",
             Self::Unproven => "cannot tell whether it has the same",
+            Self::Purged => "has purged it",
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::types::{GroupId, Index};
 use super::frame::{Frame, Head};
 use super::{
     FormationMessage, ForwardError, Forwarded, ForwardedProposal, PeerBody, PeerFrame, RepairRefusal, RepairRequest,
+    SnapshotRefusal, SnapshotRequest,
 };
 
 /// Tag of [`PeerBody::Raft`].
@@ -28,6 +29,10 @@ pub const TAG_FORWARD_ANSWER: u8 = 4;
 pub const TAG_REPAIR: u8 = 6;
 /// Tag of [`PeerBody::RepairAnswer`].
 pub const TAG_REPAIR_ANSWER: u8 = 7;
+/// Tag of [`PeerBody::Snapshot`].
+pub const TAG_SNAPSHOT: u8 = 8;
+/// Tag of [`PeerBody::SnapshotAnswer`].
+pub const TAG_SNAPSHOT_ANSWER: u8 = 9;
 /// Tag of the last frame of a connection that is closed for a reason.
 pub const TAG_GOODBYE: u8 = 5;
 /// The version of every kind so far.
@@ -65,6 +70,12 @@ struct ForwardAnswerBody {
 struct RepairAnswerBody {
     number: u64,
     result: Result<Index, RepairRefusal>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotAnswerBody {
+    number: u64,
+    result: Result<(), SnapshotRefusal>,
 }
 
 /// Appends the encoded body of `frame` to `out` and returns what stands before it.
@@ -106,6 +117,16 @@ pub fn encode(frame: &PeerFrame, out: &mut Vec<u8>) -> Result<Head, DecodeError>
             codec::encode_into("repair answer", &RepairAnswerBody { number: *number, result: *result }, out)?;
             TAG_REPAIR_ANSWER
         }
+        PeerBody::Snapshot(request) => {
+            check_records("snapshot request", false, attached)?;
+            codec::encode_into("snapshot request", request, out)?;
+            TAG_SNAPSHOT
+        }
+        PeerBody::SnapshotAnswer { number, result } => {
+            check_records("snapshot answer", result.is_ok(), attached)?;
+            codec::encode_into("snapshot answer", &SnapshotAnswerBody { number: *number, result: *result }, out)?;
+            TAG_SNAPSHOT_ANSWER
+        }
     };
     Ok(Head { group: frame.group, tag, version: VERSION })
 }
@@ -123,7 +144,16 @@ pub(super) fn encode_goodbye(reason: &str, out: &mut Vec<u8>) -> Result<Head, De
 /// tag says, or when the attached bytes are not as many as it says.
 pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
     let Frame { group, tag, version, body, attached } = frame;
-    let tags = [TAG_RAFT, TAG_FORMATION, TAG_FORWARD, TAG_FORWARD_ANSWER, TAG_REPAIR, TAG_REPAIR_ANSWER];
+    let tags = [
+        TAG_RAFT,
+        TAG_FORMATION,
+        TAG_FORWARD,
+        TAG_FORWARD_ANSWER,
+        TAG_REPAIR,
+        TAG_REPAIR_ANSWER,
+        TAG_SNAPSHOT,
+        TAG_SNAPSHOT_ANSWER,
+    ];
     let known = tags.contains(&tag) && version == VERSION;
     let unsupported = DecodeError::Unsupported { what: "peer frame", tag, version };
     let body = match tag {
@@ -150,6 +180,15 @@ pub fn decode(frame: Frame) -> Result<PeerFrame, DecodeError> {
             let RepairAnswerBody { number, result } = codec::decode("repair answer", &body)?;
             check_records("repair answer", result.is_ok(), attached.len())?;
             PeerBody::RepairAnswer { number, result }
+        }
+        TAG_SNAPSHOT => {
+            check_records("snapshot request", false, attached.len())?;
+            PeerBody::Snapshot(codec::decode::<SnapshotRequest>("snapshot request", &body)?)
+        }
+        TAG_SNAPSHOT_ANSWER => {
+            let SnapshotAnswerBody { number, result } = codec::decode("snapshot answer", &body)?;
+            check_records("snapshot answer", result.is_ok(), attached.len())?;
+            PeerBody::SnapshotAnswer { number, result }
         }
         _ => return Err(unsupported),
     };
@@ -202,12 +241,12 @@ fn check_answers(result: &Result<Forwarded, ForwardError>, attached: usize) -> R
     check_sum("forward answer", lengths.iter().copied(), attached)
 }
 
-/// Records are attached to what promises them, and to nothing else.
+/// Records, manifests and chunks are attached to what promises them, and to nothing else.
 fn check_records(what: &'static str, promised: bool, attached: usize) -> Result<(), DecodeError> {
     if promised == (attached > 0) {
         return Ok(());
     }
-    let reason = format!("{attached} bytes are attached where records are {}", if promised { "due" } else { "not" });
+    let reason = format!("{attached} bytes are attached where they are {}", if promised { "due" } else { "not" });
     Err(DecodeError::Malformed { what, reason })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dledger::raft::message::{AppendOutcome, Body, Message};
 use dledger::raft::ready::{Lack, LogAppend, ReadState, Ready, Replicate};
-use dledger::raft::{AppendStep, Appended, Member, Membership, Raft, RaftConfig, Restored};
+use dledger::raft::{AppendStep, Appended, Installed, Member, Membership, Raft, RaftConfig, Restored};
 use dledger::types::{
     ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, RoleChange, Term, TermRun, Vote,
 };
@@ -181,7 +181,7 @@ impl Node {
         let source = &source[..upto as usize];
         let last = EntryId::new(Index(upto), source.last().expect("a snapshot of something").term);
         let membership = self.raft.membership().cloned().map(|membership| (Index::ZERO, membership));
-        let reset = self.raft.install(now, last, membership);
+        let reset = self.raft.install(now, last, membership) == Installed::StartedOver;
         if reset {
             self.log = source.to_vec();
             self.disk.log = source.to_vec();

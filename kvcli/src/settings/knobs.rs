@@ -149,6 +149,36 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(humantime::format_duration(config.scrub_every).to_string()),
     },
     Knob {
+        name: "snapshot_entries",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|count| config.snapshot_entries = count),
+        get: |config| Some(config.snapshot_entries.to_string()),
+    },
+    Knob {
+        name: "snapshot_bytes",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|bytes| config.snapshot_bytes = bytes),
+        get: |config| Some(config.snapshot_bytes.to_string()),
+    },
+    Knob {
+        name: "snapshots_kept",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|count| config.snapshots_kept = count),
+        get: |config| Some(config.snapshots_kept.to_string()),
+    },
+    Knob {
+        name: "log_tail_bytes",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|bytes| config.log_tail_bytes = bytes),
+        get: |config| Some(config.log_tail_bytes.to_string()),
+    },
+    Knob {
+        name: "snapshot_send_rate",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|bytes| config.snapshot_send_rate = bytes),
+        get: |config| Some(config.snapshot_send_rate.to_string()),
+    },
+    Knob {
         name: "insecure",
         shape: Shape::Flag,
         set: |config, text| match text {

@@ -15,14 +15,17 @@ use crate::config::Config;
 use crate::env::memory::MemoryDisk;
 use crate::env::{Clock, Entropy, OpenMode};
 use crate::error::ReadError;
+use crate::node::data_dir::Recovered;
 use crate::node::data_dir::{self, DataDir};
 use crate::node::effects::{Answer, DiskTask, Outbound, Proposal, Ticket};
 use crate::node::formation::{Formation, Genesis};
 use crate::node::replica::Replica;
+use crate::node::snapshot_worker::{SnapshotOrder, SnapshotWorker};
 use crate::node::{Environment, replica_options};
-use crate::state_machine::{Applied, ApplyError, Entry, StateMachine};
+use crate::simulation::plants::Plants;
+use crate::state_machine::{Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateMachine};
 use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
-use crate::types::{EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
+use crate::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
 
 /// Number of nodes.
 pub(super) const NODES: u64 = 3;
@@ -34,8 +37,8 @@ pub(super) struct Recorder {
 }
 
 impl StateMachine for Recorder {
-    type Capture = ();
-    type Restore = ();
+    type Capture = Items;
+    type Restore = Items;
 
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         if entry.kind == Kind::Data {
@@ -50,11 +53,36 @@ impl StateMachine for Recorder {
 
     fn publish(&mut self) {}
 
-    fn capture(&self) {}
+    fn capture(&self) -> Items {
+        Items(self.applied.lock().unwrap().clone())
+    }
 
-    fn restore(&self) {}
+    fn restore(&self) -> Items {
+        Items::default()
+    }
 
-    fn install(&mut self, _state: (), _last: EntryId) {}
+    fn install(&mut self, state: Items, last: EntryId) -> Items {
+        assert!(state.0.iter().all(|(index, _payload)| *index <= last.index));
+        Items(std::mem::replace(&mut *self.applied.lock().unwrap(), state.0))
+    }
+}
+
+/// What a recorder remembers, an entry an item.
+#[derive(Default)]
+pub(super) struct Items(Vec<(Index, Bytes)>);
+
+impl Capture for Items {
+    fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.0.iter().try_for_each(|(index, payload)| each(&[&index.get().to_le_bytes()[..], payload].concat()))
+    }
+}
+
+impl Restore for Items {
+    fn item(&mut self, item: &[u8]) -> Result<(), RestoreError> {
+        let (index, payload) = item.split_at(8);
+        self.0.push((Index(u64::from_le_bytes(index.try_into().unwrap())), Bytes::copy_from_slice(payload)));
+        Ok(())
+    }
 }
 
 /// The test's clock and luck.
@@ -94,6 +122,9 @@ struct Running {
     replica: Replica<Recorder>,
     writer: LogWriter,
     tasks: VecDeque<DiskTask>,
+    purge: Option<Index>,
+    worker: SnapshotWorker,
+    orders: VecDeque<SnapshotOrder<Recorder>>,
     recorder: Recorder,
     _data_dir: DataDir,
 }
@@ -117,6 +148,10 @@ pub(super) enum Sabotage {
 /// The cluster.
 pub(super) struct Cluster {
     nodes: Vec<Node>,
+    /// What every node's configuration says beside the members.
+    pub(super) knobs: fn(&mut Config),
+    /// Chunks of snapshots that may still arrive; each that does not is lost with its connection.
+    pub(super) chunks: u64,
     hand: Arc<Hand>,
     sabotage: Sabotage,
     network: VecDeque<(NodeId, Outbound)>,
@@ -138,6 +173,8 @@ impl Cluster {
         };
         Self {
             nodes: (1..=NODES).map(node).collect(),
+            knobs: |config| config.snapshot_entries = 0,
+            chunks: u64::MAX,
             hand: Arc::default(),
             sabotage,
             network: VecDeque::new(),
@@ -154,9 +191,10 @@ impl Cluster {
         NodeId(node as u64 + 1)
     }
 
-    fn config(node: usize) -> Config {
+    fn config(&self, node: usize) -> Config {
         let mut config = Config::member(node as u64 + 1, "1=n:1,2=n:2,3=n:3", "/data").unwrap();
         config.segment_bytes = 64 << 10;
+        (self.knobs)(&mut config);
         config
     }
 
@@ -170,29 +208,25 @@ impl Cluster {
 
     /// Starts all nodes: forms the cluster where that is not done yet.
     pub(super) fn start(&mut self) -> Result<(), PowerFails> {
-        let members = Self::config(0).cluster;
+        let members = self.config(0).cluster;
         let mut directories = Vec::new();
         for node in 0..self.nodes.len() {
-            let opened = data_dir::open(&self.environment(node), &Self::config(node), &members);
+            let opened = data_dir::open(&self.environment(node), &self.config(node), &members);
             directories.push(opened.map_err(|_error| PowerFails)?);
         }
         let formation =
             |node: usize| Formation::new(Self::id(node), directories[node].identity.incarnation, members.clone());
         let mut genesis: Option<Genesis> = None;
-        let mut logs: Vec<Option<Opened>> = Vec::new();
+        let mut recovered: Vec<Option<(Recovered, Recorder)>> = Vec::new();
         for (node, directory) in directories.iter().enumerate() {
             let Some(cluster) = directory.identity.cluster else {
-                logs.push(None);
+                recovered.push(None);
                 continue;
             };
-            let log = data_dir::open_log(&self.environment(node), &Self::config(node), cluster);
-            let log = log.map_err(|error| {
-                assert!(self.nodes[node].disk.is_off(), "node {node} does not open again: {error}");
-                PowerFails
-            })?;
-            let record = log.reader.read(Index(1)).unwrap().bytes().clone();
+            let found = self.recover(node, cluster)?;
+            let record = found.0.opened.reader.read(Index(1)).unwrap().bytes().clone();
             genesis = Some(formation(node).form(record).unwrap());
-            logs.push(Some(log));
+            recovered.push(Some(found));
         }
         let genesis = genesis.unwrap_or_else(|| {
             let mut first = formation(0);
@@ -202,24 +236,36 @@ impl Cluster {
             }
             first.mint(u128::from(self.hand.next_u64()), LogTime(self.hand.wall_ms())).unwrap()
         });
-        for (node, (mut directory, log)) in directories.into_iter().zip(logs).enumerate() {
-            let (environment, config) = (self.environment(node), Self::config(node));
-            let log = match log {
-                Some(log) => log,
+        for (node, (mut directory, found)) in directories.into_iter().zip(recovered).enumerate() {
+            let (environment, config) = (self.environment(node), self.config(node));
+            let found = match found {
+                Some(found) => found,
                 None => {
-                    data_dir::adopt(&environment, &config, &mut directory, &genesis).map_err(|_error| PowerFails)?
+                    data_dir::adopt(&environment, &config, &mut directory, &genesis).map_err(|_error| PowerFails)?;
+                    self.recover(node, genesis.membership.cluster)?
                 }
             };
-            self.run_node(node, directory, log);
+            self.run_node(node, directory, found);
         }
         Ok(())
     }
 
-    fn run_node(&mut self, node: usize, data_dir: DataDir, log: Opened) {
-        let recorder = Recorder::default();
-        let options = replica_options(&Self::config(node), self.hand.next_u64());
-        let Opened { writer, reader, state, .. } = log;
-        let mut replica = Replica::open(options, &state, reader, recorder.clone(), self.now()).unwrap();
+    fn recover(&self, node: usize, cluster: ClusterId) -> Result<(Recovered, Recorder), PowerFails> {
+        let (environment, config, mut recorder) = (self.environment(node), self.config(node), Recorder::default());
+        match data_dir::recover(&environment, &config, cluster, &mut recorder, Plants::NONE) {
+            Ok(recovered) => Ok((recovered, recorder)),
+            Err(error) => {
+                assert!(self.nodes[node].disk.is_off(), "node {node} does not open again: {error}");
+                Err(PowerFails)
+            }
+        }
+    }
+
+    fn run_node(&mut self, node: usize, data_dir: DataDir, (recovered, recorder): (Recovered, Recorder)) {
+        let options = replica_options(&self.config(node), self.hand.next_u64());
+        let Recovered { opened, store, base, kept } = recovered;
+        let Opened { writer, reader, state, .. } = opened;
+        let mut replica = Replica::open(options, &state, reader, (recorder.clone(), &base, kept), self.now()).unwrap();
         let now = self.now();
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if let Some(running) = &mut self.nodes[peer].running {
@@ -229,7 +275,8 @@ impl Cluster {
                 }
             }
         }
-        let running = Running { replica, writer, tasks: VecDeque::new(), recorder, _data_dir: data_dir };
+        let (tasks, orders, worker) = (VecDeque::new(), VecDeque::new(), SnapshotWorker::new(store));
+        let running = Running { replica, writer, tasks, purge: None, worker, orders, recorder, _data_dir: data_dir };
         self.nodes[node].running = Some(running);
     }
 
@@ -261,15 +308,12 @@ impl Cluster {
 
     /// Starts a node that has been stopped.
     pub(super) fn restart(&mut self, node: usize) -> Result<(), PowerFails> {
-        let config = Self::config(node);
+        let config = self.config(node);
         let environment = self.environment(node);
         let directory = data_dir::open(&environment, &config, &config.cluster).map_err(|_error| PowerFails)?;
         let cluster = directory.identity.cluster.unwrap();
-        let log = data_dir::open_log(&environment, &config, cluster).map_err(|error| {
-            assert!(self.nodes[node].disk.is_off(), "node {node} does not open again: {error}");
-            PowerFails
-        })?;
-        self.run_node(node, directory, log);
+        let found = self.recover(node, cluster)?;
+        self.run_node(node, directory, found);
         self.end_turn(node);
         Ok(())
     }
@@ -301,6 +345,12 @@ impl Cluster {
         }
         self.end_turn(node);
         read
+    }
+
+    /// A caller asks a node for a snapshot.
+    pub(super) fn ask_for_snapshot(&mut self, node: usize, ticket: u64) {
+        self.nodes[node].running.as_mut().unwrap().replica.ask_for_snapshot(Ticket(ticket));
+        self.end_turn(node);
     }
 
     /// What a node answers to a peer that has lost records.
@@ -385,6 +435,16 @@ impl Cluster {
                 }
                 running.replica.disk_done(now, task.number);
             }
+            let Some(running) = &mut self.nodes[node].running else { continue };
+            if let Some(upto) = running.purge.take() {
+                running.writer.purge(upto).map_err(|_fault| PowerFails)?;
+                running.replica.purged(now, running.writer.base().entry);
+            }
+            if let Some(order) = running.orders.pop_front()
+                && let Some(report) = running.worker.perform(order, &mut |_worker| true)
+            {
+                running.replica.snapshot_report(now, report);
+            }
             self.end_turn(node);
         }
         self.deliver_all();
@@ -398,6 +458,8 @@ impl Cluster {
         let Some(running) = &mut self.nodes[node].running else { return };
         let effects = running.replica.end_turn(now);
         running.tasks.extend(effects.disk);
+        running.purge = effects.purge.or(running.purge);
+        running.orders.extend(running.replica.take_snapshot_orders());
         self.network.extend(effects.send.into_iter().map(|outbound| (Self::id(node), outbound)));
         self.answers.extend(effects.answers);
         assert!(effects.disconnect.is_empty(), "{:?}", effects.disconnect);
@@ -411,8 +473,32 @@ impl Cluster {
             if self.isolated.contains(&node) || self.isolated.contains(&sender) {
                 continue;
             }
+            if matches!(frame.body, PeerBody::SnapshotAnswer { .. }) {
+                let Some(left) = self.chunks.checked_sub(1) else {
+                    self.reconnect(node, sender);
+                    continue;
+                };
+                self.chunks = left;
+            }
             if let Some(running) = &mut self.nodes[node].running {
                 running.replica.receive(now, from, frame);
+                self.end_turn(node);
+            }
+        }
+    }
+
+    /// The bulk connection of two nodes breaks, with all that is on it, and is made again.
+    fn reconnect(&mut self, one: usize, other: usize) {
+        self.chunks = u64::MAX;
+        let now = self.now();
+        let ends = [Self::id(one), Self::id(other)];
+        self.network.retain(|(from, outbound)| {
+            outbound.channel != Channel::Bulk || !ends.contains(from) || !ends.contains(&outbound.to)
+        });
+        for (node, peer) in [(one, other), (other, one)] {
+            if let Some(running) = &mut self.nodes[node].running {
+                running.replica.peer_closed(now, Self::id(peer), Channel::Bulk);
+                running.replica.peer_connected(now, Self::id(peer), Channel::Bulk);
                 self.end_turn(node);
             }
         }

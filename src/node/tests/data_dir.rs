@@ -25,7 +25,7 @@ fn directory_remembers_the_members_that_formed_and_not_those_of_an_earlier_attem
     let mut directory = data_dir::open(&environment, &right, &right.cluster).unwrap();
     let formation = Formation::new(NodeId(1), directory.identity.incarnation, right.cluster.clone());
     let genesis = formation.mint(7, LogTime(1)).unwrap();
-    drop(data_dir::adopt(&environment, &right, &mut directory, &genesis).unwrap());
+    data_dir::adopt(&environment, &right, &mut directory, &genesis).unwrap();
     drop(directory);
     assert_eq!(data_dir::open(&environment, &right, &right.cluster).unwrap().identity.members, right.cluster);
     let refused = data_dir::open(&environment, &wrong, &wrong.cluster).err();

@@ -7,3 +7,4 @@ mod power_cut;
 mod repair;
 mod rot;
 mod scrub;
+mod snapshots;

@@ -59,6 +59,8 @@ fn status() -> NodeStatus {
         committed: Index(18),
         applied: Index(17),
         disk_bytes: 4096,
+        snapshot: Index(40),
+        snapshot_bytes_received: 77,
         damaged: 3,
         mended: 5,
         scrub: crate::node::ScrubProgress { upto: Index(7), rounds: 2 },

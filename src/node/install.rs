@@ -1,0 +1,339 @@
+//! Fetches a snapshot when this log cannot be continued, and puts it in the place of state and log.
+//!
+//! ```text
+//!   the leader has purged what comes next ─┐
+//!   a hole that peers have purged ─────────┼─► needed: an index ─► ask the leader, then others ─► manifest
+//!   no own snapshot reaches the log ───────┘                                                       │
+//!       ┌── the same chunk from the next peer, whatever broke off ◄── refused, silent, gone        ▼
+//!       └────────────────────────────────────────────────────────────► chunk after chunk ─► on disk, verified
+//!                                                                                              │ restored
+//!   machine: the new state ◄── log: started anew, or kept when it goes on behind ◄── core ◄────┘
+//! ```
+//! All replicas take the same snapshots, so any of them may give the next chunk. A snapshot is durable before the log is
+//! touched: a crash at any byte leaves the old state and log, or the snapshot from which the next start makes the new.
+//! What arrives is believed as far as its checksums and the manifest go.
+//!
+//! Deliberately absent: clocks, threads, and going on with a copy that an earlier life of this node began.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::commitlog::WriteBatch;
+use crate::raft::ready::Lack;
+use crate::raft::{Installed, Membership};
+use crate::simulation::marks::{Mark, reach};
+use crate::snapshot::Manifest;
+use crate::state_machine::StateMachine;
+use crate::transport::{Channel, PeerBody, SnapshotRefusal, SnapshotRequest, SnapshotWant};
+use crate::types::{EntryId, Index, Monotonic, NodeId};
+
+use super::replica::Replica;
+use super::snapshot_worker::{ChunkFault, Loaded, SnapshotOrder};
+use super::tail::Tail;
+
+/// How long a peer may take to answer before another is asked: a chunk may wait its turn at a low `snapshot_send_rate`.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nobody is asked once all have refused, or the disk has failed: something must change first.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A snapshot on its way to this node.
+pub(crate) struct Install<M: StateMachine> {
+    /// What the leader said last.
+    lack: Option<Lack>,
+    state: Fetching,
+    /// The manifest of the copy at hand, and the chunk that is needed next.
+    copy: Option<(Manifest, u64)>,
+    /// Whole, durable and restored; waits until the machine stands between two entries.
+    loaded: Option<Loaded<M>>,
+    last_number: u64,
+    /// Who gave nothing, and why, since somebody last did.
+    refused: BTreeMap<NodeId, String>,
+    /// Bytes of chunks that have arrived since this node was started.
+    received: u64,
+}
+
+/// How far the fetching is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fetching {
+    /// Somebody is to be asked as soon as there is somebody.
+    #[default]
+    Nobody,
+    /// A peer has this request and time to answer.
+    Asked(u64, NodeId, Monotonic),
+    /// The worker is at what that peer gave, or at what is here already.
+    Working(Option<NodeId>),
+    /// The next round starts then.
+    Pause(Monotonic),
+}
+
+impl<M: StateMachine> Default for Install<M> {
+    fn default() -> Self {
+        Self {
+            lack: None,
+            state: Fetching::default(),
+            copy: None,
+            loaded: None,
+            last_number: 0,
+            refused: BTreeMap::new(),
+            received: 0,
+        }
+    }
+}
+
+impl<M: StateMachine> Install<M> {
+    /// The leader has purged what this log needs next.
+    pub(super) fn lacks(&mut self, lack: Lack) {
+        self.lack = Some(lack);
+    }
+
+    /// When something is to be done although nothing happens.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        match self.state {
+            Fetching::Nobody | Fetching::Working(_) => None,
+            Fetching::Asked(_, _, until) | Fetching::Pause(until) => Some(until),
+        }
+    }
+
+    /// The bulk connection to a peer is gone, and with it every answer.
+    pub(super) fn closed(&mut self, peer: NodeId) {
+        if matches!(self.state, Fetching::Asked(_, asked, _) if asked == peer) {
+            self.state = Fetching::Nobody;
+            self.refused.insert(peer, "closed its connection".to_owned());
+        }
+    }
+
+    /// A peer may be asked again: it has just connected.
+    pub(super) fn connected(&mut self, peer: NodeId) {
+        self.refused.remove(&peer);
+    }
+
+    fn give_up(&mut self) -> Option<SnapshotOrder<M>> {
+        self.refused.clear();
+        if !matches!(self.state, Fetching::Working(_)) {
+            self.state = Fetching::Nobody;
+        }
+        self.copy.take().map(|_copy| SnapshotOrder::GiveUp)
+    }
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// The first index that a snapshot must be of to be of use; `None` while the log will do.
+    fn needed_snapshot(&self) -> Option<Index> {
+        let lack = self.install.lack.map(|lack| lack.base).filter(|base| self.raft.last().index < *base);
+        let detached = self.raft.is_detached().then(|| self.raft.base().index);
+        lack.max(detached).max(self.purged_hole())
+    }
+
+    /// Whether a snapshot is about to take the place of the state.
+    pub(super) fn is_installing(&self) -> bool {
+        self.install.loaded.is_some()
+    }
+
+    /// Why a node that needs a snapshot has none, for a person.
+    pub(crate) fn missing_snapshot(&self) -> Option<String> {
+        let needed = self.needed_snapshot()?;
+        let why: Vec<String> = self.install.refused.iter().map(|(peer, why)| format!("node {peer} {why}")).collect();
+        match (&self.install.copy, why.is_empty()) {
+            (Some((manifest, next)), _) => {
+                Some(format!("is being sent snapshot {}: chunk {next} of {}", manifest.id(), manifest.chunks))
+            }
+            (None, true) => Some(format!("needs a snapshot of index {needed} or later")),
+            (None, false) => Some(format!("needs a snapshot of index {needed} or later; {}", why.join(", "))),
+        }
+    }
+
+    /// Bytes of snapshots received since this node was started.
+    pub(crate) fn snapshot_bytes_received(&self) -> u64 {
+        self.install.received
+    }
+
+    /// Fetches what is needed, a step further; installs what has come.
+    pub(super) fn look_after_install(&mut self, now: Monotonic) {
+        self.install_loaded(now);
+        let Some(needed) = self.needed_snapshot() else {
+            self.install.lack = None;
+            self.snapshot_orders.extend(self.install.give_up());
+            return;
+        };
+        if self.install.loaded.is_some() {
+            return;
+        }
+        if self.install.copy.as_ref().is_some_and(|(manifest, _next)| manifest.id().index < needed) {
+            tracing::info!(node = %self.id, %needed, "the snapshot that is being fetched is too old by now");
+            self.snapshot_orders.extend(self.install.give_up());
+        }
+        match self.install.state {
+            Fetching::Working(_) => return,
+            Fetching::Asked(_, _, until) | Fetching::Pause(until) if now < until => return,
+            Fetching::Asked(_, silent, _) => drop(self.install.refused.insert(silent, "did not answer".to_owned())),
+            Fetching::Pause(_) => self.install.refused.clear(),
+            Fetching::Nobody => {}
+        }
+        self.install.state = Fetching::Nobody;
+        self.ask_for_piece(now, needed);
+    }
+
+    fn ask_for_piece(&mut self, now: Monotonic, needed: Index) {
+        let bulk = self.connected.iter().filter(|(_peer, channel)| *channel == Channel::Bulk).map(|(peer, _)| *peer);
+        let untried: Vec<NodeId> = bulk.filter(|peer| !self.install.refused.contains_key(peer)).collect();
+        let leader = self.raft.leader().filter(|leader| untried.contains(leader));
+        let Some(peer) = leader.or_else(|| untried.first().copied()) else {
+            if !self.install.refused.is_empty() {
+                // Nobody has the rest of this one any more: another must do.
+                let given_up = self.install.copy.take().map(|_copy| SnapshotOrder::GiveUp);
+                self.snapshot_orders.extend(given_up);
+                self.install.state = Fetching::Pause(now.after(PAUSE));
+            }
+            return;
+        };
+        let want = match &self.install.copy {
+            Some((manifest, next)) => SnapshotWant::Chunk { snapshot: manifest.id(), chunk: *next },
+            None => SnapshotWant::Newest { at_least: needed },
+        };
+        self.install.last_number += 1;
+        let number = self.install.last_number;
+        self.install.state = Fetching::Asked(number, peer, now.after(PATIENCE));
+        self.outbound(peer, Channel::Bulk, PeerBody::Snapshot(SnapshotRequest { number, want }));
+    }
+
+    /// A peer answers.
+    pub(crate) fn take_snapshot_answer(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        result: Result<(), SnapshotRefusal>,
+        attached: &[Bytes],
+    ) {
+        if !matches!(self.install.state, Fetching::Asked(asked, peer, _) if (asked, peer) == (number, from)) {
+            return;
+        }
+        self.install.state = Fetching::Nobody;
+        let order = result.map_err(|refusal| refusal.to_string()).and_then(|()| {
+            let piece = Bytes::from(attached.concat());
+            match &self.install.copy {
+                Some(_copy) => {
+                    self.install.received += piece.len() as u64;
+                    Ok(SnapshotOrder::Chunk(piece))
+                }
+                None => {
+                    let manifest = Manifest::decode(Path::new("its manifest"), &piece).map_err(|e| e.to_string())?;
+                    let useful = self.needed_snapshot().is_some_and(|needed| manifest.id().index >= needed);
+                    self.install.copy = useful.then(|| (manifest.clone(), 0));
+                    if useful { Ok(SnapshotOrder::Begin(Box::new(manifest))) } else { Err("has an older one".into()) }
+                }
+            }
+        });
+        match order {
+            Ok(order) => {
+                self.install.refused.clear();
+                self.install.state = Fetching::Working(Some(from));
+                self.snapshot_orders.push(order);
+            }
+            Err(why) => drop(self.install.refused.insert(from, why)),
+        }
+    }
+
+    /// The worker has begun the copy, or has that snapshot already.
+    pub(super) fn copy_begun(&mut self, now: Monotonic, begun: Result<bool, String>) {
+        self.install.state = Fetching::Nobody;
+        let Some((manifest, _next)) = &self.install.copy else { return };
+        let id = manifest.id();
+        match begun {
+            Ok(true) => {
+                tracing::info!(node = %self.id, snapshot = %id, bytes = manifest.data_bytes, "fetching a snapshot")
+            }
+            Ok(false) => self.load(id),
+            Err(reason) => self.copy_failed(now, &reason),
+        }
+    }
+
+    /// The worker has verified and written a chunk.
+    pub(super) fn chunk_stored(&mut self, now: Monotonic, stored: Result<u64, ChunkFault>) {
+        let giver = std::mem::take(&mut self.install.state);
+        let Some((manifest, next)) = &mut self.install.copy else { return };
+        match stored {
+            Ok(stored) => {
+                *next = stored;
+                if stored == manifest.chunks {
+                    let id = manifest.id();
+                    self.load(id);
+                }
+            }
+            Err(ChunkFault::Refused(reason)) => {
+                reach(Mark::SnapshotChunkBad);
+                tracing::warn!(node = %self.id, reason, "a chunk of a snapshot is not what it should be");
+                if let Fetching::Working(Some(peer)) = giver {
+                    self.install.refused.insert(peer, "gave a bad chunk".to_owned());
+                }
+            }
+            Err(ChunkFault::Failed(reason)) => self.copy_failed(now, &reason),
+        }
+    }
+
+    fn load(&mut self, id: EntryId) {
+        self.install.state = Fetching::Working(None);
+        let (state, keep) = (Box::new(self.applier.restore()), self.snapshots.knobs.keep);
+        self.snapshot_orders.push(SnapshotOrder::Load { id, state, keep });
+    }
+
+    fn copy_failed(&mut self, now: Monotonic, reason: &str) {
+        tracing::warn!(node = %self.id, reason, "a snapshot could not be fetched; trying again");
+        self.install.copy = None;
+        self.install.state = Fetching::Pause(now.after(PAUSE));
+    }
+
+    /// The snapshot is durable and restored.
+    pub(super) fn loaded(&mut self, now: Monotonic, loaded: Result<Loaded<M>, String>) {
+        self.install.state = Fetching::Nobody;
+        match loaded {
+            Ok(loaded) => {
+                self.install.copy = None;
+                self.install.loaded = Some(loaded);
+                self.install_loaded(now);
+            }
+            Err(reason) => self.copy_failed(now, &reason),
+        }
+    }
+
+    /// Puts the state that was restored in the place of the machine's, once that stands between two entries.
+    fn install_loaded(&mut self, now: Monotonic) {
+        let Some(loaded) = self.install.loaded.take_if(|_loaded| self.applier.can_be_replaced()) else { return };
+        let Loaded { base, state, kept } = loaded;
+        let membership = match &base.membership {
+            (Index::ZERO, _unknown) => None,
+            (index, payload) => match Membership::decode(payload) {
+                Ok(membership) => Some((*index, membership)),
+                Err(error) => {
+                    let error = error.to_string();
+                    self.snapshot_orders.push(SnapshotOrder::Drop(state));
+                    return self.copy_failed(now, &format!("the membership in snapshot {}: {error}", base.entry));
+                }
+            },
+        };
+        let installed = self.raft.install(now, base.entry, membership);
+        if installed == Installed::Refused || base.entry.index < self.applier.applied().index {
+            self.snapshot_orders.push(SnapshotOrder::Drop(state));
+        } else {
+            reach(Mark::SnapshotInstalled);
+            tracing::info!(node = %self.id, snapshot = %base.entry, ?installed, "snapshot installed");
+            let before = self.applier.install(*state, &base);
+            self.snapshot_orders.push(SnapshotOrder::Drop(Box::new(before)));
+            if installed == Installed::StartedOver {
+                self.tail = Tail::new(base.first());
+                self.end = base.position;
+                self.clock.follow(base.time);
+                let number = self.raft.reserve_number();
+                self.order_write(number, WriteBatch { reset: Some(base.clone()), ..WriteBatch::default() });
+                self.repair.cut(number, Index::ZERO);
+            }
+            let mut settled = Vec::new();
+            self.pending.installed(base.entry.index, &mut settled);
+            self.settle(settled);
+        }
+        self.drain(now);
+        self.now_kept(kept);
+    }
+}

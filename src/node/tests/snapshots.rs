@@ -1,0 +1,276 @@
+//! Snapshots bound the log and bring back who was away: three replicas with logs, snapshots and machines, by hand.
+
+use std::path::{Path, PathBuf};
+
+use super::cluster::{Cluster, Sabotage};
+use crate::commitlog::layout::group_dir;
+use crate::node::effects::Answer;
+use crate::snapshot::{CHUNK_BYTES, snapshot_dir};
+use crate::types::{EntryId, GroupId, Index, Role};
+
+/// A payload that fills a fifth of a segment.
+fn payload() -> &'static str {
+    Box::leak("x".repeat(13 << 10).into_boxed_str())
+}
+
+/// Three nodes that take a snapshot every ten entries, keep two, and no log that those cover.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::new(Sabotage::Nothing);
+    cluster.knobs = |config| {
+        (config.snapshot_entries, config.snapshot_bytes) = (10, 0);
+        (config.snapshots_kept, config.log_tail_bytes) = (2, 0);
+        config.snapshot_send_rate = 0;
+    };
+    cluster.start().unwrap();
+    cluster
+}
+
+/// Writes so many entries, and waits until all that run have applied them and come to rest.
+fn write(cluster: &mut Cluster, ticket: u64, count: usize) {
+    for each in 0..count {
+        cluster.write(ticket + each as u64, &[payload()]).unwrap();
+    }
+    settle(cluster);
+}
+
+fn settle(cluster: &mut Cluster) {
+    let last = |cluster: &Cluster| cluster.replica(cluster.leader().unwrap()).raft().last().index;
+    let there = |cluster: &Cluster| {
+        let running = (0..3).filter(|node| cluster.is_running(*node) && !cluster.isolated.contains(node));
+        cluster.leader().is_some() && running.clone().all(|n| cluster.replica(n).applied().index == last(cluster))
+    };
+    cluster.until(there).unwrap();
+    for _ in 0..20 {
+        cluster.step().unwrap();
+    }
+}
+
+fn follower(cluster: &Cluster) -> usize {
+    (0..3).find(|node| cluster.leader() != Some(*node)).unwrap()
+}
+
+fn kept(cluster: &Cluster, node: usize) -> Vec<u64> {
+    cluster.replica(node).snapshots().ids.iter().map(|id| id.index.get()).collect()
+}
+
+fn first(cluster: &Cluster, node: usize) -> u64 {
+    cluster.replica(node).log().first().get()
+}
+
+/// The files of a node's snapshot.
+fn data_of(id: EntryId) -> PathBuf {
+    let name = format!("{:020}-{}", id.index.get(), id.term.get());
+    snapshot_dir(&group_dir(Path::new("/data"), GroupId::FIRST)).join(name).join("data")
+}
+
+#[test]
+fn snapshots_are_of_the_same_entries_on_all_nodes_and_bound_the_log() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 47);
+    let mut bytes = Vec::new();
+    for node in 0..3 {
+        assert_eq!(kept(&cluster, node), [40, 30], "node {node}");
+        let begins = first(&cluster, node);
+        assert!((20..=31).contains(&begins), "node {node} begins at {begins}: whole segments up to 30 are gone");
+        let disk = cluster.disk(node).handle();
+        let file = disk.open(&data_of(cluster.replica(node).snapshots().ids[0]), crate::env::OpenMode::Read).unwrap();
+        let mut data = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_exact_at(&mut data, 0).unwrap();
+        bytes.push(data);
+    }
+    assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]), "and they have the same bytes");
+}
+
+#[test]
+fn snapshot_is_not_followed_by_a_purge_before_there_are_as_many_as_are_kept() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 16);
+    assert_eq!((kept(&cluster, 0), first(&cluster, 0)), (vec![10], 1));
+}
+
+#[test]
+fn snapshot_on_request_holds_all_that_was_applied_and_is_answered_once() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 13);
+    let applied = cluster.replica(1).applied();
+    cluster.ask_for_snapshot(1, 100);
+    cluster.ask_for_snapshot(1, 101);
+    settle(&mut cluster);
+    let answer = |wanted: u64| {
+        let mine = cluster.answers.iter().filter(move |(ticket, _)| ticket.0 == wanted);
+        mine.map(|(_, answer)| if let Answer::Snapshot(Ok(id)) = answer { *id } else { EntryId::ZERO })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((answer(100), answer(101)), (vec![applied], vec![applied]));
+    assert_eq!(kept(&cluster, 1), [applied.index.get(), 10]);
+}
+
+#[test]
+fn restart_begins_with_the_newest_snapshot_and_replays_only_what_follows() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 47);
+    let before = cluster.applied();
+    for node in 0..3 {
+        cluster.stop(node);
+    }
+    for node in 0..3 {
+        cluster.restart(node).unwrap();
+        assert_eq!(cluster.replica(node).raft().base().index.next().get(), first(&cluster, node));
+        assert!(cluster.replica(node).applied().index >= Index(40), "restored before anything was heard");
+    }
+    settle(&mut cluster);
+    assert_eq!(cluster.applied(), before);
+}
+
+#[test]
+fn follower_that_was_away_while_its_log_was_purged_comes_back_by_snapshot_under_load() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 5);
+    let away = follower(&cluster);
+    cluster.stop(away);
+    write(&mut cluster, 10, 60);
+    let leader = cluster.leader().unwrap();
+    assert!(first(&cluster, leader) > 10);
+    cluster.restart(away).unwrap();
+    for ticket in 200..240 {
+        cluster.write(ticket, &[payload()]).unwrap();
+    }
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(away), cluster.applied_by(leader));
+    assert!(cluster.replica(away).snapshot_bytes_received() > 0);
+    assert!(first(&cluster, away) > 10 && cluster.replica(away).missing_snapshot().is_none());
+    // What it holds now survives it.
+    cluster.stop(away);
+    cluster.restart(away).unwrap();
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(away), cluster.applied_by(leader));
+}
+
+/// A cluster whose node is away and needs a snapshot of several chunks; and that node.
+fn far_behind() -> (Cluster, usize) {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 3);
+    let away = follower(&cluster);
+    cluster.stop(away);
+    write(&mut cluster, 10, 110);
+    (cluster, away)
+}
+
+#[test]
+fn transfer_interrupted_ten_times_ends_in_one_transfer_and_at_most_a_chunk_each() {
+    let (mut cluster, away) = far_behind();
+    cluster.restart(away).unwrap();
+    for broken in 0..10 {
+        // Whatever the pieces are, the second of each connection is lost with it.
+        cluster.chunks = 1;
+        for _ in 0..600 {
+            cluster.step().unwrap();
+            if cluster.chunks == u64::MAX {
+                break;
+            }
+        }
+        assert!(cluster.chunks == u64::MAX || broken > 3, "the transfer was not broken off {broken} times");
+    }
+    cluster.chunks = u64::MAX;
+    settle(&mut cluster);
+    let received = cluster.replica(away).snapshot_bytes_received();
+    let leader = cluster.leader().unwrap();
+    let size = cluster.replica(leader).snapshots().newest_bytes;
+    assert!(size > 4 * u64::from(CHUNK_BYTES), "{size} bytes are a few chunks");
+    assert!(received <= size + 10 * u64::from(CHUNK_BYTES), "{received} bytes for a snapshot of {size}");
+    assert_eq!(cluster.applied_by(away), cluster.applied_by(leader));
+}
+
+#[test]
+fn transfer_goes_on_from_another_node_when_the_leader_dies() {
+    let (mut cluster, away) = far_behind();
+    cluster.restart(away).unwrap();
+    let half = u64::from(CHUNK_BYTES) * 2;
+    cluster.until(|cluster| cluster.replica(away).snapshot_bytes_received() >= half).unwrap();
+    let leader = cluster.leader().unwrap();
+    let size = cluster.replica(leader).snapshots().newest_bytes;
+    cluster.stop(leader);
+    cluster.write(500, &[payload()]).unwrap();
+    settle(&mut cluster);
+    let received = cluster.replica(away).snapshot_bytes_received();
+    assert!(received <= size + u64::from(CHUNK_BYTES), "{received} bytes for a snapshot of {size}");
+    let other = (0..3).find(|node| *node != away && *node != leader).unwrap();
+    assert_eq!(cluster.applied_by(away), cluster.applied_by(other));
+}
+
+#[test]
+fn transfer_after_a_power_cut_at_any_step_ends_in_the_same_state() {
+    let mut cuts = 0;
+    for at in 0.. {
+        let (mut cluster, away) = far_behind();
+        cluster.restart(away).unwrap();
+        let mut installed = false;
+        for _ in 0..at {
+            cluster.step().unwrap();
+            installed = cluster.replica(away).snapshot_bytes_received() > 0
+                && cluster.replica(away).applied().index > Index(50);
+        }
+        cluster.cut_power_of(away, at);
+        cuts += 1;
+        cluster.restart(away).unwrap();
+        settle(&mut cluster);
+        assert_eq!(cluster.applied_by(away), cluster.applied_by(cluster.leader().unwrap()), "cut after step {at}");
+        if installed {
+            break;
+        }
+    }
+    assert!(cuts > 5, "only {cuts} places to cut");
+}
+
+#[test]
+fn restart_with_the_newest_snapshot_damaged_begins_with_the_one_before_and_its_log() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 47);
+    let node = follower(&cluster);
+    let newest = cluster.replica(node).snapshots().ids[0];
+    cluster.stop(node);
+    cluster.disk(node).flip_byte(&data_of(newest), 300).unwrap();
+    cluster.restart(node).unwrap();
+    assert!((30..40).contains(&cluster.replica(node).applied().index.get()) || first(&cluster, node) <= 31);
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(node), cluster.applied_by(cluster.leader().unwrap()));
+    assert_eq!(cluster.replica(node).snapshot_bytes_received(), 0, "its own log was enough");
+}
+
+#[test]
+fn restart_with_every_snapshot_damaged_fetches_one_and_meanwhile_stands_for_nothing() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 47);
+    let node = follower(&cluster);
+    let ids = cluster.replica(node).snapshots().ids.clone();
+    (0..3).for_each(|each| cluster.stop(each));
+    for id in ids {
+        cluster.disk(node).flip_byte(&data_of(id), 300).unwrap();
+    }
+    cluster.restart(node).unwrap();
+    for _ in 0..2_000 {
+        cluster.step().unwrap();
+    }
+    let alone = cluster.replica(node);
+    assert_eq!((alone.raft().role(), alone.applied()), (Role::Follower, EntryId::ZERO));
+    assert!(alone.missing_snapshot().unwrap().contains("needs a snapshot"));
+    (0..3).filter(|each| *each != node).for_each(|each| cluster.restart(each).unwrap());
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(node), cluster.applied_by(cluster.leader().unwrap()));
+}
+
+#[test]
+fn hole_that_all_peers_have_purged_is_covered_by_a_snapshot() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 8);
+    let node = follower(&cluster);
+    cluster.stop(node);
+    write(&mut cluster, 20, 50);
+    let leader = cluster.leader().unwrap();
+    assert!(first(&cluster, leader) > 8);
+    cluster.rot(node, 4, false);
+    cluster.restart(node).unwrap();
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(node), cluster.applied_by(leader));
+    assert!(cluster.replica(node).holes().is_empty() && cluster.replica(node).raft().first_hole().is_none());
+}
