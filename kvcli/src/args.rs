@@ -110,6 +110,8 @@ pub(crate) enum Command {
     },
     /// Print a row for every known node
     Status,
+    /// Have every known node write its state down, so that the log before can go; print a row for each
+    Snapshot,
     /// Measure throughput and latency
     Bench {
         #[command(subcommand)]

@@ -186,6 +186,7 @@ pub(crate) fn execute(
             Command::Import { file, format } => commands::import::run(session, &file, format).await,
             Command::Export { prefix, format } => commands::export::run(session, prefix, format).await,
             Command::Status => commands::status::run(session).await,
+            Command::Snapshot => commands::snapshot::run(session).await,
             Command::Bench { operation } => commands::bench::run(session, operation).await,
             Command::Log { action } => commands::log::run(session, action).await,
             Command::Quit => Ok(Outcome::Quit),

@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use support::{Cluster, Server, eventually, run_with};
+use support::{Cluster, eventually, run_with};
 
 const KEYS: u64 = 200;
 /// Header, two slots and the footer's head, a block each, stand before the first record.
@@ -19,15 +19,7 @@ fn value(number: u64) -> String {
 
 /// Three nodes that read their whole log every 300 ms.
 fn cluster() -> Cluster {
-    let base = support::free_ports(3);
-    let members: Vec<String> = (0..3).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("config.toml"), "scrub_every = \"300ms\"\n").unwrap();
-    let mut cluster = Cluster { spec: members.join(","), base, directory, nodes: Vec::new() };
-    for place in 0..3 {
-        let server = start(&cluster, place);
-        cluster.nodes.push(Some(server));
-    }
+    let cluster = Cluster::configured(3, "scrub_every = \"300ms\"\n");
     let lines: String = (0..KEYS).map(|number| format!("key-{number:04}\t{}\n", value(number))).collect();
     run_with(&["--endpoints", &cluster.endpoints(), "import", "-"], lines).ended(0);
     eventually("everybody has it all", || {
@@ -36,13 +28,6 @@ fn cluster() -> Cluster {
         applied.iter().all(|one| Some(*one) == most).then_some(())
     });
     cluster
-}
-
-fn start(cluster: &Cluster, place: u16) -> Server {
-    let (id, directory) = ((place + 1).to_string(), cluster.data_dir(place));
-    let config = cluster.directory.path().join("config.toml");
-    let (directory, config) = (directory.to_str().unwrap(), config.to_str().unwrap());
-    Server::start(&["--config", config, "--id", &id, "--cluster", &cluster.spec, "--data-dir", directory])
 }
 
 /// Where a node's log holds these bytes.
@@ -114,7 +99,7 @@ fn rot_on_every_disk_while_all_nodes_are_down_is_mended_when_they_are_back() {
         rot(&cluster, place, 120 + place as u64, 60);
     }
     for place in 0..3 {
-        let server = start(&cluster, place);
+        let server = cluster.server(place);
         cluster.nodes[usize::from(place)] = Some(server);
     }
     cluster.run(&["put", "after", "1"]).ended(0);
@@ -135,11 +120,11 @@ fn rot_of_most_records_the_members_among_them_is_mended_while_another_node_is_do
         flip(&path, at);
     }
     for place in (0..3).filter(|place| *place != gone) {
-        cluster.nodes[place] = Some(start(&cluster, u16::try_from(place).unwrap()));
+        cluster.restart(place);
     }
     is_mended(&cluster, rotten, KEYS - 2);
     cluster.run(&["put", "after", "1"]).ended(0);
-    cluster.nodes[gone] = Some(start(&cluster, u16::try_from(gone).unwrap()));
+    cluster.restart(gone);
     is_mended(&cluster, gone, 0);
     holds_everything(&mut cluster);
 }

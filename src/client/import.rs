@@ -240,7 +240,7 @@ impl Importer {
         match response.answer {
             Answer::Written(_) => {}
             Answer::Failed(failure) => return Err(failed(LinkError::Rejected(failure))),
-            Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Status(_) => {
+            Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Status(_) | Answer::Snapshot(_) => {
                 return Err(response.answer.out_of_place());
             }
         }
@@ -283,7 +283,11 @@ impl Importer {
         match answer.map_err(|error| unusable(error.to_string()))? {
             Answer::Value(_) => {}
             Answer::Failed(failure) => return Err(unusable(describe(&failure))),
-            other @ (Answer::Written(_) | Answer::Deleted(_) | Answer::Page(_) | Answer::Status(_)) => {
+            other @ (Answer::Written(_)
+            | Answer::Deleted(_)
+            | Answer::Page(_)
+            | Answer::Status(_)
+            | Answer::Snapshot(_)) => {
                 return Err(other.out_of_place());
             }
         }

@@ -44,7 +44,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::server::kinds::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
-use crate::types::{ClusterId, Index};
+use crate::types::{ClusterId, Index, NodeId};
 
 pub use error::ClientError;
 pub use import::{ImportError, ImportOptions, Importer};
@@ -177,6 +177,15 @@ impl Client {
         status::ask(&self.shared.routes, Instant::now() + self.shared.timeout).await
     }
 
+    /// Has every known member write its state down, all at once, and waits for them up to the client's timeout: the last
+    /// index in each one's snapshot, or why there is none.
+    ///
+    /// # Errors
+    /// As for [`Client::status`].
+    pub async fn snapshot(&self) -> Result<Vec<(NodeId, Result<Index, String>)>, ClientError> {
+        status::snapshot(&self.shared.routes, Instant::now() + self.shared.timeout).await
+    }
+
     /// Starts an import: puts in order, many under way, with `progress` told the number of acknowledged lines.
     #[must_use]
     pub fn import(&self, options: ImportOptions, progress: impl FnMut(u64) + Send + 'static) -> Importer {
@@ -251,6 +260,15 @@ enum Step {
     Stop(ClientError),
 }
 
+impl Step {
+    fn into_error(self) -> ClientError {
+        match self {
+            Self::Again(error) | Self::Stop(error) => error,
+            Self::Lost(reason) => ClientError::Unknown(reason),
+        }
+    }
+}
+
 /// Applies the table of the module's head.
 fn judge(outcome: Result<Response, LinkError>) -> Result<Answer, Step> {
     let failure = match outcome {
@@ -282,6 +300,7 @@ impl Answer {
             Self::Value(_) => "a value",
             Self::Page(_) => "a page",
             Self::Status(_) => "a status",
+            Self::Snapshot(_) => "a snapshot",
             Self::Failed(_) => "a failure",
         };
         ClientError::Protocol(format!("the node answered \"{kind}\" to another kind of request"))

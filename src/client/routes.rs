@@ -236,7 +236,7 @@ impl Routes {
         match response.answer {
             Answer::Status(status) => Ok((link, *status)),
             Answer::Failed(failure) => Err(DialError::Unreachable(describe(&failure))),
-            Answer::Written(_) | Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) => {
+            Answer::Written(_) | Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Snapshot(_) => {
                 Err(DialError::Protocol("it answered another question than the one asked".to_owned()))
             }
         }

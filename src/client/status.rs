@@ -1,13 +1,18 @@
-//! How every member of a cluster is.
+//! What is asked of every member of a cluster at once: how it is, and to write its state down.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::server::kinds::NodeStatus;
-use crate::types::{ClusterId, NodeId};
+use crate::server::protocol::{Answer, RequestBody};
+use crate::types::{ClusterId, Index, NodeId};
 
 use super::error::ClientError;
+use super::judge;
+use super::link::Link;
 use super::routes::{Routes, describe_failures, hopeless};
 
 /// How every known member of a cluster is.
@@ -49,4 +54,41 @@ pub(super) async fn ask(routes: &Routes, deadline: Instant) -> Result<ClusterSta
     }
     let nodes = nodes.into_iter().map(|(id, (address, status))| (id, address, status)).collect();
     Ok(ClusterStatus { cluster_id: routes.cluster(), nodes })
+}
+
+/// Asks all members for a snapshot at once.
+pub(super) async fn snapshot(
+    routes: &Routes,
+    deadline: Instant,
+) -> Result<Vec<(NodeId, Result<Index, String>)>, ClientError> {
+    let mut links: BTreeMap<NodeId, Arc<Link>> = BTreeMap::new();
+    let mut failures = Vec::new();
+    let mut round = routes.ask_all(deadline);
+    while let Some(asked) = round.next().await {
+        match asked.result {
+            Ok((link, status)) => drop(links.insert(status.id, link)),
+            Err(error) => failures.push((asked.address, error)),
+        }
+    }
+    if links.is_empty() {
+        let unavailable = || ClientError::Unavailable(describe_failures(&failures));
+        return Err(hopeless(&failures).unwrap_or_else(unavailable));
+    }
+    let silent = routes.members().into_iter().filter(|(id, _address)| !links.contains_key(id));
+    let silent = silent.map(|(id, address)| {
+        let failure = failures.iter().find(|(failed, _error)| *failed == address);
+        (id, Err(failure.map_or("it was not asked", |(_address, error)| error.text()).to_owned()))
+    });
+    let mut answers: BTreeMap<_, _> = silent.collect();
+    let asked = links.into_iter().map(async |(id, link)| (id, taken(&link, deadline).await));
+    answers.extend(join_all(asked).await);
+    Ok(answers.into_iter().collect())
+}
+
+async fn taken(link: &Link, deadline: Instant) -> Result<Index, String> {
+    match judge(link.call(RequestBody::Snapshot, deadline).await) {
+        Ok(Answer::Snapshot(index)) => Ok(index),
+        Ok(other) => Err(other.out_of_place().to_string()),
+        Err(step) => Err(step.into_error().to_string()),
+    }
 }

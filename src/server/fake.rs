@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
@@ -174,6 +174,10 @@ fn set(state: &mut State, key: Bytes, value: Bytes) -> Index {
 impl Store for FakeStore {
     fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
         self.write(wait, vec![key.clone()], |state| set(state, key, value))
+    }
+
+    fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
+        std::future::ready(Ok(Index(self.state().revision))).boxed()
     }
 
     fn put_batch(

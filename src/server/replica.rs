@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
 use crate::types::{Index, Role, Term};
 
@@ -70,6 +70,11 @@ impl Store for KvStore {
             Some(LeaderHint { id, address })
         });
         Leadership { leads_in: None, elsewhere }
+    }
+
+    fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
+        let node = self.node().clone();
+        async move { node.snapshot().await.map(|last| last.index) }.boxed()
     }
 
     fn status(&self) -> NodeStatus {

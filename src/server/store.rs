@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{Index, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
@@ -54,6 +54,9 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
 
     /// Who leads. Cheap: asked once for every answer.
     fn leadership(&self) -> Leadership;
+
+    /// Writes this node's state down; the answer is the last index in it.
+    fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>>;
 
     /// How the node is.
     fn status(&self) -> NodeStatus;

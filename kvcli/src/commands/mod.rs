@@ -9,6 +9,7 @@ pub(crate) mod log;
 mod progress;
 pub(crate) mod put;
 pub(crate) mod scan;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 
 #[cfg(test)]

@@ -22,6 +22,12 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         }
         Answer::Count(count) => object(out, &json!({ "count": count })),
         Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
+        Answer::Snapshots(rows) => {
+            for row in rows {
+                let (index, error) = (row.taken.as_ref().ok(), row.taken.as_ref().err());
+                object(out, &json!({ "id": row.id, "index": index, "error": error }));
+            }
+        }
         Answer::Nodes(nodes) => {
             let rows: Vec<Value> = nodes.nodes.iter().map(|row| node(row, nodes)).collect();
             object(out, &json!({ "cluster_id": nodes.cluster_id, "nodes": rows }));
@@ -108,12 +114,14 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "id": row.id, "address": row.address, "role": answer.role, "term": answer.term,
             "committed": answer.committed, "applied": answer.applied, "durable": answer.durable,
             "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
+            "snapshot": answer.snapshot, "snapshot_bytes_received": answer.received,
             "damaged": answer.damaged, "mended": answer.mended, "scrubbed": answer.scrubbed,
             "scrub_rounds": answer.scrub_rounds, "version": answer.version, "error": answer.error,
         }),
         Err(reason) => json!({
             "id": row.id, "address": row.address, "role": "unreachable", "term": null, "committed": null,
             "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
+            "snapshot": null, "snapshot_bytes_received": null,
             "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,
         }),
     }

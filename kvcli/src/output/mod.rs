@@ -22,7 +22,7 @@ use crate::commands::log::repair::{CutRow, HoleRow};
 use crate::commands::log::{RecordRow, SegmentRow, Verified};
 use crate::escape::append_visible;
 use crate::exit::Failure;
-use crate::store::{Deleted, KeyValue, Nodes};
+use crate::store::{Deleted, KeyValue, Nodes, SnapshotRow};
 
 /// What a command has to say.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,8 @@ pub(crate) enum Answer<'a> {
     Acknowledged(u64),
     /// The members.
     Nodes(&'a Nodes),
+    /// What became of snapshots.
+    Snapshots(&'a [SnapshotRow]),
     /// What a benchmark measured.
     Bench(&'a Report),
     /// Segments of a log.

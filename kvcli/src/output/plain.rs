@@ -28,6 +28,14 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
         Answer::Count(count) => line(out, &count.to_string()),
         Answer::Acknowledged(lines) => line(out, &format!("acknowledged {lines} lines")),
         Answer::Nodes(nodes) => nodes.nodes.iter().for_each(|row| line(out, &node(row, nodes))),
+        Answer::Snapshots(rows) => {
+            for row in rows {
+                match &row.taken {
+                    Ok(index) => line(out, &format!("{}\t{index}", row.id)),
+                    Err(reason) => line(out, &format!("{}\t-\t{}", row.id, visible(reason.as_bytes()))),
+                }
+            }
+        }
         Answer::Bench(report) => bench(report, out),
         Answer::Segments(segments) => {
             for segment in segments {
@@ -90,6 +98,8 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
                 format!("log={}..{}", answer.first, answer.last),
                 format!("lag={}", nodes.lag(answer)),
                 format!("disk={}", answer.disk_bytes),
+                format!("snapshot={}", answer.snapshot),
+                format!("received={}", answer.received),
                 format!("damaged={}", answer.damaged),
                 format!("mended={}", answer.mended),
                 format!("scrubbed={}", answer.scrubbed),

@@ -5,7 +5,7 @@
 
 use crate::commands::bench::Report;
 use crate::escape::visible;
-use crate::store::{KeyValue, NodeRow, Nodes};
+use crate::store::{KeyValue, NodeRow, Nodes, SnapshotRow};
 
 use super::Answer;
 
@@ -27,6 +27,7 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Count(count) => (&["COUNT"], vec![vec![count.to_string()]], true),
         Answer::Acknowledged(lines) => (&["ACKNOWLEDGED"], vec![vec![lines.to_string()]], true),
         Answer::Nodes(nodes) => (NODE, nodes.nodes.iter().map(|row| node(row, nodes)).collect(), true),
+        Answer::Snapshots(rows) => (&["ID", "INDEX", "ERROR"], rows.iter().map(snapshot).collect(), true),
         Answer::Bench(report) => (BENCH, vec![bench(report)], true),
         Answer::Segments(segments) => {
             let row = |segment: &crate::commands::log::SegmentRow| {
@@ -116,6 +117,8 @@ const NODE: &[&str] = &[
     "LAST",
     "LAG",
     "DISK",
+    "SNAPSHOT",
+    "RECEIVED",
     "DAMAGED",
     "MENDED",
     "SCRUBBED",
@@ -138,6 +141,8 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
                 answer.last,
                 nodes.lag(answer),
                 answer.disk_bytes,
+                answer.snapshot,
+                answer.received,
                 answer.damaged,
                 answer.mended,
                 answer.scrubbed,
@@ -154,6 +159,14 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
         }
     }
     cells
+}
+
+fn snapshot(row: &SnapshotRow) -> Vec<String> {
+    let (index, error) = match &row.taken {
+        Ok(index) => (index.to_string(), "-".to_owned()),
+        Err(reason) => ("-".to_owned(), visible(reason.as_bytes())),
+    };
+    vec![row.id.to_string(), index, error]
 }
 
 const BENCH: &[&str] = &[

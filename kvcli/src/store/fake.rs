@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use dledger::types::Index;
 
-use super::{Deleted, KeyValue, NodeRow, Nodes, Scan, ScanPage};
+use super::{Deleted, KeyValue, NodeRow, Nodes, Scan, ScanPage, SnapshotRow};
 use crate::exit::{Failure, Kind};
 
 /// Keys longer than this are refused, so that tests can meet a limit.
@@ -111,6 +111,10 @@ impl Fake {
             all.clear();
         }
         Ok(ScanPage { items: all, count, next, revision: Index(state.revision) })
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<SnapshotRow> {
+        vec![SnapshotRow { id: 1, taken: Err("a fake".to_owned()) }]
     }
 
     pub(crate) fn nodes(&self) -> Result<Nodes, Failure> {

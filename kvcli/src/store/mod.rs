@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub(crate) use self::importer::{Importer, Stopped};
 pub(crate) use self::remote::Remote;
-pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes};
+pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes, SnapshotRow};
 pub(crate) use dledger::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 use crate::exit::Failure;
@@ -98,6 +98,15 @@ impl Store {
             Self::Remote(remote) => remote.importer(progress),
             #[cfg(test)]
             Self::Fake(fake) => Importer::Fake { store: fake.clone(), acknowledged: 0, progress: Box::new(progress) },
+        }
+    }
+
+    /// Has every known member write its state down.
+    pub(crate) async fn snapshot(&self) -> Result<Vec<SnapshotRow>, Failure> {
+        match self {
+            Self::Remote(remote) => remote.snapshot().await,
+            #[cfg(test)]
+            Self::Fake(fake) => Ok(fake.snapshot()),
         }
     }
 

@@ -8,7 +8,7 @@ use dledger::node::NodeStatus;
 
 use crate::exit::{Failure, Kind};
 
-use super::{Consistency, Deleted, Importer, KeyValue, NodeAnswer, NodeRow, Nodes, Scan, ScanPage};
+use super::{Consistency, Deleted, Importer, KeyValue, NodeAnswer, NodeRow, Nodes, Scan, ScanPage, SnapshotRow};
 
 /// A client and what it was made from.
 #[derive(Clone)]
@@ -62,6 +62,15 @@ impl Remote {
         Importer::Remote(Box::new(self.client.import(ImportOptions::default(), progress)))
     }
 
+    pub(crate) async fn snapshot(&self) -> Result<Vec<SnapshotRow>, Failure> {
+        let rows = self.client.snapshot().await.map_err(failure)?;
+        let row = |(id, taken): (dledger::types::NodeId, Result<dledger::types::Index, String>)| SnapshotRow {
+            id: id.get(),
+            taken: taken.map(|index| index.get()),
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
     pub(crate) async fn nodes(&self) -> Result<Nodes, Failure> {
         self.client.status().await.map(nodes).map_err(failure)
     }
@@ -98,6 +107,8 @@ fn answered(status: NodeStatus) -> NodeAnswer {
         committed: status.committed.get(),
         applied: status.applied.get(),
         disk_bytes: status.disk_bytes,
+        snapshot: status.snapshot.get(),
+        received: status.snapshot_bytes_received,
         damaged: status.damaged,
         mended: status.mended,
         scrubbed: status.scrub.upto.get(),

@@ -1,4 +1,4 @@
-//! The members of a cluster, as `status` shows them.
+//! The members of a cluster, as `status` and `snapshot` show them.
 
 /// The members of a cluster and what each says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +28,24 @@ pub(crate) struct NodeAnswer {
     pub(crate) committed: u64,
     pub(crate) applied: u64,
     pub(crate) disk_bytes: u64,
+    /// The last index in its newest snapshot; 0 without one.
+    pub(crate) snapshot: u64,
+    /// Bytes of snapshots that it was sent since its start.
+    pub(crate) received: u64,
     pub(crate) damaged: u64,
     pub(crate) mended: u64,
     pub(crate) scrubbed: u64,
     pub(crate) scrub_rounds: u64,
     pub(crate) version: String,
     pub(crate) error: Option<String>,
+}
+
+/// What became of a member's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotRow {
+    pub(crate) id: u64,
+    /// The last index in it, or why there is none.
+    pub(crate) taken: Result<u64, String>,
 }
 
 impl Nodes {

@@ -208,10 +208,16 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(count: u16) -> Self {
+        Self::configured(count, "")
+    }
+
+    /// The same with a configuration file for all.
+    pub(crate) fn configured(count: u16, config: &str) -> Self {
         let base = free_ports(count);
         let members: Vec<String> =
             (0..count).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
         let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.toml"), config).unwrap();
         let mut cluster = Self { spec: members.join(","), base, directory, nodes: Vec::new() };
         for place in 0..count {
             let server = cluster.server(place);
@@ -223,8 +229,9 @@ impl Cluster {
     /// Starts node `place + 1`.
     pub(crate) fn server(&self, place: u16) -> Server {
         let id = (place + 1).to_string();
-        let directory = self.data_dir(place);
-        Server::start(&["--id", &id, "--cluster", &self.spec, "--data-dir", directory.to_str().unwrap()])
+        let (directory, config) = (self.data_dir(place), self.directory.path().join("config.toml"));
+        let (directory, config) = (directory.to_str().unwrap(), config.to_str().unwrap());
+        Server::start(&["--config", config, "--id", &id, "--cluster", &self.spec, "--data-dir", directory])
     }
 
     pub(crate) fn data_dir(&self, place: u16) -> std::path::PathBuf {

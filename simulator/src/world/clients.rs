@@ -269,7 +269,9 @@ impl World {
                 self.clients.operations.extend(operations(&asked, None));
                 Err(error.to_string())
             }
-            (Told::Write(_) | Told::Read(_) | Told::Snapshot(_), _) => Err("an answer to another kind of question".to_owned()),
+            (Told::Write(_) | Told::Read(_) | Told::Snapshot(_), _) => {
+                Err("an answer to another kind of question".to_owned())
+            }
         };
         let refused = served.is_err();
         match served {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
 use crate::server::kinds::{NodeStatus, Scan, ScanPage};
 use crate::server::limits::ANONYMOUS;
@@ -259,6 +259,10 @@ fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, WriteError>>
 }
 
 impl Store for ModelNode {
+    fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
+        std::future::ready(Err(SnapshotRequestError::NoState)).boxed()
+    }
+
     fn put(&self, _key: Bytes, _value: Bytes, _wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
         unavailable()
     }

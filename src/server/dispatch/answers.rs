@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use crate::error::WriteError;
 use crate::server::kinds::Deleted;
@@ -36,7 +37,8 @@ pub(super) fn charge(body: &RequestBody) -> usize {
         | RequestBody::Delete { .. }
         | RequestBody::DeletePrefix { .. }
         | RequestBody::Get { .. }
-        | RequestBody::Status => body.raw_bytes(),
+        | RequestBody::Status
+        | RequestBody::Snapshot => body.raw_bytes(),
     }
 }
 
@@ -48,6 +50,19 @@ pub(super) fn written(write: BoxFuture<'static, Result<Index, WriteError>>) -> B
 /// The answer to a delete.
 pub(super) fn deleted(write: BoxFuture<'static, Result<Deleted, WriteError>>) -> BoxFuture<'static, Answer> {
     write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Deleted)).boxed()
+}
+
+/// The answer to a request for a snapshot, for which the asker waits so long. It is written whether or not he still does.
+pub(super) fn snapshot<S: Store>(store: &S, wait: Duration) -> BoxFuture<'static, Answer> {
+    let taken = store.snapshot();
+    async move {
+        match timeout(wait, taken).await {
+            Ok(Ok(index)) => Answer::Snapshot(index),
+            Ok(Err(error)) => Answer::Failed(error.into()),
+            Err(_elapsed) => Answer::Failed(Failure::Unknown("the snapshot is still being written".to_owned())),
+        }
+    }
+    .boxed()
 }
 
 /// Answers reads from the node's state as it is.
@@ -65,7 +80,8 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
             RequestBody::Put { .. }
             | RequestBody::PutBatch { .. }
             | RequestBody::Delete { .. }
-            | RequestBody::DeletePrefix { .. } => continue,
+            | RequestBody::DeletePrefix { .. }
+            | RequestBody::Snapshot => continue,
         };
         done.bytes += read.bytes;
         done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
@@ -82,7 +98,8 @@ pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
         | Answer::Deleted(_)
         | Answer::Value(_)
         | Answer::Page(_)
-        | Answer::Status(_) => None,
+        | Answer::Status(_)
+        | Answer::Snapshot(_) => None,
     }
 }
 

@@ -16,6 +16,7 @@ const DELETE_PREFIX: u8 = 4;
 const GET: u8 = 5;
 const SCAN: u8 = 6;
 const STATUS: u8 = 7;
+const SNAPSHOT: u8 = 8;
 
 /// Most pairs of a batch: each costs some bytes of bookkeeping, however short it is.
 pub(crate) const MAX_BATCH_PAIRS: usize = 1 << 16;
@@ -74,6 +75,8 @@ pub(crate) enum RequestBody {
     },
     /// Say how the node is.
     Status,
+    /// Write the node's state down.
+    Snapshot,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,7 +145,11 @@ impl RequestBody {
     pub(crate) fn is_read(&self) -> bool {
         match self {
             Self::Get { .. } | Self::Scan { .. } | Self::Status => true,
-            Self::Put { .. } | Self::PutBatch { .. } | Self::Delete { .. } | Self::DeletePrefix { .. } => false,
+            Self::Put { .. }
+            | Self::PutBatch { .. }
+            | Self::Delete { .. }
+            | Self::DeletePrefix { .. }
+            | Self::Snapshot => false,
         }
     }
 
@@ -153,7 +160,7 @@ impl RequestBody {
                 Consistency::Stale => true,
                 Consistency::Linearizable => false,
             },
-            Self::Status => true,
+            Self::Status | Self::Snapshot => true,
             Self::Put { .. } | Self::PutBatch { .. } | Self::Delete { .. } | Self::DeletePrefix { .. } => false,
         }
     }
@@ -167,7 +174,7 @@ impl RequestBody {
             Self::Delete { key } | Self::Get { key, .. } => key.len(),
             Self::DeletePrefix { prefix } => prefix.len(),
             Self::Scan { scan, .. } => optional(&scan.from) + optional(&scan.to) + scan.prefix.len(),
-            Self::Status => 0,
+            Self::Status | Self::Snapshot => 0,
         }
     }
 
@@ -196,6 +203,7 @@ impl RequestBody {
             }
             Self::Scan { consistency, scan } => (SCAN, encode_scan(writer, *consistency, scan)?),
             Self::Status => (STATUS, writer.fixed("status", &())?),
+            Self::Snapshot => (SNAPSHOT, writer.fixed("snapshot", &())?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
     }
@@ -228,6 +236,10 @@ impl Request {
             STATUS => {
                 let () = reader.fixed()?;
                 RequestBody::Status
+            }
+            SNAPSHOT => {
+                let () = reader.fixed()?;
+                RequestBody::Snapshot
             }
             tag => return Err(PacketError::Unsupported { id, tag, version: packet.version }),
         };

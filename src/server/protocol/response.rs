@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage, ScrubProgress};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
@@ -17,6 +17,7 @@ const PAGE: u8 = 68;
 const STATUS: u8 = 69;
 const FAILED: u8 = 70;
 const GOODBYE: u8 = 71;
+const SNAPSHOT: u8 = 72;
 
 /// Something a node says on a client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(crate) enum Answer {
     Page(ScanPage),
     /// To a status request.
     Status(Box<NodeStatus>),
+    /// To a request for a snapshot: the last index in it.
+    Snapshot(Index),
     /// There is no answer.
     Failed(Failure),
 }
@@ -104,6 +107,15 @@ impl From<WriteError> for Failure {
             WriteError::Overloaded(reason) => Self::Overloaded(reason),
             WriteError::DiskFull(node) => Self::DiskFull(node),
             WriteError::Stopped(reason) => Self::Stopped(reason),
+        }
+    }
+}
+
+impl From<SnapshotRequestError> for Failure {
+    fn from(error: SnapshotRequestError) -> Self {
+        match error {
+            SnapshotRequestError::Stopped(reason) => Self::Stopped(reason),
+            SnapshotRequestError::NoState | SnapshotRequestError::Failed(_) => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -233,7 +245,12 @@ impl Response {
                 let items: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
                 items + page.next.as_ref().map_or(0, Bytes::len)
             }
-            Answer::Written(_) | Answer::Deleted(_) | Answer::Value(None) | Answer::Status(_) | Answer::Failed(_) => 0,
+            Answer::Written(_)
+            | Answer::Deleted(_)
+            | Answer::Value(None)
+            | Answer::Status(_)
+            | Answer::Snapshot(_)
+            | Answer::Failed(_) => 0,
         }
     }
 
@@ -256,6 +273,7 @@ impl Response {
             Answer::Status(status) => {
                 (STATUS, writer.fixed("status", &Fixed { leader, answer: status_fixed(status) })?)
             }
+            Answer::Snapshot(index) => (SNAPSHOT, writer.fixed("snapshot", &Fixed { leader, answer: index })?),
             Answer::Failed(failure) => (FAILED, writer.fixed("failure", &Fixed { leader, answer: failure })?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
@@ -284,6 +302,10 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
         STATUS => {
             let Fixed { leader, answer } = reader.fixed()?;
             Ok((leader, Answer::Status(Box::new(status_of(answer)))))
+        }
+        SNAPSHOT => {
+            let Fixed { leader, answer } = reader.fixed()?;
+            Ok((leader, Answer::Snapshot(answer)))
         }
         FAILED => {
             let Fixed { leader, answer } = reader.fixed()?;

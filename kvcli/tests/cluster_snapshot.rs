@@ -1,0 +1,81 @@
+//! Three processes that take snapshots all the time: the log stays small, and whoever was away comes back.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "what goes wrong here fails the test")]
+
+mod support;
+
+use support::{Cluster, eventually, last_wins, names, run_with};
+
+/// Small segments, and a snapshot every few hundred entries.
+const CONFIG: &str = "
+segment_bytes = 65536
+snapshot_entries = 300
+snapshot_bytes = 0
+snapshots_kept = 2
+log_tail_bytes = 0
+";
+
+/// Lines that write the keys of a few hundred over and over.
+fn lines(from: u64, to: u64) -> String {
+    (from..to).map(|number| format!("key-{:03}\tvalue-{number}-{}\n", number % 300, "x".repeat(200))).collect()
+}
+
+fn import(cluster: &Cluster, lines: &str) {
+    run_with(&["--endpoints", &cluster.endpoints(), "--timeout", "20s", "import", "-"], lines).ended(0);
+}
+
+/// Everybody who runs has applied what anybody knows to be committed.
+fn settled(cluster: &Cluster) {
+    eventually("everybody has it all", || {
+        let (applied, committed) = (cluster.numbers("applied"), cluster.numbers("committed"));
+        let most = committed.iter().max().copied();
+        applied.iter().all(|one| one.is_none() || Some(*one) == most).then_some(())
+    });
+}
+
+#[test]
+fn snapshots_bound_the_log_and_bring_back_a_node_that_was_away_under_load() {
+    let mut cluster = Cluster::configured(3, CONFIG);
+    import(&cluster, &lines(0, 1_000));
+    settled(&cluster);
+    cluster.nodes[2].take().unwrap().kill();
+    import(&cluster, &lines(1_000, 6_000));
+    let firsts = cluster.numbers("first");
+    assert!(firsts[0] > Some(3_000) && firsts[1] > Some(3_000), "{firsts:?}");
+    for bytes in cluster.numbers("disk_bytes").into_iter().flatten() {
+        // 6,000 records of 260 bytes are 1.5 MB; two snapshots of 300 keys and a few segments are far less.
+        assert!(bytes < 1_200_000, "{bytes} bytes");
+    }
+    // The rest is written while the node that was away is on its way back.
+    cluster.restart(2);
+    import(&cluster, &lines(6_000, 8_000));
+    settled(&cluster);
+    assert!(cluster.numbers("snapshot_bytes_received")[2] > Some(0));
+    let wanted = lines(0, 8_000);
+    assert_eq!(last_wins(&cluster.export(2)), last_wins(&wanted));
+    // What it was given and has taken since is on its disk.
+    cluster.kill_all();
+    (0..3).for_each(|place| cluster.restart(place));
+    assert_eq!(last_wins(&cluster.export(2)), last_wins(&wanted));
+    cluster.stop_all();
+    cluster.assert_same_logs();
+}
+
+#[test]
+fn snapshot_has_a_row_for_every_member_and_names_who_has_none() {
+    let mut cluster = Cluster::start(3);
+    import(&cluster, &lines(0, 50));
+    settled(&cluster);
+    let applied = cluster.numbers("applied")[0].unwrap();
+    let taken = cluster.run(&["snapshot"]).ended(0).text();
+    assert_eq!(taken, (1..=3).map(|id| format!("{id}\t{applied}\n")).collect::<String>());
+    assert_eq!(cluster.numbers("snapshot"), [Some(applied); 3]);
+    let again = cluster.run(&["snapshot", "--output", "json"]).ended(0).json();
+    assert_eq!(again[1], serde_json::json!({ "id": 2, "index": applied, "error": null }));
+    let kept = names(&cluster.data_dir(1).join("groups/1/snapshot"));
+    assert_eq!(kept.len(), 1, "the same one: {kept:?}");
+    cluster.nodes[2].take().unwrap().kill();
+    let without = cluster.run(&["snapshot"]).ended(3);
+    assert!(without.text().contains("\n3\t-\t"), "{}", without.text());
+    assert!(without.stderr.contains("no snapshot on node 3"), "{}", without.stderr);
+}
