@@ -174,7 +174,13 @@ fn refused(directory: &Path, error: SnapshotError) -> OpenError {
         SnapshotError::Unsupported { path, found, supported } => OpenError::Unsupported { path, found, supported },
         SnapshotError::DiskFull { path, needed } => OpenError::DiskFull { path, needed },
         SnapshotError::Io { path, source } => OpenError::Io { path, source },
-        other => OpenError::Foreign { path: directory.to_owned(), reason: other.to_string() },
+        SnapshotError::Damaged { .. }
+        | SnapshotError::Foreign { .. }
+        | SnapshotError::Exists { .. }
+        | SnapshotError::TooLarge { .. }
+        | SnapshotError::Refused { .. }
+        | SnapshotError::Capture(_)
+        | SnapshotError::Restore(_) => OpenError::Foreign { path: directory.to_owned(), reason: error.to_string() },
     }
 }
 

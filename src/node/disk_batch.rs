@@ -25,10 +25,11 @@ impl Gathered {
         Self { bytes: bytes_of(&first.batch), batch: first.batch, number: first.number }
     }
 
-    /// Takes the next task in; one that must start a write of its own is given back.
-    pub(crate) fn add(&mut self, task: DiskTask) -> Result<(), DiskTask> {
+    /// Takes the next task in, or gives it back when it must start a write of its own.
+    #[must_use]
+    pub(crate) fn add(&mut self, task: DiskTask) -> Option<DiskTask> {
         if task.batch.truncate_after.is_some() || task.batch.reset.is_some() || self.bytes >= MAX_BATCH_BYTES {
-            return Err(task);
+            return Some(task);
         }
         self.bytes += bytes_of(&task.batch);
         self.number = task.number;
@@ -37,7 +38,7 @@ impl Gathered {
         self.batch.records.extend(task.batch.records);
         self.batch.mend.extend(task.batch.mend);
         self.batch.trust_last |= task.batch.trust_last;
-        Ok(())
+        None
     }
 }
 

@@ -168,7 +168,7 @@ impl<R: FnMut(DiskReport)> DiskLoop<R> {
         loop {
             match self.orders.try_recv() {
                 Ok(DiskOrder::Task(task)) => {
-                    if let Err(task) = gathered.add(task) {
+                    if let Some(task) = gathered.add(task) {
                         return Ok((gathered, Next::Task(task)));
                     }
                 }

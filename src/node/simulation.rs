@@ -221,7 +221,7 @@ impl<M: StateMachine> Process<M> {
     pub fn take_write(&mut self) -> Option<Write> {
         let mut gathered = Gathered::new(self.tasks.pop_front()?);
         while let Some(task) = self.tasks.pop_front() {
-            if let Err(task) = gathered.add(task) {
+            if let Some(task) = gathered.add(task) {
                 self.tasks.push_front(task);
                 break;
             }

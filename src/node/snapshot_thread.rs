@@ -65,9 +65,10 @@ fn run<M: StateMachine>(
         }
         let mut between = |worker: &mut SnapshotWorker| {
             while let Ok(order) = orders.try_recv() {
-                match order {
-                    SnapshotOrder::Serve { to, request } => report(worker.serve(to, request)),
-                    order => later.push_back(order),
+                if let SnapshotOrder::Serve { to, request } = order {
+                    report(worker.serve(to, request));
+                } else {
+                    later.push_back(order);
                 }
             }
             !stopping.load(Ordering::Acquire)

@@ -219,9 +219,9 @@ impl SnapshotWorker {
     fn opened(&mut self, id: EntryId) -> Result<Snapshot, SnapshotRefusal> {
         let snapshot = match self.open.iter().position(|open| open.manifest().id() == id) {
             Some(place) => self.open.remove(place).ok_or(SnapshotRefusal::Absent)?,
-            None => self.store.get(id).map_err(|error| match error {
-                SnapshotError::Damaged { .. } => SnapshotRefusal::Damaged,
-                _ => SnapshotRefusal::Absent,
+            None => self.store.get(id).map_err(|error| {
+                let damaged = matches!(error, SnapshotError::Damaged { .. });
+                if damaged { SnapshotRefusal::Damaged } else { SnapshotRefusal::Absent }
             })?,
         };
         self.open.push_back(snapshot.clone());

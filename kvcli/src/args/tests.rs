@@ -29,7 +29,6 @@ fn commands_and_flags_of_later_releases_are_unknown() {
         "lock a",
         "members",
         "transfer 1",
-        "snapshot",
         "backup f",
         "restore f",
         "bench mixed",

@@ -31,6 +31,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("get_stale", RequestBody::Get { consistency: Consistency::Stale, key: Bytes::from("key") }),
         ("scan", RequestBody::Scan { consistency: Consistency::Stale, scan }),
         ("status", RequestBody::Status),
+        ("snapshot", RequestBody::Snapshot),
     ];
     bodies.into_iter().map(|(name, body)| (name, Request { id: 3, deadline_ms: 5000, body })).collect()
 }
@@ -80,6 +81,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("value_absent", Answer::Value(None)),
         ("page", Answer::Page(page)),
         ("status_answer", Answer::Status(Box::new(status()))),
+        ("snapshot_answer", Answer::Snapshot(Index(40))),
         ("failed_unknown", Answer::Failed(Failure::Unknown("lost".to_owned()))),
         ("failed_unavailable", Answer::Failed(Failure::Unavailable("no leader".to_owned()))),
         ("failed_too_large", Answer::Failed(Failure::TooLarge("key".to_owned()))),

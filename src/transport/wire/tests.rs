@@ -8,8 +8,8 @@ use bytes::BufMut;
 use proptest::prelude::*;
 
 use crate::raft::message::{AppendOutcome, Body};
-use crate::transport::WireWriteError;
 use crate::transport::frame::{FrameBatch, FrameDecoder, MAX_FRAME_BYTES};
+use crate::transport::{SnapshotWant, WireWriteError};
 use crate::types::{EntryId, Incarnation, NodeId, Position, Term, TermRun};
 
 use super::*;
@@ -82,6 +82,20 @@ fn repair_frames() -> Vec<(&'static str, PeerFrame)> {
         ("repair_damaged", refused(RepairRefusal::Damaged)),
         ("repair_others", refused(RepairRefusal::Others)),
         ("repair_unproven", refused(RepairRefusal::Unproven)),
+        ("repair_purged", refused(RepairRefusal::Purged)),
+    ]
+}
+
+fn snapshot_frames() -> Vec<(&'static str, PeerFrame)> {
+    let request = |want| PeerFrame::new(GroupId::FIRST, PeerBody::Snapshot(SnapshotRequest { number: 7, want }));
+    let answer = |result| PeerFrame::new(GroupId::FIRST, PeerBody::SnapshotAnswer { number: 7, result });
+    let snapshot = EntryId::new(Index(11), Term(3));
+    vec![
+        ("snapshot_newest", request(SnapshotWant::Newest { at_least: Index(9) })),
+        ("snapshot_chunk", request(SnapshotWant::Chunk { snapshot, chunk: 4 })),
+        ("snapshot_answer", PeerFrame { attached: vec![Bytes::from_static(b"chunk")], ..answer(Ok(())) }),
+        ("snapshot_absent", answer(Err(SnapshotRefusal::Absent))),
+        ("snapshot_damaged", answer(Err(SnapshotRefusal::Damaged))),
     ]
 }
 
@@ -121,6 +135,7 @@ fn frames() -> Vec<(&'static str, PeerFrame)> {
         ("forward_stopped", refused(WireWriteError::Stopped(text()))),
     ]);
     frames.extend(repair_frames());
+    frames.extend(snapshot_frames());
     frames
 }
 
@@ -197,7 +212,7 @@ fn wire_frames_as_pinned_are_read() {
 fn wire_frame_of_unknown_tag_or_version_is_unsupported() {
     let (_, frame) = frames().swap_remove(0);
     let known = framed(&encoded(&frame));
-    for (tag, version) in [(0, 1), (8, 1), (255, 1), (TAG_RAFT, 0), (TAG_RAFT, 2), (TAG_GOODBYE, 2)] {
+    for (tag, version) in [(0, 1), (10, 1), (255, 1), (TAG_RAFT, 0), (TAG_RAFT, 2), (TAG_GOODBYE, 2)] {
         let error = receive(Frame { tag, version, ..known.clone() }).unwrap_err();
         assert!(matches!(error, DecodeError::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains(&format!("tag {tag}, version {version}")), "{error}");
