@@ -49,7 +49,7 @@ fn byte(data: &mut &[u8]) -> u8 {
 }
 
 fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
-    match kind % 12 {
+    match kind % 14 {
         0 => node.tick(u64::from(byte(data)) * 10_000),
         1 => {
             let message = message(&Around::of(node), data);
@@ -80,6 +80,12 @@ fn step(node: &mut Node, kind: u8, data: &mut &[u8]) {
         10 => {
             let what = byte(data);
             node.nonsense(what, data.try_get_u64_le().unwrap_or(u64::MAX));
+        }
+        11 => node.compact(Around::of(node).index(byte(data))),
+        12 => {
+            let around = Around::of(node);
+            let last = EntryId::new(around.index(byte(data)), around.term(byte(data)));
+            node.install(last);
         }
         _ => {
             let first = byte(data);
@@ -163,7 +169,11 @@ fn append(around: &Around, data: &mut &[u8]) -> (NodeId, Term, Appended) {
         ],
     };
     let last = prev.index.plus(records);
-    (from, term, Appended { prev, commit, base: around.index(count), runs, last, memberships: Vec::new(), refutes: None })
+    (
+        from,
+        term,
+        Appended { prev, commit, base: around.index(count), runs, last, memberships: Vec::new(), refutes: None },
+    )
 }
 
 /// Stories that a core lives through, and the golden messages.

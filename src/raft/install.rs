@@ -20,7 +20,8 @@ use super::membership::Membership;
 /// What became of a snapshot that was to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {
-    /// Nothing happened: this node has applied more than that, or leads and lacks its last entry, which cannot be.
+    /// Nothing happened: this node has applied more than that, or its last entry is another than one that is committed
+    /// here, or than one of this leader, which cannot be.
     Refused,
     /// The log holds its last entry and goes on as it is.
     Kept,
@@ -49,12 +50,16 @@ impl Raft {
     /// `membership` is the one in force there with the index of its entry, if it is known.
     pub fn install(&mut self, now: Monotonic, last: EntryId, membership: Option<(Index, Membership)>) -> Installed {
         self.turn(now, |raft| {
-            let holds = raft.terms.holds(last);
+            // A damaged entry that is committed is the snapshot's, whatever its term was.
+            let holds = raft.terms.holds(last) || last.index <= raft.committed && raft.terms.is_unknown(last.index);
             if last.index < raft.applied {
                 return Installed::Refused;
             }
-            if !holds && raft.leader == Some(raft.config.id) {
-                tracing::error!(node = %raft.config.id, %last, "a leader lacks what a snapshot says is committed; ignored");
+            if !holds && (last.index <= raft.committed || raft.leader == Some(raft.config.id)) {
+                tracing::error!(
+                    node = %raft.config.id, %last, committed = %raft.committed,
+                    "a snapshot contradicts what is committed, or what this leader holds; ignored"
+                );
                 return Installed::Refused;
             }
             if !holds {

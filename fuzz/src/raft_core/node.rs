@@ -7,7 +7,7 @@ use std::time::Duration;
 use dledger::raft::invariants::{self, Snapshot};
 use dledger::raft::message::{AppendOutcome, Body, Message};
 use dledger::raft::ready::{LogAppend, Ready, Replicate};
-use dledger::raft::{AppendStep, Appended, Member, Membership, Raft, RaftConfig, Restored};
+use dledger::raft::{AppendStep, Appended, Installed, Member, Membership, Raft, RaftConfig, Restored};
 use dledger::types::{
     ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, TermRun, Vote,
 };
@@ -168,10 +168,46 @@ impl Node {
     pub(super) fn hole(&mut self, first: Option<Index>) {
         // What stands before the log is none, what stands behind it is nonsense.
         if first.is_none_or(|first| place(first) <= self.log.len()) {
-            self.disk.hole = first.filter(|first| !first.is_zero());
+            self.disk.hole = first.filter(|first| *first > self.raft.base().index);
         }
         let now = self.now;
         self.act(|raft| raft.holes(now, first));
+    }
+
+    /// The front of the log is dropped; more than is applied is nonsense.
+    pub(super) fn compact(&mut self, upto: Index) {
+        let Some(term) = self.raft.term_at(upto) else { return };
+        let (now, base) = (self.now, self.raft.base());
+        let purged = upto <= self.raft.applied_index() && upto > base.index;
+        self.act(|raft| raft.compact(now, EntryId::new(upto, term)));
+        assert_eq!(self.raft.base(), if purged { EntryId::new(upto, term) } else { base });
+        self.disk.hole = self.disk.hole.filter(|hole| *hole > self.raft.base().index);
+    }
+
+    /// A snapshot of everything up to an entry is durable and restored.
+    pub(super) fn install(&mut self, last: EntryId) {
+        if last.index.is_zero() || last.term.is_zero() || last.index.get() > 500 {
+            return;
+        }
+        let (now, applied, committed) = (self.now, self.raft.applied_index(), self.raft.committed());
+        let membership = Some((Index::ZERO, self.membership.clone()));
+        let installed = self.turn(|raft| raft.install(now, last, membership));
+        match installed {
+            Installed::Refused => assert_eq!(self.raft.applied_index(), applied),
+            Installed::Kept => assert_eq!(self.raft.applied_index(), last.index.max(applied)),
+            Installed::StartedOver => {
+                assert!(last.index > committed && self.raft.base() == last && self.raft.last() == last);
+                // What stood before it is forgotten: any terms will do.
+                self.log = vec![last.term; place(last.index)];
+                self.disk.log = self.log.clone();
+                self.writes.iter_mut().for_each(|write| write.append = None);
+            }
+        }
+        if installed != Installed::Refused {
+            self.disk.hole = self.disk.hole.filter(|hole| *hole > last.index);
+            assert!(self.raft.committed() >= last.index && self.raft.durable() >= last.index.min(self.sound_end()));
+        }
+        self.drain();
     }
 
     /// The last record that can be read back with all before it.
@@ -237,7 +273,8 @@ impl Node {
 
     pub(super) fn check_end(&self) {
         assert_eq!(invariants::check(&self.raft), Ok(()));
-        for (index, term) in (1..).zip(&self.log) {
+        let base = self.raft.base().index.get();
+        for (index, term) in (1..).zip(&self.log).filter(|(index, _term)| *index > base) {
             assert_eq!(self.raft.term_at(Index(index)), Some(*term));
         }
     }
@@ -314,7 +351,8 @@ impl Node {
     }
 
     fn replicate(&mut self, order: Replicate) {
-        let Replicate { to, after, last, commit, max_bytes, at_least_one } = order;
+        let Replicate { to, after, last, commit, base, max_bytes, at_least_one } = order;
+        assert!(base == self.raft.base().index && base <= after.index, "{after} was purged");
         assert!(self.raft.role() == Role::Leader && to != ID && self.is_member(to), "an order to send to {to}");
         assert!(after.index <= last && place(last) <= self.log.len() && commit <= self.raft.committed());
         assert_eq!(self.raft.term_at(after.index), Some(after.term));
