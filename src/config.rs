@@ -84,6 +84,10 @@ pub struct Config {
     /// room beside the log on a gigabit network.
     #[serde(default = "default_snapshot_send_rate")]
     pub snapshot_send_rate: u64,
+    /// Bytes a second of its own snapshots that this node writes; 0: as fast as it goes. 64 MiB: all nodes take theirs at the
+    /// same place of the log, and writes must not wait for all their disks at once.
+    #[serde(default = "default_snapshot_write_rate")]
+    pub snapshot_write_rate: u64,
     /// Listen beyond loopback although nothing is encrypted or authenticated yet.
     #[serde(default)]
     pub insecure: bool,
@@ -132,6 +136,7 @@ impl Config {
             snapshots_kept: default_snapshots_kept(),
             log_tail_bytes: default_log_tail_bytes(),
             snapshot_send_rate: default_snapshot_send_rate(),
+            snapshot_write_rate: default_snapshot_write_rate(),
             insecure: false,
         }
     }
@@ -249,6 +254,9 @@ fn default_log_tail_bytes() -> u64 {
     64 << 20
 }
 fn default_snapshot_send_rate() -> u64 {
+    64 << 20
+}
+fn default_snapshot_write_rate() -> u64 {
     64 << 20
 }
 fn default_scrub_every() -> Duration {

@@ -338,8 +338,9 @@ impl<M: StateMachine> EventLoop<M> {
         let report = move |report| {
             let _loop_ended = reports.send(report);
         };
-        let snapshots = SnapshotThread::start(self.config.id, SnapshotWorker::new(store), report)
-            .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
+        let snapshots =
+            SnapshotThread::start(self.config.id, SnapshotWorker::new(store), self.config.snapshot_write_rate, report)
+                .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
         self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots };
         self.introduce();
         Ok(())

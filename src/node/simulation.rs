@@ -267,7 +267,7 @@ impl<M: StateMachine> Process<M> {
 
     /// Does it, all at once.
     pub fn perform_snapshot_work(&mut self, work: SnapshotWork<M>) -> SnapshotOutcome<M> {
-        SnapshotOutcome(self.snapshots.perform(work.0, &mut |_worker| true))
+        SnapshotOutcome(self.snapshots.perform(work.0, &mut |_worker, _written| true))
     }
 
     /// The replica hears of it.

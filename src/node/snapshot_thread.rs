@@ -1,7 +1,7 @@
 //! The thread that does what `snapshot_worker.rs` says, beside the log's own disk thread.
 //!
-//! A snapshot is written at the speed of the disk while records are synced; it is another thread so that these do not
-//! queue behind it.
+//! Another thread, so that the syncs of records do not queue behind it; and paced, so that they do not wait for the disk
+//! under it either.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crate::state_machine::StateMachine;
 use crate::types::NodeId;
@@ -23,17 +24,18 @@ pub(crate) struct SnapshotThread<M: StateMachine> {
 }
 
 impl<M: StateMachine> SnapshotThread<M> {
-    /// Starts it; `report` is called on it.
+    /// Starts it; `report` is called on it. It writes `write_rate` bytes of a snapshot a second, or as fast as it goes for 0.
     pub(crate) fn start(
         id: NodeId,
         worker: SnapshotWorker,
+        write_rate: u64,
         report: impl FnMut(SnapshotReport<M>) + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, incoming) = channel();
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let name = format!("dledger-{id}-snap");
-        let thread = Builder::new().name(name).spawn(move || run(worker, &incoming, &stop, report))?;
+        let thread = Builder::new().name(name).spawn(move || run(worker, write_rate, &incoming, &stop, report))?;
         Ok(Self { orders, stopping, thread })
     }
 
@@ -54,6 +56,7 @@ impl<M: StateMachine> SnapshotThread<M> {
 
 fn run<M: StateMachine>(
     mut worker: SnapshotWorker,
+    write_rate: u64,
     orders: &Receiver<SnapshotOrder<M>>,
     stopping: &AtomicBool,
     mut report: impl FnMut(SnapshotReport<M>),
@@ -63,7 +66,10 @@ fn run<M: StateMachine>(
         if stopping.load(Ordering::Acquire) {
             return;
         }
-        let mut between = |worker: &mut SnapshotWorker| {
+        let mut paced = 0;
+        let mut between = |worker: &mut SnapshotWorker, written: u64| {
+            std::thread::sleep(pause(written - paced, write_rate));
+            paced = written;
             while let Ok(order) = orders.try_recv() {
                 if let SnapshotOrder::Serve { to, request } = order {
                     report(worker.serve(to, request));
@@ -75,5 +81,25 @@ fn run<M: StateMachine>(
         };
         let done = worker.perform(order, &mut between);
         done.into_iter().for_each(&mut report);
+    }
+}
+
+/// How long so many bytes may take at a rate.
+fn pause(bytes: u64, rate: u64) -> Duration {
+    if rate == 0 {
+        return Duration::ZERO;
+    }
+    Duration::from_nanos(u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_thread_pauses_as_long_as_bytes_take_at_the_rate() {
+        assert_eq!(pause(256 << 10, 64 << 20), Duration::from_nanos(3_906_250));
+        assert_eq!((pause(1 << 40, 0), pause(0, 1)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(pause(u64::MAX, 1), Duration::from_nanos(u64::MAX));
     }
 }

@@ -123,8 +123,8 @@ impl Kept {
     }
 }
 
-/// What lies between two items of a snapshot that is being written; false gives it up.
-pub(crate) type Between<'a> = &'a mut dyn FnMut(&mut SnapshotWorker) -> bool;
+/// What lies between two items of a snapshot that is being written, of which so many bytes are; false gives it up.
+pub(crate) type Between<'a> = &'a mut dyn FnMut(&mut SnapshotWorker, u64) -> bool;
 
 /// Carries out orders.
 pub(crate) struct SnapshotWorker {
@@ -179,7 +179,7 @@ impl SnapshotWorker {
             begun => begun?,
         };
         state.items(&mut |item| {
-            if !between(self) {
+            if !between(self, writer.written()) {
                 return Err(CaptureError("the node stops".to_owned()).into());
             }
             writer.item(item)

@@ -3,7 +3,7 @@
 //! ```text
 //!   begin            write …                       finish
 //!   directory, data  chunk │ chunk │ … (synced     sync data, write manifest.tmp, sync it, sync directory,
-//!   sync the parent  every few megabytes)          rename to manifest, sync directory
+//!   sync the parent  every megabyte)                rename to manifest, sync directory
 //! ```
 //! Until the rename the directory has no manifest and counts for nothing, whenever the power fails; the sync before it
 //! makes the names of both files durable, so that a manifest never stands there alone. The first error is the last: a
@@ -27,7 +27,7 @@ use crate::types::{ClusterId, EntryId, GroupId, LogBase};
 
 /// Bytes between two syncs of the data file. All at once at the end, a large snapshot would make the log's own syncs
 /// wait behind it.
-const SYNC_BYTES: u64 = 8 << 20;
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// What a writer is made from.
 pub(super) struct Start {
@@ -235,6 +235,12 @@ impl ItemWriter {
         let mut chunk = Vec::with_capacity(chunks.start.chunk_bytes as usize);
         chunk.resize(CHUNK_HEADER_BYTES, 0);
         Self { chunks, chunk, items: 0 }
+    }
+
+    /// Bytes that were handed to the disk so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.chunks.written
     }
 
     /// Writes the next item. Blocks on the disk when it fills a chunk.

@@ -179,6 +179,12 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(config.snapshot_send_rate.to_string()),
     },
     Knob {
+        name: "snapshot_write_rate",
+        shape: Shape::Number,
+        set: |config, text| number(text).map(|bytes| config.snapshot_write_rate = bytes),
+        get: |config| Some(config.snapshot_write_rate.to_string()),
+    },
+    Knob {
         name: "insecure",
         shape: Shape::Flag,
         set: |config, text| match text {

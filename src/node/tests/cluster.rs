@@ -441,7 +441,7 @@ impl Cluster {
                 running.replica.purged(now, running.writer.base().entry);
             }
             if let Some(order) = running.orders.pop_front()
-                && let Some(report) = running.worker.perform(order, &mut |_worker| true)
+                && let Some(report) = running.worker.perform(order, &mut |_worker, _written| true)
             {
                 running.replica.snapshot_report(now, report);
             }
