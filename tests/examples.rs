@@ -41,6 +41,12 @@ fn example_commitlog_reads_in_order_what_three_replicas_appended() {
 }
 
 #[test]
+fn example_custom_machine_is_replicated_read_and_restored_from_its_snapshot() {
+    let said = run("custom_machine");
+    assert!(said.contains("tea is 3 after") && said.contains("goes on behind its snapshot"), "{said}");
+}
+
+#[test]
 fn example_snapshot_speed_restores_every_key_that_it_wrote() {
     assert!(run("snapshot_speed").contains("restored 20000 keys"));
 }
