@@ -189,6 +189,14 @@ impl Config {
         if self.snapshots_kept == 0 {
             return refuse("snapshots_kept must be 1 or more".to_owned());
         }
+        for (knob, rate, least) in [
+            ("snapshot_send_rate", self.snapshot_send_rate, MIN_SNAPSHOT_SEND_RATE),
+            ("snapshot_write_rate", self.snapshot_write_rate, MIN_SNAPSHOT_WRITE_RATE),
+        ] {
+            if rate != 0 && rate < least {
+                return refuse(format!("{knob} {rate} must be 0, for no limit, or at least {least} bytes a second"));
+            }
+        }
         let payload_limit = self.max_record_bytes.saturating_sub(RECORD_OVERHEAD_BYTES);
         if self.max_key_bytes.saturating_add(self.max_value_bytes) > payload_limit {
             return refuse(format!(
@@ -212,6 +220,10 @@ pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(3600);
 pub const MAX_SCRUB_EVERY: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Smallest `segment_bytes`: below it headers and footers outweigh records.
 pub const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+/// Smallest `snapshot_send_rate` but 0: a chunk must come before its receiver asks somebody else.
+pub const MIN_SNAPSHOT_SEND_RATE: u64 = 256 << 10;
+/// Smallest `snapshot_write_rate` but 0: a node that stops waits for the pause behind a chunk.
+pub const MIN_SNAPSHOT_WRITE_RATE: u64 = 1 << 20;
 /// Largest `max_record_bytes`: a record must fit a frame and the decoder's bound.
 pub const MAX_RECORD_BYTES_LIMIT: u32 = 48 << 20;
 /// Room for record header and command framing beside key and value.
@@ -426,6 +438,21 @@ mod tests {
         config.validate().unwrap();
         config.heartbeat = Duration::MAX;
         assert!(config.validate().unwrap_err().to_string().contains("three heartbeats"));
+    }
+
+    #[test]
+    fn validate_of_snapshot_knobs_refuses_what_would_never_end() {
+        let mut config = Config::single("x");
+        (config.snapshot_send_rate, config.snapshot_write_rate) = (0, 0);
+        config.validate().unwrap();
+        config.snapshot_send_rate = 1000;
+        assert!(config.validate().unwrap_err().to_string().contains("snapshot_send_rate 1000"));
+        config.snapshot_send_rate = MIN_SNAPSHOT_SEND_RATE;
+        config.snapshot_write_rate = 1;
+        assert!(config.validate().unwrap_err().to_string().contains("snapshot_write_rate 1"));
+        config.snapshot_write_rate = 0;
+        config.snapshots_kept = 0;
+        assert!(config.validate().unwrap_err().to_string().contains("snapshots_kept"));
     }
 
     #[test]
