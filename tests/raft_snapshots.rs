@@ -15,7 +15,7 @@ mod raft_support;
 use std::time::Duration;
 
 use dledger::raft::message::{AppendOutcome, Body};
-use dledger::raft::{Installed, Raft, Restored};
+use dledger::raft::{AppendStep, Installed, Raft, Restored};
 use dledger::types::{Index, NodeId, Role, Term, TermRun, Vote};
 use raft_support::cluster::Cluster;
 use raft_support::inputs::{alone, append, at, granted, id, message, sent, vote_request};
@@ -198,6 +198,19 @@ fn detached() -> Raft {
         ..Restored::default()
     };
     Raft::new(config(1, 1), restored, at(0))
+}
+
+/// An append that starts before the base was believed about the base itself: the core told its caller to go on behind an
+/// entry that this log has not. Found by fuzzing; the tests had appends from the base on.
+#[test]
+fn append_over_the_base_that_contradicts_it_is_ignored() {
+    let mut node = alone(2, &[1], 1);
+    let committed: Vec<Record> = [1, 2, 2].map(|term| Record { term: Term(term), value: 90 }).to_vec();
+    assert!(node.install(at(1), 3, &committed));
+    let step = node.receive(at(2), &append(2, 4, id(1, 1), &[2, 3, 4], 1));
+    assert_eq!((step, node.raft.last()), (Some(AppendStep::Ignored), id(3, 2)));
+    let step = node.receive(at(3), &append(2, 4, id(1, 1), &[2, 2, 4], 1));
+    assert_eq!((step, node.raft.last()), (Some(AppendStep::Accepted { new_from: Some(Index(4)) }), id(4, 4)));
 }
 
 #[test]

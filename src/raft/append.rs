@@ -123,8 +123,13 @@ impl Raft {
             self.send_rejection(from, prev);
             return AppendStep::Rejected;
         }
-        // Below the base the terms are forgotten; what is there is committed.
-        let differs = prev.index >= self.terms.base().index && !self.agrees(prev) && !blind;
+        // Below the base the terms are forgotten; what is there is committed, and the base itself is known.
+        let base = self.terms.base();
+        let differs = match appended.id_at(base.index) {
+            _ if blind => false,
+            Some(known) if prev.index < base.index => known != base,
+            Some(_) | None => prev.index >= base.index && !self.agrees(prev),
+        };
         let new_from = self.terms.first_new(prev.index, &appended.runs, appended.last);
         let cuts = new_from.is_some_and(|first| first <= self.committed.max(self.verified));
         if differs || cuts {
