@@ -1,10 +1,10 @@
 //! From an operating system's error to an error that names the file, and the few steps on directories whose errors
 //! need thought.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 
-use crate::env::Disk;
+use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 
 /// Names the file that an operation failed on.
@@ -43,6 +43,19 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), OpenEr
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).blame(path),
         _ => Ok(()),
     }
+}
+
+/// Gives a file other bytes, durable when this returns; a crash leaves the old ones or the new ones. They are written to
+/// `unfinished` first, which stands in the same directory.
+pub(crate) fn replace_file(disk: &dyn Disk, unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
+    remove_if_there(disk, unfinished)?;
+    let needed = bytes.len() as u64;
+    let file = disk.open(unfinished, OpenMode::Create).blame_room(unfinished, needed)?;
+    file.write_all_at(&[IoSlice::new(bytes)], 0).blame_room(unfinished, needed)?;
+    file.sync().blame_room(unfinished, needed)?;
+    disk.rename(unfinished, path).blame_room(unfinished, needed)?;
+    let directory = path.parent().unwrap_or(path);
+    disk.sync_dir(directory).blame(directory)
 }
 
 /// How many parents of a log or snapshot directory are synced although they exist: group, groups, data directory and

@@ -200,6 +200,17 @@ fn detached() -> Raft {
     Raft::new(config(1, 1), restored, at(0))
 }
 
+/// A hole behind the snapshot stayed when the log with it was discarded, and was outside of the log then. Found by
+/// fuzzing; the tests had holes in logs that go on behind the snapshot.
+#[test]
+fn install_that_discards_the_log_discards_the_hole_in_it() {
+    let mut node = alone(2, &[1, 2, 2, 2], 1);
+    node.holes(at(1), Some(4));
+    let committed: Vec<Record> = [1, 1, 3].map(|term| Record { term: Term(term), value: 90 }).to_vec();
+    assert!(node.install(at(2), 3, &committed));
+    assert_eq!((node.raft.first_hole(), node.raft.last(), node.raft.durable()), (None, id(3, 3), Index(3)));
+}
+
 /// An append that starts before the base was believed about the base itself: the core told its caller to go on behind an
 /// entry that this log has not. Found by fuzzing; the tests had appends from the base on.
 #[test]

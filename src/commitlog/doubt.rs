@@ -4,13 +4,13 @@
 //! last one that was found. Opening goes on in a new segment whose slots say nothing of that, so that the doubt needs a
 //! place of its own, or the next opening would have forgotten it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 
 use super::layout::{DOUBT_FILE, NEW_DOUBT_FILE};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
-use crate::failure::{self, Blame};
+use crate::failure;
 
 /// What is read of the reason: the file's being there is what counts.
 const MAX_REASON_BYTES: usize = 4096;
@@ -34,15 +34,8 @@ pub(super) fn load(disk: &dyn Disk, group_dir: &Path) -> Result<Option<String>, 
 
 /// Notes the doubt, durable when this returns.
 pub(super) fn store(disk: &dyn Disk, group_dir: &Path, reason: &str) -> Result<(), OpenError> {
-    let unfinished = group_dir.join(NEW_DOUBT_FILE);
-    failure::remove_if_there(disk, &unfinished)?;
-    let text = format!("{reason}\n");
-    let needed = text.len() as u64;
-    let file = disk.open(&unfinished, OpenMode::Create).blame_room(&unfinished, needed)?;
-    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0).blame_room(&unfinished, needed)?;
-    file.sync().blame_room(&unfinished, needed)?;
-    disk.rename(&unfinished, &group_dir.join(DOUBT_FILE)).blame_room(&unfinished, needed)?;
-    disk.sync_dir(group_dir).blame(group_dir)
+    let (unfinished, path) = (group_dir.join(NEW_DOUBT_FILE), group_dir.join(DOUBT_FILE));
+    failure::replace_file(disk, &unfinished, &path, format!("{reason}\n").as_bytes())
 }
 
 /// Ends the doubt, durable when this returns.

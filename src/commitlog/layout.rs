@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <data-dir>/  LOCK  identity
-//!                groups/<id>/  vote  base  doubt  unsynced
+//!                groups/<id>/  vote  genesis  base  doubt  unsynced
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
 //!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
@@ -22,6 +22,10 @@ pub const IDENTITY_FILE: &str = "identity";
 pub const GROUPS_DIR: &str = "groups";
 /// Name of the vote file of a group.
 pub const VOTE_FILE: &str = "vote";
+/// Name of the file that holds the record that formed a group, for members that have not heard of it.
+pub const GENESIS_FILE: &str = "genesis";
+/// A genesis file that is being made now.
+pub const NEW_GENESIS_FILE: &str = "genesis.tmp";
 /// Name of the file that says where a group's log begins; absent while that is index 1.
 pub(super) const BASE_FILE: &str = "base";
 /// Name of the file that says why a group's last entry is not known; absent while it is.
@@ -68,7 +72,8 @@ pub fn log_dir(group_dir: &Path) -> PathBuf {
 /// True for a file that this release makes in a group's directory or in its log directory.
 #[must_use]
 pub fn is_own_file(name: &str) -> bool {
-    [VOTE_FILE, BASE_FILE, DOUBT_FILE, UNSYNCED_FILE].contains(&name) || LogFile::of(name) != LogFile::Foreign
+    [VOTE_FILE, GENESIS_FILE, BASE_FILE, DOUBT_FILE, UNSYNCED_FILE].contains(&name)
+        || LogFile::of(name) != LogFile::Foreign
 }
 
 /// What names a segment: its first index and its generation.

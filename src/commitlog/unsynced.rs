@@ -7,7 +7,7 @@
 //! ```
 //! A log that syncs before it acknowledges has no such file.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 
 use super::layout::{NEW_UNSYNCED_FILE, UNSYNCED_FILE};
@@ -40,14 +40,8 @@ pub(super) fn lost(disk: &dyn Disk, group_dir: &Path) -> Result<Option<String>, 
 /// acknowledges, that there is nothing to say.
 pub(super) fn begin(disk: &dyn Disk, group_dir: &Path, durability: Durability) -> Result<(), OpenError> {
     let Durability::Async { .. } = durability else { return end(disk, group_dir).blame(group_dir) };
-    let unfinished = group_dir.join(NEW_UNSYNCED_FILE);
-    failure::remove_if_there(disk, &unfinished)?;
-    let name = disk.boot_id().unwrap_or_default();
-    let file = disk.open(&unfinished, OpenMode::Create).blame_room(&unfinished, MAX_NAME_BYTES)?;
-    file.write_all_at(&[IoSlice::new(name.as_bytes())], 0).blame_room(&unfinished, MAX_NAME_BYTES)?;
-    file.sync().blame_room(&unfinished, MAX_NAME_BYTES)?;
-    disk.rename(&unfinished, &group_dir.join(UNSYNCED_FILE)).blame_room(&unfinished, MAX_NAME_BYTES)?;
-    disk.sync_dir(group_dir).blame(group_dir)
+    let (unfinished, path) = (group_dir.join(NEW_UNSYNCED_FILE), group_dir.join(UNSYNCED_FILE));
+    failure::replace_file(disk, &unfinished, &path, disk.boot_id().unwrap_or_default().as_bytes())
 }
 
 /// Everything is synced and nothing more will be written. Durable when this returns.

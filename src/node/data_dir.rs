@@ -9,14 +9,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commitlog::layout::{group_dir, is_own_file, log_dir};
+use bytes::Bytes;
+
+use crate::commitlog::layout::{GENESIS_FILE, NEW_GENESIS_FILE, group_dir, is_own_file, log_dir};
 use crate::commitlog::{
-    self, DirLock, Identity, LogFault, LogOptions, Opened, WriteBatch, load_identity, lock_data_dir, renew_identity,
-    store_identity,
+    self, DirLock, Identity, LogFault, LogOptions, Opened, Record, WriteBatch, load_identity, lock_data_dir,
+    renew_identity, store_identity,
 };
 use crate::config::{Config, Members};
-use crate::env::Disk;
+use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
+use crate::failure;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
 use crate::snapshot::{CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore};
@@ -24,7 +27,7 @@ use crate::state_machine::StateMachine;
 use crate::types::{ClusterId, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
 
 use super::Environment;
-use super::formation::{GENESIS, Genesis};
+use super::formation::{GENESIS, Genesis, MAX_GENESIS_BYTES};
 use super::snapshot_worker::Kept;
 
 /// An open data directory. The lock is held as long as this lives.
@@ -98,6 +101,8 @@ pub(crate) struct Recovered {
     pub(crate) base: LogBase,
     /// What the store has.
     pub(crate) kept: Kept,
+    /// The record that formed the cluster, for a member that has not heard of it.
+    pub(crate) genesis: Option<Bytes>,
 }
 
 /// Restores the newest good snapshot of a node that belongs to `cluster` into its empty machine, and opens its log. A
@@ -144,7 +149,19 @@ pub(crate) fn recover<M: StateMachine>(
     if opened.state.last.index < GENESIS.index {
         return Err(OpenError::LostSegment { path: directory, index: GENESIS.index });
     }
-    Ok(Recovered { opened, store, base, kept })
+    let genesis = load_genesis(environment.disk.as_ref(), &directory)
+        .or_else(|| opened.reader.read(GENESIS.index).ok().map(|record| record.bytes().clone()));
+    Ok(Recovered { opened, store, base, kept, genesis })
+}
+
+/// The record that formed the cluster. One that cannot be read is of no use here; any other member has it too.
+fn load_genesis(disk: &dyn Disk, directory: &Path) -> Option<Bytes> {
+    let file = disk.open(&directory.join(GENESIS_FILE), OpenMode::Read).ok()?;
+    let length = usize::try_from(file.len().ok()?).ok().filter(|length| *length <= MAX_GENESIS_BYTES as usize)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let record = Bytes::from(bytes);
+    Record::decode(&record, MAX_GENESIS_BYTES).is_ok().then_some(record)
 }
 
 /// Puts the newest good snapshot into the machine; the answer is where the log goes on behind it.
@@ -220,6 +237,8 @@ pub(crate) fn adopt(
         .and_then(|()| opened.writer.idle(GENESIS.index))
         .map_err(|fault| fault_of(&directory, &fault))?;
     drop(opened);
+    let (unfinished, path) = (directory.join(NEW_GENESIS_FILE), directory.join(GENESIS_FILE));
+    failure::replace_file(environment.disk.as_ref(), &unfinished, &path, &genesis.record)?;
     // The members that formed, which an earlier attempt may have named otherwise.
     let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
     let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };

@@ -315,14 +315,14 @@ impl<M: StateMachine> EventLoop<M> {
 
     fn start_replica(&mut self, cluster: ClusterId, mut machine: M) -> Result<(), OpenError> {
         let recovered = data_dir::recover(&self.environment, &self.config, cluster, &mut machine, Plants::NONE)?;
-        let Recovered { opened, store, base, kept } = recovered;
+        let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, .. } = opened;
         if let Some(reason) = &state.last_in_doubt {
             tracing::warn!(node = %self.config.id, last = %state.last, reason, "{IN_DOUBT}");
         }
         let now = self.environment.clock.monotonic();
         let options = replica_options(&self.config, self.environment.entropy.next_u64());
-        let replica = Replica::open(options, &state, reader.clone(), (machine, &base, kept), now)
+        let replica = Replica::open(options, &state, reader.clone(), (machine, &base, kept), genesis, now)
             .map_err(|reason| OpenError::Foreign { path: self.config.data_dir.clone(), reason })?;
         self.shared.log.store(Some(Arc::new(reader.clone())));
         let reports = self.reports.clone();

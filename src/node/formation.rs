@@ -26,7 +26,7 @@ use crate::transport::FormationMessage;
 use crate::types::{ClusterId, EntryId, Incarnation, Index, Kind, LogTime, NodeId, Position, Term};
 
 /// Largest record 1, in bytes: room for a thousand members.
-const MAX_GENESIS_BYTES: u32 = 1 << 20;
+pub(crate) const MAX_GENESIS_BYTES: u32 = 1 << 20;
 /// The first entry of every log.
 pub(crate) const GENESIS: EntryId = EntryId::new(Index(1), Term(1));
 

@@ -18,6 +18,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::commitlog::{LogReader, LogState, Space};
 use crate::raft::{Membership, Raft, RaftConfig, Restored};
 use crate::simulation::plants::Plants;
@@ -71,7 +73,7 @@ pub(crate) struct WriteRequest {
 pub(crate) struct Staged {
     pub(crate) first: Index,
     pub(crate) starts: Vec<u32>,
-    pub(crate) bytes: bytes::Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// One replica of one group.
@@ -104,6 +106,8 @@ pub(crate) struct Replica<M: StateMachine> {
     /// Writes to be taken up at the end of the turn, or once there is a leader and a connection to it.
     pub(crate) waiting: VecDeque<WriteRequest>,
     pub(crate) connected: BTreeSet<(NodeId, Channel)>,
+    /// The record that formed the cluster, for a member that has not heard of it.
+    pub(crate) genesis: Option<Bytes>,
     pub(crate) effects: Effects,
     next_sweep: Monotonic,
 }
@@ -118,6 +122,7 @@ impl<M: StateMachine> Replica<M> {
         state: &LogState,
         log: LogReader,
         (machine, base, kept): (M, &LogBase, Kept),
+        genesis: Option<Bytes>,
         now: Monotonic,
     ) -> Result<Self, String> {
         let mut memberships = Vec::new();
@@ -171,6 +176,7 @@ impl<M: StateMachine> Replica<M> {
             snapshot_orders: Vec::new(),
             waiting: VecDeque::new(),
             connected: BTreeSet::new(),
+            genesis,
             effects: Effects::default(),
             next_sweep: now,
         };
@@ -313,7 +319,7 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// # Errors
     /// Those of the log's reader; `OutOfRange` above the committed index.
-    pub(crate) fn entries(&self, from: Index, max_bytes: u64) -> Result<Vec<bytes::Bytes>, crate::error::ReadError> {
+    pub(crate) fn entries(&self, from: Index, max_bytes: u64) -> Result<Vec<Bytes>, crate::error::ReadError> {
         let committed = self.raft.committed();
         if from > committed {
             let first = self.log.first();

@@ -141,14 +141,14 @@ impl<M: StateMachine> Process<M> {
             return Err(OpenError::Identity { path: directory(), reason: "it has not formed a cluster".to_owned() });
         };
         let recovered = data_dir::recover(environment, config, cluster, &mut machine, plants)?;
-        let Recovered { opened, store, base, kept } = recovered;
+        let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, report } = opened;
         let mut options = replica_options(config, environment.entropy.next_u64());
         options.plants = plants;
         options.raft.max_inflight_bytes = window.unwrap_or(options.raft.max_inflight_bytes);
         let now = environment.clock.monotonic();
         let scrub = Scrub::new(reader.clone(), config.scrub_every, environment.entropy.next_u64(), now);
-        let replica = Replica::open(options, &state, reader, (machine, &base, kept), now)
+        let replica = Replica::open(options, &state, reader, (machine, &base, kept), genesis, now)
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
         Ok(Self {
             replica,

@@ -252,11 +252,13 @@ impl<M: StateMachine> Replica<M> {
             let reason = "it has an empty directory, but the cluster knows it by another one".to_owned();
             return self.effects.disconnect.push((from, reason));
         }
-        if let Ok(run) = self.records(Index(1), Index(1), 1) {
-            let body = PeerBody::Formation(FormationMessage::Form);
-            let frame = PeerFrame { group: self.group, body, attached: run.pieces };
-            self.effects.send.push(Outbound { to: from, channel: Channel::Control, frame });
-        }
+        let Some(record) = self.genesis.clone() else {
+            tracing::warn!(node = %self.id, peer = %from, "cannot read the record that formed the cluster; another must tell it");
+            return;
+        };
+        let body = PeerBody::Formation(FormationMessage::Form);
+        let frame = PeerFrame { group: self.group, body, attached: vec![record] };
+        self.effects.send.push(Outbound { to: from, channel: Channel::Control, frame });
     }
 }
 

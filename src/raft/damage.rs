@@ -69,6 +69,11 @@ impl Damage {
         self.offered = self.offered.max(index);
     }
 
+    /// The whole log is discarded, and any hole with it.
+    pub(super) fn start_over(&mut self) {
+        self.hole = None;
+    }
+
     /// The log begins behind `base` now: a hole before that is gone.
     pub(super) fn compact(&mut self, base: Index) {
         self.hole = self.hole.filter(|hole| *hole > base);

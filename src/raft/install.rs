@@ -86,6 +86,7 @@ impl Raft {
         if matches!(self.state, State::PreCandidate(_) | State::Candidate(_)) {
             self.state = State::Follower;
         }
+        self.damage.start_over();
         self.writes.truncate(Index::ZERO);
         self.terms.restart(last);
         self.memberships.replace(membership);

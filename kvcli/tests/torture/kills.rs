@@ -11,6 +11,14 @@ const KILLS_OF_ALL: usize = 5;
 const CLIENTS: u64 = 8;
 /// Writes that must be acknowledged between two events.
 const PROGRESS: u64 = 150;
+/// A snapshot and a purge every few dozen writes: kills hit them, and a node that was away finds its log purged.
+const SNAPSHOTS: &str = "
+segment_bytes = 65536
+snapshot_entries = 60
+snapshot_bytes = 0
+snapshots_kept = 2
+log_tail_bytes = 0
+";
 
 fn endpoints(cluster: &Cluster) -> Vec<String> {
     cluster.endpoints().split(',').map(str::to_owned).collect()
@@ -18,7 +26,15 @@ fn endpoints(cluster: &Cluster) -> Vec<String> {
 
 #[test]
 fn kills_of_one_node_after_the_other_under_load_leave_a_linearizable_history() {
-    let mut cluster = Cluster::start(3);
+    kill_one_after_the_other(Cluster::start(3));
+}
+
+#[test]
+fn kills_of_one_node_after_the_other_amid_snapshots_leave_a_linearizable_history() {
+    kill_one_after_the_other(Cluster::configured(3, SNAPSHOTS));
+}
+
+fn kill_one_after_the_other(mut cluster: Cluster) {
     let load = Load::start(&endpoints(&cluster), CLIENTS);
     let mut slowest = std::time::Duration::ZERO;
     for kill in 0..KILLS {
@@ -37,7 +53,15 @@ fn kills_of_one_node_after_the_other_under_load_leave_a_linearizable_history() {
 
 #[test]
 fn kills_of_all_nodes_at_once_under_load_leave_a_linearizable_history() {
-    let mut cluster = Cluster::start(3);
+    kill_all_at_once(Cluster::start(3));
+}
+
+#[test]
+fn kills_of_all_nodes_at_once_amid_snapshots_leave_a_linearizable_history() {
+    kill_all_at_once(Cluster::configured(3, SNAPSHOTS));
+}
+
+fn kill_all_at_once(mut cluster: Cluster) {
     let load = Load::start(&endpoints(&cluster), CLIENTS);
     for _kill in 0..KILLS_OF_ALL {
         load.goes_on(PROGRESS);

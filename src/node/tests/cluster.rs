@@ -24,7 +24,7 @@ use crate::node::snapshot_worker::{SnapshotOrder, SnapshotWorker};
 use crate::node::{Environment, replica_options};
 use crate::simulation::plants::Plants;
 use crate::state_machine::{Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateMachine};
-use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
+use crate::transport::{Channel, FormationMessage, PeerBody, RepairRefusal, RepairRequest};
 use crate::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
 
 /// Number of nodes.
@@ -224,7 +224,7 @@ impl Cluster {
                 continue;
             };
             let found = self.recover(node, cluster)?;
-            let record = found.0.opened.reader.read(Index(1)).unwrap().bytes().clone();
+            let record = found.0.genesis.clone().unwrap();
             genesis = Some(formation(node).form(record).unwrap());
             recovered.push(Some(found));
         }
@@ -263,9 +263,10 @@ impl Cluster {
 
     fn run_node(&mut self, node: usize, data_dir: DataDir, (recovered, recorder): (Recovered, Recorder)) {
         let options = replica_options(&self.config(node), self.hand.next_u64());
-        let Recovered { opened, store, base, kept } = recovered;
+        let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, .. } = opened;
-        let mut replica = Replica::open(options, &state, reader, (recorder.clone(), &base, kept), self.now()).unwrap();
+        let mut replica =
+            Replica::open(options, &state, reader, (recorder.clone(), &base, kept), genesis, self.now()).unwrap();
         let now = self.now();
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if let Some(running) = &mut self.nodes[peer].running {
@@ -351,6 +352,18 @@ impl Cluster {
     pub(super) fn ask_for_snapshot(&mut self, node: usize, ticket: u64) {
         self.nodes[node].running.as_mut().unwrap().replica.ask_for_snapshot(Ticket(ticket));
         self.end_turn(node);
+    }
+
+    /// What a node gives a member that was away when the cluster formed.
+    pub(super) fn ask_for_genesis(&mut self, node: usize) -> Option<Bytes> {
+        let peer = (node + 1) % self.nodes.len();
+        let replica = &mut self.nodes[node].running.as_mut().unwrap().replica;
+        let member = replica.raft().membership().unwrap().members().find(|member| member.id == Self::id(peer)).unwrap();
+        let hello = FormationMessage::Hello { incarnation: member.incarnation, empty: true, members: String::new() };
+        replica.formation(Self::id(peer), &hello);
+        let answer = replica.effects.send.pop()?.frame;
+        assert_eq!(answer.body, PeerBody::Formation(FormationMessage::Form));
+        Some(answer.attached.concat().into())
     }
 
     /// What a node answers to a peer that has lost records.

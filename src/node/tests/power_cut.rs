@@ -6,10 +6,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::config::Config;
+
 use super::cluster::{Cluster, NODES, PowerFails, Sabotage};
 
 /// The history: each write is awaited before the next.
 const HISTORY: [&[&str]; 5] = [&["a"], &["b", "c", "d"], &["e"], &["f", "g"], &["h"]];
+
+/// A snapshot every other entry, of which one is kept, and no more log than the segment that takes records.
+const SNAPSHOTS: fn(&mut Config) = |config| {
+    (config.snapshot_entries, config.snapshot_bytes) = (2, 0);
+    (config.snapshots_kept, config.log_tail_bytes, config.segment_bytes) = (1, 0, 4 << 10);
+};
 
 const NO_SERVICE: &str = "no service after the power came back";
 
@@ -23,8 +31,9 @@ fn run_history(cluster: &mut Cluster) -> Result<(), PowerFails> {
 
 /// Runs the history with a power cut at the `call`-th disk call of `node`, starts again, and checks. False when the
 /// history ended before that call.
-fn cut_at(sabotage: Sabotage, node: usize, call: u64) -> bool {
+fn cut_at(sabotage: Sabotage, knobs: Option<fn(&mut Config)>, node: usize, call: u64) -> bool {
     let mut cluster = Cluster::new(sabotage);
+    cluster.knobs = knobs.unwrap_or(cluster.knobs);
     cluster.disk(node).cut_power_at(call);
     let struck = run_history(&mut cluster).is_err();
     let promised: Vec<&str> = HISTORY
@@ -50,11 +59,11 @@ fn cut_at(sabotage: Sabotage, node: usize, call: u64) -> bool {
     struck
 }
 
-fn every_cut(sabotage: Sabotage) -> u64 {
+fn every_cut(sabotage: Sabotage, knobs: Option<fn(&mut Config)>) -> u64 {
     let mut cuts = 0;
     for node in 0..usize::try_from(NODES).unwrap() {
         let mut call = 1;
-        while cut_at(sabotage, node, call) {
+        while cut_at(sabotage, knobs, node, call) {
             call += 1;
             cuts += 1;
         }
@@ -64,8 +73,14 @@ fn every_cut(sabotage: Sabotage) -> u64 {
 
 #[test]
 fn power_cut_on_all_nodes_at_every_disk_call_loses_nothing_acknowledged() {
-    let cuts = every_cut(Sabotage::Nothing);
+    let cuts = every_cut(Sabotage::Nothing, None);
     assert!(cuts > 60, "only {cuts} disk calls were cut");
+}
+
+#[test]
+fn power_cut_on_all_nodes_at_every_disk_call_amid_snapshots_loses_nothing_acknowledged() {
+    let cuts = every_cut(Sabotage::Nothing, Some(SNAPSHOTS));
+    assert!(cuts > 200, "only {cuts} disk calls were cut");
 }
 
 /// The panic's words, for the one that `check` must end in.
@@ -77,7 +92,7 @@ fn failure_of(check: impl FnOnce()) -> String {
 #[test]
 fn power_cut_check_notices_a_sync_that_does_nothing() {
     let failure = failure_of(|| {
-        every_cut(Sabotage::SyncDoesNothing);
+        every_cut(Sabotage::SyncDoesNothing, None);
     });
     assert!(failure.contains("acknowledged entry is lost") || failure.contains(NO_SERVICE), "{failure}");
 }
@@ -85,7 +100,7 @@ fn power_cut_check_notices_a_sync_that_does_nothing() {
 #[test]
 fn power_cut_check_notices_an_answer_before_its_sync() {
     let failure = failure_of(|| {
-        every_cut(Sabotage::AnswerBeforeSync);
+        every_cut(Sabotage::AnswerBeforeSync, None);
     });
     assert!(failure.contains("acknowledged entry is lost"), "{failure}");
 }

@@ -274,3 +274,17 @@ fn hole_that_all_peers_have_purged_is_covered_by_a_snapshot() {
     assert_eq!(cluster.applied_by(node), cluster.applied_by(leader));
     assert!(cluster.replica(node).holes().is_empty() && cluster.replica(node).raft().first_hole().is_none());
 }
+
+/// A member that had not heard of the formation asks for record 1. Nodes read it from their logs, and could not once it was
+/// purged: that member would have stood outside for ever. Nothing purged logs when this was written.
+#[test]
+fn formation_is_told_to_a_late_member_although_its_record_is_purged() {
+    let mut cluster = cluster();
+    let record = cluster.ask_for_genesis(0).unwrap();
+    write(&mut cluster, 1, 47);
+    assert!(first(&cluster, 0) > 1);
+    assert_eq!(cluster.ask_for_genesis(0), Some(record.clone()));
+    (0..3).for_each(|node| cluster.stop(node));
+    (0..3).for_each(|node| cluster.restart(node).unwrap());
+    assert_eq!(cluster.ask_for_genesis(2), Some(record));
+}
