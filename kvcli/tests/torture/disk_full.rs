@@ -126,7 +126,7 @@ fn disk_full_at_the_start_is_refused_at_every_size_and_leaves_nothing_behind() {
     let refused = refused.into_inner().unwrap();
     println!("refused: {refused:?}");
     let sites: Vec<&str> = refused.keys().map(String::as_str).collect();
-    assert_eq!(sites, ["identity.tmp", "segment.tmp", "vote.tmp"], "the sizes do not meet every file");
+    assert_eq!(sites, ["genesis.tmp", "identity.tmp", "segment.tmp", "vote.tmp"], "the sizes do not meet every file");
 }
 
 #[test]
