@@ -190,8 +190,11 @@ impl Node {
             return;
         }
         let (now, applied, committed) = (self.now, self.raft.applied_index(), self.raft.committed());
-        // A made-up snapshot would tell a leader that what it has not counted is committed.
-        if self.raft.role() == Role::Leader && last.index > committed {
+        // Snapshots are made up here: one would tell a leader that what it has not counted is committed, another take back
+        // what was said to a leader of this term, which has all that is committed.
+        let leads = self.raft.role() == Role::Leader && last.index > committed;
+        let contradicts = last.index <= self.raft.verified() && self.raft.term_at(last.index) != Some(last.term);
+        if leads || contradicts {
             return;
         }
         let membership = Some((Index::ZERO, self.membership.clone()));
