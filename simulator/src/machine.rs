@@ -1,12 +1,13 @@
-//! The KV's state machine under watch: what it applied, and what that would cost on a slow processor.
+//! The KV's state machine under watch: what it applied, captured and restored, and what that costs on a slow processor.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dledger::kv::machine::KvMachine;
 use dledger::kv::view::KvReader;
 use dledger::state_machine::{Applied, ApplyError, Entry, StateMachine};
-use dledger::types::EntryId;
+use dledger::types::{EntryId, Kind};
 
 /// Keys that a slow processor deletes in a millisecond.
 const KEYS_PER_MS: u64 = 80;
@@ -21,10 +22,21 @@ pub(crate) struct Step {
     pub(crate) digest: u32,
 }
 
+/// Something that a machine did.
+#[derive(Clone, Debug)]
+pub(crate) enum Deed {
+    /// It applied an entry; with its payload, when that is a command.
+    Applied(Step, Option<Bytes>),
+    /// Its state was captured, after this entry.
+    Captured(EntryId, u64),
+    /// Its state is that of a snapshot now.
+    Installed(EntryId, u64),
+}
+
 /// What a machine did since it was last looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    pub(crate) steps: Vec<Step>,
+    pub(crate) deeds: Vec<Deed>,
     /// Processor time, in microseconds.
     pub(crate) cost: u64,
 }
@@ -49,6 +61,7 @@ pub(crate) struct Watched {
     inner: KvMachine,
     seen: Arc<Mutex<Seen>>,
     entry: (EntryId, u32),
+    command: Option<Bytes>,
     turns: u64,
 }
 
@@ -57,7 +70,11 @@ impl Watched {
     pub(crate) fn new(inner: KvMachine) -> (Self, Watch) {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let watch = Watch { reader: inner.reader(), seen: Arc::clone(&seen) };
-        (Self { inner, seen, entry: (EntryId::ZERO, 0), turns: 0 }, watch)
+        (Self { inner, seen, entry: (EntryId::ZERO, 0), command: None, turns: 0 }, watch)
+    }
+
+    fn did(&self, deed: Deed) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).deeds.push(deed);
     }
 
     fn note(&mut self, outcome: &Applied) {
@@ -73,7 +90,8 @@ impl Watched {
                 self.turns = 0;
                 let mut hasher = crc32fast::Hasher::new_with_initial(self.entry.1);
                 hasher.update(answer);
-                seen.steps.push(Step { id: self.entry.0, digest: hasher.finalize() });
+                let step = Step { id: self.entry.0, digest: hasher.finalize() };
+                seen.deeds.push(Deed::Applied(step, self.command.take()));
             }
         }
     }
@@ -86,6 +104,7 @@ impl StateMachine for Watched {
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         let outcome = self.inner.apply(entry)?;
         self.entry = (entry.id, crc32fast::hash(&entry.payload));
+        self.command = matches!(entry.kind, Kind::Data).then(|| entry.payload.clone());
         self.note(&outcome);
         Ok(outcome)
     }
@@ -101,6 +120,7 @@ impl StateMachine for Watched {
     }
 
     fn capture(&self) -> Self::Capture {
+        self.did(Deed::Captured(self.entry.0, digest(&self.inner.reader())));
         self.inner.capture()
     }
 
@@ -109,27 +129,37 @@ impl StateMachine for Watched {
     }
 
     fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore {
-        self.inner.install(state, last)
+        let before = self.inner.install(state, last);
+        self.entry = (last, 0);
+        self.did(Deed::Installed(last, digest(&self.inner.reader())));
+        before
     }
 }
 
 /// All keys and values, as one number: equal maps have equal numbers.
-pub(crate) fn digest(reader: &KvReader) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+pub(crate) fn digest(reader: &KvReader) -> u64 {
+    let mut sum = 0_u64;
     let mut scan = dledger::Scan::prefix(Bytes::new());
     let view = reader.view();
     loop {
         let page = view.scan(&scan);
         for item in &page.items {
-            hasher.update(&item.key);
-            hasher.update(&item.value);
-            for number in [item.create_revision.get(), item.mod_revision.get(), item.version] {
-                hasher.update(&number.to_le_bytes());
-            }
+            let numbers = [item.create_revision.get(), item.mod_revision.get(), item.version];
+            sum = sum.wrapping_add(item_digest(&item.key, &item.value, numbers));
         }
         match scan.after(&page) {
             Some(next) => scan = next,
-            None => return hasher.finalize(),
+            None => return sum,
         }
     }
+}
+
+/// One key's part of that number: create revision, mod revision and version are its `numbers`.
+pub(crate) fn item_digest(key: &[u8], value: &[u8], numbers: [u64; 3]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_usize(key.len());
+    hasher.write(key);
+    hasher.write(value);
+    numbers.into_iter().for_each(|number| hasher.write_u64(number));
+    hasher.finish()
 }

@@ -39,6 +39,11 @@ pub(crate) const MET: &[&str] = &[
     "fault: write of a block lost",
     "fault: block written over another",
     "fault: writes of both slots lost",
+    "fault: snapshot rotted",
+    "fault: interrupted in the middle of snapshot work",
+    "fault: interrupted in the middle of a purge",
+    "fault: install interrupted",
+    "fault: away for long",
     "fault: clock rate",
     "fault: wall clock jumped",
     "seen: sector lost",
@@ -59,6 +64,8 @@ pub(crate) const MET: &[&str] = &[
     "seen: range deleted",
     "seen: several entries in one write",
     "seen: forwarded write acknowledged",
+    "seen: snapshot asked for",
+    "seen: snapshot not given to who asked",
 ];
 
 /// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
@@ -129,7 +136,13 @@ impl Marks {
             _ if fixed.faults.is_some() || NOT_SIMULATED.contains(&name) => false,
             Theme::Swarm => !OF_ROT.contains(&name),
             Theme::Rot => OF_ROT.contains(&name),
-            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
+            Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Snapshots => false,
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()
     }

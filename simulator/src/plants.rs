@@ -76,6 +76,18 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::StaleVoteBelieved, "stale-vote-believed", &[10]).under(&[Fault::Misdirected, Fault::Coup]),
     plant(Plant::TruncatedResurrected, "truncated-resurrected", &[7]).under(&[Fault::PowerCut, Fault::RecoveryCut]),
     plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]).themed(Theme::Work),
+    plant(Plant::PurgeToApplied, "purge-to-applied", &[12]).themed(Theme::Snapshots),
+    plant(Plant::PurgeBeforeSnapshot, "purge-before-snapshot", &[12]).themed(Theme::Snapshots),
+    plant(Plant::ResetBeforeSnapshot, "reset-before-snapshot", &[12]).themed(Theme::Snapshots),
+    plant(Plant::SnapshotNotSynced, "snapshot-not-synced", &[12]).themed(Theme::Snapshots).under(&[Fault::PowerCut]),
+    plant(Plant::MembershipForgotten, "membership-forgotten", &[12]).themed(Theme::Snapshots),
+    plant(Plant::InstallVerifies, "install-verifies", &[12]).themed(Theme::Snapshots),
+    plant(Plant::InstallToldDone, "install-told-done", &[25]).themed(Theme::Snapshots),
+    plant(Plant::SnapshotNamesCommitted, "snapshot-names-committed", &[11]).themed(Theme::Snapshots),
+    plant(Plant::SnapshotUnverified, "snapshot-unverified", &[13]).themed(Theme::Snapshots),
+    plant(Plant::ChunkBelieved, "chunk-believed", &[13, 24])
+        .themed(Theme::Snapshots)
+        .under(&[Fault::Garbage, Fault::Partition]),
 ];
 
 const fn plant(plant: Plant, name: &'static str, rows: &'static [u8]) -> Catalogued {

@@ -30,6 +30,8 @@ pub(crate) enum Theme {
     Work,
     /// Disks that rot, or lose and misdirect writes, under logs that part.
     Rot,
+    /// Snapshots in every run, small logs, and machines and links that are gone for long or fail while one is fetched.
+    Snapshots,
 }
 
 impl Theme {
@@ -59,8 +61,57 @@ impl Theme {
                 Fault::Misdirected,
             ],
             Self::Rot => &[Fault::Rot, Fault::Misdirected, Fault::Coup, Fault::Kill, Fault::PowerCut, Fault::Partition],
+            Self::Snapshots => &[
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Blackout,
+                Fault::RecoveryCut,
+                Fault::Partition,
+                Fault::Coup,
+                Fault::Reset,
+                Fault::SlowLink,
+                Fault::Garbage,
+                Fault::SlowDisk,
+                Fault::Rot,
+            ],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
         }
+    }
+}
+
+/// When the nodes of a run take snapshots, and what they keep; one of them may differ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshots {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) kept: u32,
+    pub(crate) tail_bytes: u64,
+    /// Bytes of a full chunk, when it is not what production takes.
+    pub(crate) chunk_bytes: Option<u32>,
+    /// Microseconds from one chunk that is given to the next; 0: at once.
+    pub(crate) chunk_pause: u64,
+}
+
+impl Snapshots {
+    /// The choice of a seed or of a node.
+    pub(crate) fn drawn(random: &mut Random, huge_ranges: bool) -> Self {
+        let chunks = [None, Some(128), Some(512), Some(4 << 10), Some(32 << 10)];
+        let chunk_bytes = random.pick(&chunks).unwrap_or(None);
+        Self {
+            // Of a map of thousands of keys each takes its time.
+            entries: if huge_ranges { 5_000 } else { random.pick(&[0, 5, 12, 30, 60, 200]).unwrap_or(30) },
+            bytes: random.pick(&[0, 16 << 10, 128 << 10]).unwrap_or(0),
+            kept: random.pick(&[1, 2, 2, 3]).unwrap_or(2),
+            tail_bytes: random.pick(&[0, 0, 64 << 10, 256 << 10]).unwrap_or(0),
+            chunk_bytes: chunk_bytes.filter(|_bytes| !huge_ranges),
+            chunk_pause: random.pick(&[0, 0, 1_000, 5_000]).unwrap_or(0),
+        }
+    }
+
+    /// The rate that has this pause between two chunks, in bytes a second.
+    pub(crate) fn send_rate(self) -> u64 {
+        let bytes = self.chunk_bytes.map_or(256 << 10, u64::from);
+        (bytes * 1_000_000).checked_div(self.chunk_pause).unwrap_or(0)
     }
 }
 
@@ -96,6 +147,10 @@ pub(crate) struct Profile {
     pub(crate) durability: Durability,
     /// Frames that are lost, come twice, or overtake others, per mille, when the run has that fault.
     pub(crate) flaky_per_mille: u64,
+    /// Snapshots, when the run has any.
+    pub(crate) snapshots: Option<Snapshots>,
+    /// One node in a thousand has other snapshots than the rest.
+    pub(crate) differing_per_mille: u64,
 }
 
 impl Profile {
@@ -139,6 +194,8 @@ impl Profile {
             segment_bytes: random.pick(&[64 << 10, 128 << 10, 1 << 20, 8 << 20]).unwrap_or(64 << 10),
             durability,
             flaky_per_mille: random.pick(&[3, 10, 40]).unwrap_or(10),
+            snapshots: None,
+            differing_per_mille: 0,
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
@@ -158,7 +215,28 @@ impl Profile {
                 profile.faults.remove(&fault);
             }
         }
+        profile.draw_snapshots(&mut Random::new(seed, "snapshots"), fixed.theme);
         profile
+    }
+
+    /// Half of the runs have snapshots, from choices of their own: the others are as they were before there were any.
+    fn draw_snapshots(&mut self, random: &mut Random, theme: Theme) {
+        let share = match theme {
+            Theme::Snapshots => 1000,
+            Theme::Rot => 600,
+            Theme::Swarm | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => 500,
+            Theme::Work => 300,
+        };
+        if !random.chance(share) {
+            return;
+        }
+        self.snapshots = Some(Snapshots::drawn(random, self.huge_ranges));
+        self.differing_per_mille = random.pick(&[0, 0, 0, 400]).unwrap_or(0);
+        // Only whole segments are purged, and of a log of small values there are none.
+        if random.chance(800) || theme == Theme::Snapshots {
+            self.segment_bytes = 64 << 10;
+            self.large_per_mille = self.large_per_mille.max(random.pick(&[60, 60, 150]).unwrap_or(60));
+        }
     }
 
     /// Whether the run has this fault.
@@ -185,12 +263,13 @@ impl Profile {
     pub(crate) fn summary(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
-            "{} nodes, {} clients, segments of {} KiB, {}{}{:?}, faults: {}",
+            "{} nodes, {} clients, segments of {} KiB, {}{}{}{:?}, faults: {}",
             self.nodes,
             self.clients,
             self.segment_bytes >> 10,
             self.window.map_or_else(String::new, |bytes| format!("windows of {bytes} bytes, ")),
             if self.huge_ranges { "huge ranges, " } else { "" },
+            self.snapshots.map_or_else(String::new, |it| format!("{it:?}, ")),
             self.durability,
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
         )

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   records    (index, term) ──► the bytes' checksum, its predecessor        grows
-//!   disks      per node: vote and entries whose write and sync have returned
+//!   disks      per node: vote, entries and snapshots whose write and sync have returned
 //!   committed  by index, in the order in which some node first said so       grows
 //! ```
 //! The checkers compare with this what nodes claim. Nothing here decides.
@@ -14,6 +14,7 @@ use std::hash::{DefaultHasher, Hasher};
 use bytes::Bytes;
 use dledger::commitlog::{Record, WriteBatch, split};
 use dledger::config::MAX_RECORD_BYTES_LIMIT;
+use dledger::raft::Raft;
 use dledger::types::{EntryId, Index, LogTime, Position, Term, Vote};
 
 /// A record that somebody framed.
@@ -48,18 +49,32 @@ pub(crate) struct DiskTruth {
     pub(crate) vote: Vote,
     /// The vote of a write under way: after a crash the disk has this one or the one before.
     pub(crate) vote_under_way: Option<Vote>,
-    /// The entries from index 1 on.
+    /// The entry before the log's first: what stood there is purged, or was never here.
+    pub(crate) base: EntryId,
+    /// The entries behind that.
     pub(crate) log: Vec<EntryId>,
+    /// The last entries of the snapshots that are durable, the newest first.
+    pub(crate) snapshots: Vec<EntryId>,
 }
 
 impl DiskTruth {
+    /// The entry that the log has at `index`, or is known to begin behind.
     pub(crate) fn at(&self, index: Index) -> Option<EntryId> {
-        let place = usize::try_from(index.get().checked_sub(1)?).ok()?;
+        if index == self.base.index && !index.is_zero() {
+            return Some(self.base);
+        }
+        let place = usize::try_from(index.get().checked_sub(self.base.index.next().get())?).ok()?;
         self.log.get(place).copied()
     }
 
+    /// The last entry of the newest durable snapshot: it vouches for all entries up to there.
+    pub(crate) fn newest_snapshot(&self) -> EntryId {
+        self.snapshots.first().copied().unwrap_or_default()
+    }
+
     fn cut(&mut self, after: Index) {
-        self.log.truncate(usize::try_from(after.get()).unwrap_or(usize::MAX));
+        let kept = after.get().saturating_sub(self.base.index.get());
+        self.log.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
     }
 }
 
@@ -76,7 +91,7 @@ impl Truth {
     pub(crate) fn formed(nodes: usize) -> Self {
         let first = EntryId::new(Index(1), Term(1));
         let vote = Vote { term: first.term, ..Vote::default() };
-        let disk = DiskTruth { vote, vote_under_way: None, log: vec![first] };
+        let disk = DiskTruth { vote, log: vec![first], ..DiskTruth::default() };
         Self { records: HashMap::new(), disks: vec![disk; nodes], committed: vec![first] }
     }
 
@@ -94,6 +109,12 @@ impl Truth {
     /// How many disks hold an entry.
     pub(crate) fn disks_with(&self, id: EntryId) -> usize {
         self.disks.iter().filter(|disk| disk.at(id.index) == Some(id)).count()
+    }
+
+    /// Whether a node's disk has an entry: in its log, or in a snapshot, which holds what is committed.
+    pub(crate) fn vouches(&self, disk: &DiskTruth, id: EntryId) -> bool {
+        let covered = disk.newest_snapshot().index >= id.index && self.committed_at(id.index) == Some(id);
+        disk.at(id.index) == Some(id) || covered
     }
 
     /// Notes a record that stands in some log or is on its way there.
@@ -127,6 +148,10 @@ impl Truth {
     /// As [`Truth::note`].
     pub(crate) fn writing(&mut self, node: usize, batch: &WriteBatch) -> Result<(), String> {
         let Some(disk) = self.disks.get_mut(node) else { return Ok(()) };
+        if let Some(base) = &batch.reset {
+            // Found at the next start whether this returns or not: the snapshot up to there is durable.
+            (disk.base, disk.log) = (base.entry, Vec::new());
+        }
         if let Some(after) = batch.truncate_after {
             disk.cut(after.index);
         }
@@ -136,7 +161,7 @@ impl Truth {
             // One that rotted beyond recognition before anybody saw it has no term here.
             None => match disk.log.last() {
                 Some(last) => Some(*last).filter(|last| last.term > Term::ZERO),
-                None => Some(EntryId::ZERO),
+                None => Some(disk.base),
             },
         };
         for record in records(&batch.records) {
@@ -159,15 +184,34 @@ impl Truth {
         }
     }
 
-    /// A node recovered: this is what its disk holds, all of it durable.
-    pub(crate) fn recovered(&mut self, node: usize, vote: Vote, last: Index, term_at: impl Fn(Index) -> Option<Term>) {
+    /// The front of a node's log is gone: it begins at `first`.
+    pub(crate) fn purged(&mut self, node: usize, first: Index) {
         let Some(disk) = self.disks.get_mut(node) else { return };
-        disk.vote = vote;
+        let Some(base) = disk.at(first.prev()).filter(|base| base.index > disk.base.index) else { return };
+        let gone = usize::try_from(base.index.get() - disk.base.index.get()).unwrap_or(usize::MAX);
+        disk.log.drain(..gone.min(disk.log.len()));
+        disk.base = base;
+    }
+
+    /// These are the snapshots that a node has now, all of them durable.
+    pub(crate) fn snapshots_kept(&mut self, node: usize, snapshots: &[EntryId]) {
+        if let Some(disk) = self.disks.get_mut(node) {
+            disk.snapshots = snapshots.to_vec();
+        }
+    }
+
+    /// A node recovered: this is what its disk holds, all of it durable.
+    pub(crate) fn recovered(&mut self, node: usize, raft: &Raft, snapshots: &[EntryId]) {
+        let Some(disk) = self.disks.get_mut(node) else { return };
+        let (base, last) = (raft.base(), raft.last().index);
+        disk.vote = raft.vote();
         disk.vote_under_way = None;
+        disk.snapshots = snapshots.to_vec();
         // What rotted beyond recognition is what it was.
         let was = |index: Index| disk.at(index).unwrap_or(EntryId::new(index, Term::ZERO));
-        let found = |index: Index| term_at(index).map_or_else(|| was(index), |term| EntryId::new(index, term));
-        disk.log = (1..=last.get()).map(|index| found(Index(index))).collect();
+        let found = |index: Index| raft.term_at(index).map_or_else(|| was(index), |term| EntryId::new(index, term));
+        disk.log = (base.index.next().get()..=last.get()).map(|index| found(Index(index))).collect();
+        disk.base = base;
     }
 }
 

@@ -117,9 +117,21 @@ pub(crate) fn recover<M: StateMachine>(
     machine: &mut M,
     plants: Plants,
 ) -> Result<Recovered, OpenError> {
+    recover_in_chunks(environment, config, cluster, machine, (plants, CHUNK_BYTES))
+}
+
+/// The same, with snapshots in chunks of so many bytes.
+pub(crate) fn recover_in_chunks<M: StateMachine>(
+    environment: &Environment,
+    config: &Config,
+    cluster: ClusterId,
+    machine: &mut M,
+    (plants, chunk_bytes): (Plants, u32),
+) -> Result<Recovered, OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
-    let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes: CHUNK_BYTES };
+    let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes };
     let mut store = SnapshotStore::open(Arc::clone(&environment.disk), &directory, whose)?;
+    store.plant(plants);
     let base = restore(&mut store, machine).map_err(|error| refused(&directory, error))?;
     let kept = Kept::of(&store).map_err(|error| refused(&directory, error))?;
     let alone = config.cluster.0.keys().all(|id| *id == config.id);

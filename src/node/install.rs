@@ -25,6 +25,7 @@ use crate::commitlog::WriteBatch;
 use crate::raft::ready::Lack;
 use crate::raft::{Installed, Membership};
 use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::snapshot::Manifest;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, SnapshotRefusal, SnapshotRequest, SnapshotWant};
@@ -243,7 +244,12 @@ impl<M: StateMachine> Replica<M> {
         let id = manifest.id();
         match begun {
             Ok(true) => {
-                tracing::info!(node = %self.id, snapshot = %id, bytes = manifest.data_bytes, "fetching a snapshot")
+                tracing::info!(node = %self.id, snapshot = %id, bytes = manifest.data_bytes, "fetching a snapshot");
+                if self.plants.has(Plant::ResetBeforeSnapshot) {
+                    let reset = Some(manifest.base.clone());
+                    let number = self.raft.reserve_number();
+                    self.order_write(number, WriteBatch { reset, ..WriteBatch::default() });
+                }
             }
             Ok(false) => self.load(id),
             Err(reason) => self.copy_failed(now, &reason),

@@ -101,10 +101,12 @@ impl Pending {
     /// A snapshot took the place of everything up to `index`: whether an entry is in it, nobody can tell any more.
     pub(crate) fn installed(&mut self, index: Index, settled: &mut Vec<Settled>) {
         while self.waiting.front().is_some_and(|first| first.write.first.index <= index) {
-            if let Some(lost) = self.waiting.pop_front() {
-                let reason = format!("a snapshot took the place of the entry at index {}", lost.write.first.index);
-                settled.push((lost.origin, Err(WriteError::Unknown(reason))));
-            }
+            let Some(mut lost) = self.waiting.pop_front() else { return };
+            let reason = format!("a snapshot took the place of the entry at index {}", lost.write.first.index);
+            let unknown = Err(WriteError::Unknown(reason));
+            lost.write.answers.resize(lost.write.positions.len(), Bytes::new());
+            let planted = self.plants.has(Plant::InstallToldDone);
+            settled.push((lost.origin, if planted { Ok(lost.write) } else { unknown }));
         }
     }
 

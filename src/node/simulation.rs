@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
 use crate::raft::Raft;
 use crate::simulation::plants::Plants;
+use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::frame::{FrameBatch, FrameDecoder};
 use crate::transport::{Channel, PeerFrame, wire};
@@ -30,7 +31,7 @@ use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, 
 use super::formation::Formation;
 use super::replica::Replica;
 use super::scrub::Scrub;
-use super::snapshot_worker::{SnapshotOrder, SnapshotReport, SnapshotWorker};
+use super::snapshot_worker::{Loaded, SnapshotOrder, SnapshotReport, SnapshotWorker};
 use super::{Environment, max_frame_bytes, replica_options};
 
 /// What a caller is told.
@@ -103,11 +104,65 @@ impl Write {
     }
 }
 
+/// What a simulation chooses beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seams {
+    /// Which rule is broken.
+    pub plants: Plants,
+    /// Bounds the bytes under way to one follower, when it is not to be what production takes.
+    pub window: Option<u64>,
+    /// Bytes of a full chunk of snapshots, when they are not to be what production takes.
+    pub chunk_bytes: Option<u32>,
+}
+
+/// What work on snapshots is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotTask {
+    /// To write down the state after an entry, and to remove older ones.
+    Take(EntryId),
+    /// To read for a peer.
+    Serve(NodeId),
+    /// To begin a copy of a peer's.
+    Begin(EntryId),
+    /// To write a chunk of the copy.
+    Chunk,
+    /// To make the copy whole, restore it, and remove older ones.
+    Load(EntryId),
+    /// To free what is not needed.
+    Free,
+}
+
 /// Work on snapshots that was ordered and not done.
 pub struct SnapshotWork<M: StateMachine>(SnapshotOrder<M>);
 
+impl<M: StateMachine> SnapshotWork<M> {
+    /// What is to be done.
+    #[must_use]
+    pub fn task(&self) -> SnapshotTask {
+        match &self.0 {
+            SnapshotOrder::Take { base, .. } => SnapshotTask::Take(base.entry),
+            SnapshotOrder::Serve { to, .. } => SnapshotTask::Serve(*to),
+            SnapshotOrder::Begin(manifest) => SnapshotTask::Begin(manifest.id()),
+            SnapshotOrder::Chunk(_) => SnapshotTask::Chunk,
+            SnapshotOrder::Load { id, .. } => SnapshotTask::Load(*id),
+            SnapshotOrder::GiveUp | SnapshotOrder::Drop(_) => SnapshotTask::Free,
+        }
+    }
+}
+
 /// What came of it.
 pub struct SnapshotOutcome<M: StateMachine>(Option<SnapshotReport<M>>);
+
+impl<M: StateMachine> SnapshotOutcome<M> {
+    /// The last entries of the snapshots that are durable now, the newest first, when the work has seen to that.
+    #[must_use]
+    pub fn kept(&self) -> Option<&[EntryId]> {
+        match &self.0 {
+            Some(SnapshotReport::Taken(Ok(kept)) | SnapshotReport::Loaded(Ok(Loaded { kept, .. }))) => Some(&kept.ids),
+            Some(_) | None => None,
+        }
+    }
+}
 
 /// A node's process.
 pub struct Process<M: StateMachine> {
@@ -123,28 +178,24 @@ pub struct Process<M: StateMachine> {
 }
 
 impl<M: StateMachine> Process<M> {
-    /// Recovers the directory of a node that has formed. `window` bounds the bytes under way to one follower, when it is
-    /// not to be what production takes.
+    /// Recovers the directory of a node that has formed.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn start(
-        environment: &Environment,
-        config: &Config,
-        mut machine: M,
-        plants: Plants,
-        window: Option<u64>,
-    ) -> Result<Self, OpenError> {
+    pub fn start(environment: &Environment, config: &Config, mut machine: M, seams: Seams) -> Result<Self, OpenError> {
         let data_dir = data_dir::open(environment, config, &config.cluster)?;
         let directory = || config.data_dir.clone();
         let Some(cluster) = data_dir.identity.cluster else {
             return Err(OpenError::Identity { path: directory(), reason: "it has not formed a cluster".to_owned() });
         };
-        let recovered = data_dir::recover(environment, config, cluster, &mut machine, plants)?;
+        let Seams { plants, window, chunk_bytes } = seams;
+        let chunk_bytes = chunk_bytes.unwrap_or(CHUNK_BYTES);
+        let recovered = data_dir::recover_in_chunks(environment, config, cluster, &mut machine, (plants, chunk_bytes))?;
         let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, report } = opened;
         let mut options = replica_options(config, environment.entropy.next_u64());
         options.plants = plants;
+        options.snapshots.chunk_bytes = chunk_bytes;
         options.raft.max_inflight_bytes = window.unwrap_or(options.raft.max_inflight_bytes);
         let now = environment.clock.monotonic();
         let scrub = Scrub::new(reader.clone(), config.scrub_every, environment.entropy.next_u64(), now);
@@ -368,6 +419,12 @@ impl<M: StateMachine> Process<M> {
     #[must_use]
     pub fn applied(&self) -> EntryId {
         self.replica.applied()
+    }
+
+    /// Why a node that needs a snapshot has none, when so.
+    #[must_use]
+    pub fn missing_snapshot(&self) -> Option<String> {
+        self.replica.missing_snapshot()
     }
 
     /// Why nothing more is applied, when so.

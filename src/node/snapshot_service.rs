@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::simulation::marks::{Mark, reach};
-use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, PeerFrame, SnapshotRefusal, SnapshotRequest, SnapshotWant};
 use crate::types::{EntryId, Monotonic, NodeId};
@@ -18,6 +17,7 @@ use crate::types::{EntryId, Monotonic, NodeId};
 use super::effects::Outbound;
 use super::replica::Replica;
 use super::snapshot_worker::SnapshotOrder;
+use super::snapshots::SnapshotKnobs;
 
 /// How long after its last request a peer is taken to fetch still. Longer than it waits before it asks somebody else.
 const PINNED: Duration = Duration::from_secs(30);
@@ -68,9 +68,9 @@ impl<M: StateMachine> Replica<M> {
         while self.serving.free_at <= now
             && let Some((to, request)) = self.serving.waiting.pop_front()
         {
-            let rate = self.snapshots.knobs.send_rate;
+            let SnapshotKnobs { send_rate: rate, chunk_bytes, .. } = self.snapshots.knobs;
             if matches!(request.want, SnapshotWant::Chunk { .. }) && rate > 0 {
-                let pause = Duration::from_secs(u64::from(CHUNK_BYTES)) / u32::try_from(rate).unwrap_or(u32::MAX);
+                let pause = Duration::from_secs(u64::from(chunk_bytes)) / u32::try_from(rate).unwrap_or(u32::MAX);
                 self.serving.free_at = self.serving.free_at.max(now).after(pause);
             }
             self.snapshot_orders.push(SnapshotOrder::Serve { to, request });

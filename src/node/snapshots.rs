@@ -17,6 +17,8 @@
 use crate::config::Config;
 use crate::error::SnapshotRequestError;
 use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
+use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, LogBase, Monotonic, Position};
 
@@ -37,6 +39,8 @@ pub(crate) struct SnapshotKnobs {
     pub(crate) tail_bytes: u64,
     /// Bytes a second given to peers; 0: no limit.
     pub(crate) send_rate: u64,
+    /// Bytes of a full chunk.
+    pub(crate) chunk_bytes: u32,
 }
 
 impl SnapshotKnobs {
@@ -47,6 +51,7 @@ impl SnapshotKnobs {
             keep: usize::try_from(config.snapshots_kept).unwrap_or(usize::MAX),
             tail_bytes: config.log_tail_bytes,
             send_rate: config.snapshot_send_rate,
+            chunk_bytes: CHUNK_BYTES,
         }
     }
 }
@@ -177,6 +182,11 @@ impl<M: StateMachine> Replica<M> {
             return;
         }
         let Some(oldest) = ids.iter().take(self.snapshots.knobs.keep).map(|id| id.index).min() else { return };
+        let planted = self.plants.has(Plant::PurgeToApplied);
+        self.purge_to(if planted { self.applier.applied().index } else { oldest });
+    }
+
+    fn purge_to(&mut self, oldest: Index) {
         let tail = Position(self.end.get().saturating_sub(self.snapshots.knobs.tail_bytes));
         let pinned = self.serving.pinned().map(|id| id.index).min().unwrap_or(oldest);
         let upto = oldest.min(self.log.last_before_segment_of(tail)).min(pinned);
@@ -203,13 +213,21 @@ impl<M: StateMachine> Replica<M> {
         self.snapshots.taking = true;
         let (knobs, pinned) = (self.snapshots.knobs, self.serving.pinned().collect());
         let base = self.base_of_applied();
+        if self.plants.has(Plant::PurgeBeforeSnapshot) {
+            self.purge_to(base.entry.index);
+        }
         self.snapshot_orders.push(SnapshotOrder::Take { base, state, keep: knobs.keep, pinned });
     }
 
     /// Where a log can start behind what is applied.
     fn base_of_applied(&self) -> LogBase {
-        let (entry, position, time) = self.applier.reached();
-        let membership = self.raft.membership_at(entry.index);
+        let (mut entry, mut position, time) = self.applier.reached();
+        if self.plants.has(Plant::SnapshotNamesCommitted) {
+            let named = self.raft.committed();
+            let known = self.raft.term_at(named).zip(self.log.end_of(named));
+            (entry, position) = known.map_or((entry, position), |(term, end)| (EntryId::new(named, term), end));
+        }
+        let membership = self.raft.membership_at(entry.index).filter(|_| !self.plants.has(Plant::MembershipForgotten));
         let membership = membership.map(|(index, membership)| (index, membership.encode().into()));
         LogBase { entry, position, time, membership: membership.unwrap_or_default() }
     }
@@ -240,7 +258,7 @@ mod tests {
     use super::*;
 
     fn knobs(entries: u64, bytes: u64) -> SnapshotKnobs {
-        SnapshotKnobs { entries, bytes, keep: 2, tail_bytes: 0, send_rate: 0 }
+        SnapshotKnobs { entries, bytes, keep: 2, tail_bytes: 0, send_rate: 0, chunk_bytes: CHUNK_BYTES }
     }
 
     fn due(places: Places, index: u64, start: u64, end: u64) -> bool {

@@ -7,7 +7,10 @@ pub mod marks;
 pub mod plants;
 
 #[cfg(feature = "simulation")]
-pub use crate::node::simulation::{Answer, Process, Sent, Turn, Write, form, frame_bytes, read_frame};
+pub use crate::node::simulation::{
+    Answer, Process, Seams, Sent, SnapshotOutcome, SnapshotTask, SnapshotWork, Turn, Write, form, frame_bytes,
+    read_frame,
+};
 pub use marks::Mark;
 #[cfg(feature = "simulation")]
 pub use marks::take as take_marks;

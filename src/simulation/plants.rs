@@ -88,6 +88,26 @@ pub enum Plant {
     TruncatedResurrected,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
+    /// The log is purged up to what is applied, and not to what a snapshot covers.
+    PurgeToApplied,
+    /// The log is purged when a snapshot is begun, and not when it is durable.
+    PurgeBeforeSnapshot,
+    /// The log starts over when a peer's snapshot begins to arrive, and not when it is durable.
+    ResetBeforeSnapshot,
+    /// A snapshot is made whole without a sync.
+    SnapshotNotSynced,
+    /// The checksums of a snapshot on this disk are not looked at.
+    SnapshotUnverified,
+    /// A snapshot is said to be of the last committed entry, and not of the last one that its state has taken.
+    SnapshotNamesCommitted,
+    /// The membership in force is left out of a snapshot.
+    MembershipForgotten,
+    /// A caller is told done when a snapshot takes the place of its entry.
+    InstallToldDone,
+    /// An installed snapshot makes all of the log count for verified by the leader of this term.
+    InstallVerifies,
+    /// A chunk of a peer's snapshot is stored without a look at its checksums, under new ones.
+    ChunkBelieved,
 }
 
 /// Which rule is broken in this process: none, unless a simulator says so.

@@ -68,6 +68,15 @@ fn seal_as(chunk: &mut [u8], number: u64, snapshot: EntryId, kind: u8) {
     }
 }
 
+/// The same chunk under checksums that fit it: what a simulation does to one that it must not believe.
+pub(super) fn resealed(bytes: &[u8]) -> Vec<u8> {
+    let mut chunk = bytes.to_vec();
+    if let Ok(Chunk { number, snapshot, body }) = read(bytes) {
+        seal_as(&mut chunk, number, snapshot, if matches!(body, Body::Items(_)) { ITEMS } else { END });
+    }
+    chunk
+}
+
 /// The length that a chunk's header claims; `None` when it is not a header that verifies.
 pub(super) fn length(header: &[u8]) -> Option<u32> {
     let mut fields = Fields::new(header.get(..CHUNK_HEADER_BYTES)?);
@@ -77,18 +86,25 @@ pub(super) fn length(header: &[u8]) -> Option<u32> {
 
 /// Verifies a whole chunk.
 pub(super) fn verify(bytes: &[u8]) -> Result<Chunk<'_>, &'static str> {
-    const SHORT: &str = "a chunk is cut short";
     let claimed = length(bytes).ok_or("the header of a chunk does not match its checksum")?;
     if claimed as usize != bytes.len() {
         return Err("a chunk is longer or shorter than it says");
     }
-    let mut fields = Fields::at(bytes, 2 * CRC_BYTES).ok_or(SHORT)?;
-    let (number, snapshot) = fields.u64().zip(fields.entry_id()).ok_or(SHORT)?;
-    let (kind, crc) = fields.bytes(CRC_BYTES).zip(fields.u32()).ok_or(SHORT)?;
-    let body = bytes.get(CHUNK_HEADER_BYTES..).ok_or(SHORT)?;
-    if crc32fast::hash(body) != crc {
+    let chunk = read(bytes)?;
+    let crc = Fields::at(bytes, CHUNK_HEADER_BYTES - CRC_BYTES).and_then(|mut fields| fields.u32());
+    if bytes.get(CHUNK_HEADER_BYTES..).map(crc32fast::hash) != crc {
         return Err("a chunk does not match its checksum");
     }
+    Ok(chunk)
+}
+
+/// What a chunk says, its checksums unseen.
+pub(super) fn read(bytes: &[u8]) -> Result<Chunk<'_>, &'static str> {
+    const SHORT: &str = "a chunk is cut short";
+    let mut fields = Fields::at(bytes, 2 * CRC_BYTES).ok_or(SHORT)?;
+    let (number, snapshot) = fields.u64().zip(fields.entry_id()).ok_or(SHORT)?;
+    let kind = fields.bytes(CRC_BYTES).ok_or(SHORT)?;
+    let body = bytes.get(CHUNK_HEADER_BYTES..).ok_or(SHORT)?;
     let body = match *kind {
         [ITEMS, 0, 0, 0] if !body.is_empty() => Body::Items(body),
         [END, 0, 0, 0] if bytes.len() == END_BYTES => Body::End(Fields::new(body).u64().ok_or(SHORT)?),

@@ -20,6 +20,7 @@ use super::writer::{ChunkWriter, ItemWriter, Start};
 use crate::env::Disk;
 use crate::error::OpenError;
 use crate::failure::{self, Blame};
+use crate::simulation::plants::Plants;
 use crate::state_machine::Capture;
 use crate::types::{ClusterId, EntryId, GroupId, LogBase};
 
@@ -56,6 +57,7 @@ pub struct SnapshotStore {
     options: SnapshotOptions,
     /// Those that were found to be of no use.
     unusable: BTreeSet<EntryId>,
+    plants: Plants,
 }
 
 impl SnapshotStore {
@@ -85,7 +87,12 @@ impl SnapshotStore {
         }
         let chunk_bytes = options.chunk_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES);
         let options = SnapshotOptions { chunk_bytes, ..options };
-        Ok(Self { disk, directory, options, unusable: BTreeSet::new() })
+        Ok(Self { disk, directory, options, unusable: BTreeSet::new(), plants: Plants::NONE })
+    }
+
+    /// Breaks a rule, for a simulation.
+    pub(crate) fn plant(&mut self, plants: Plants) {
+        self.plants = plants;
     }
 
     /// The entries whose snapshots are whole, the newest first. Whether they are good is not looked at. Blocks.
@@ -114,7 +121,8 @@ impl SnapshotStore {
     /// # Errors
     /// `Damaged`, `Unsupported`, `Foreign` and `Io`.
     pub fn get(&self, id: EntryId) -> Result<Snapshot, SnapshotError> {
-        Snapshot::open(&*self.disk, &self.path(id), id, (self.options.cluster, self.options.group))
+        let owner = (self.options.cluster, self.options.group);
+        Snapshot::open(&*self.disk, &self.path(id), id, owner).map(|snapshot| snapshot.planted(self.plants))
     }
 
     /// Finds the newest snapshot that verifies, reading all of it. Those that are damaged or not of this group are passed
@@ -249,6 +257,7 @@ impl SnapshotStore {
             base,
             chunk_bytes,
             announced,
+            plants: self.plants,
         };
         let writer = ChunkWriter::create(start)?;
         // From here on the writer removes the directory when something fails.

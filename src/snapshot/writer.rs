@@ -23,6 +23,7 @@ use super::manifest::{Manifest, VERSION};
 use super::store::{DATA_MAGIC, discard};
 use crate::env::{Disk, File, OpenMode};
 use crate::fields::Block;
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{ClusterId, EntryId, GroupId, LogBase};
 
 /// Bytes between two syncs of the data file. All at once at the end, a large snapshot would make the log's own syncs
@@ -42,6 +43,8 @@ pub(super) struct Start {
     pub(super) chunk_bytes: u32,
     /// What the snapshot must turn out to be, when it is fetched from a peer.
     pub(super) announced: Option<Manifest>,
+    /// Which rule a simulation breaks.
+    pub(super) plants: Plants,
 }
 
 /// Writes a snapshot chunk by chunk. Dropped before [`ChunkWriter::finish`], it removes what it wrote as far as the disk
@@ -102,6 +105,8 @@ impl ChunkWriter {
     /// `Refused` when it is not the next chunk of this snapshot: nothing is written then, and the right one may follow.
     /// `DiskFull` and `Io`, after which only dropping it is left.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        let believed = self.start.plants.has(Plant::ChunkBelieved).then(|| chunk::resealed(chunk));
+        let chunk = believed.as_deref().unwrap_or(chunk);
         let verified = chunk::verify(chunk).map_err(|reason| self.refused(reason))?;
         if verified.snapshot != self.id() {
             return Err(self.refused(format!("a chunk of snapshot {}", verified.snapshot)));
@@ -135,12 +140,15 @@ impl ChunkWriter {
             chunks: self.chunks,
             items,
         };
-        if self.start.announced.as_ref().is_some_and(|announced| *announced != manifest) {
+        let believed = self.start.plants.has(Plant::ChunkBelieved);
+        if self.start.announced.as_ref().is_some_and(|announced| *announced != manifest) && !believed {
             return Err(self.refused("its data is not what the manifest announced"));
         }
         self.usable()?;
         self.failed = true;
-        self.file.sync().name(&self.path(DATA_FILE), self.unsynced)?;
+        if !self.start.plants.has(Plant::SnapshotNotSynced) {
+            self.file.sync().name(&self.path(DATA_FILE), self.unsynced)?;
+        }
         self.publish(&manifest)?;
         self.finished = true;
         Ok(manifest)
@@ -153,6 +161,9 @@ impl ChunkWriter {
         let needed = bytes.len() as u64;
         let file = disk.open(&unfinished, OpenMode::Create).name(&unfinished, needed)?;
         file.write_all_at(&[IoSlice::new(&bytes)], 0).name(&unfinished, needed)?;
+        if self.start.plants.has(Plant::SnapshotNotSynced) {
+            return disk.rename(&unfinished, &whole).name(&whole, 0);
+        }
         file.sync().name(&unfinished, needed)?;
         disk.sync_dir(directory).name(directory, 0)?;
         disk.rename(&unfinished, &whole).name(&whole, 0)?;

@@ -18,19 +18,23 @@ pub(crate) const SERVES_AFTER: u64 = 1_500_000;
 pub(crate) struct Final {
     pub(crate) node: NodeId,
     pub(crate) applied: Index,
-    pub(crate) state: u32,
+    pub(crate) state: u64,
     pub(crate) failure: Option<String>,
+    /// Why it lacks a snapshot that it needs.
+    pub(crate) missing: Option<String>,
 }
 
-/// The run is over; `committed` is the last committed index.
-pub(crate) fn finish(nodes: &[Final], committed: Index) -> Verdict {
-    let Some(first) = nodes.first() else { return Ok(()) };
+/// The run is over; `committed` is the last committed index, and `state` what all that is committed comes to.
+pub(crate) fn finish(nodes: &[Final], committed: Index, state: Option<u64>) -> Verdict {
     for node in nodes {
         holds(node.failure.is_none(), || format!("node {} stopped applying: {:?}", node.node, node.failure))?;
         holds(node.applied == committed, || {
             format!("node {} has applied {}, committed is {committed}", node.node, node.applied)
         })?;
-        holds(node.state == first.state, || format!("nodes {} and {} hold different states", first.node, node.node))?;
+        holds(state == Some(node.state), || {
+            format!("node {} holds another state than all entries come to", node.node)
+        })?;
+        holds(node.missing.is_none(), || format!("node {} still waits: {:?}", node.node, node.missing))?;
     }
     Ok(())
 }

@@ -24,15 +24,20 @@ pub(crate) enum Losses {
     Unsynced,
 }
 
-/// A node has recovered; `truth` still says what its disk held before.
-pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth, losses: Losses) -> Verdict {
-    let found = raft.vote();
-    let kept = found.term > disk.vote.term
-        || found == disk.vote
-        || disk.vote_under_way == Some(found)
-        || (found.term == disk.vote.term && disk.vote.voted_for == NodeId::ZERO);
-    holds(kept, || format!("the vote {:?} was synced, {found:?} was found", disk.vote))?;
-    for id in &disk.log {
+/// A node has recovered, and may use these snapshots; `disk` still says what its disk held before.
+pub(crate) fn recovered(
+    (raft, log): (&Raft, &LogReader),
+    snapshots: &[EntryId],
+    disk: &DiskTruth,
+    truth: &Truth,
+    losses: Losses,
+) -> Verdict {
+    vote_kept(raft, disk)?;
+    let newest = snapshots_kept(raft, snapshots, disk, truth, losses)?;
+    let base = raft.base();
+    // Another history than that of a durable snapshot is of no use, and what stands behind it was never committed.
+    let started_over = base == newest && disk.at(base.index).is_some_and(|held| held != base);
+    for id in disk.log.iter().filter(|id| id.index > base.index && !started_over) {
         let found = raft.term_at(id.index);
         let may_be_lost = match losses {
             Losses::None => false,
@@ -48,8 +53,46 @@ pub(crate) fn recovered(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &
             format!("entry {id} was synced, {found} was found in its place")
         })?;
     }
-    let mut previous: Option<EntryId> = None;
-    for index in 1..=raft.last().index.get() {
+    nothing_else(raft, log, disk, truth, losses)
+}
+
+fn vote_kept(raft: &Raft, disk: &DiskTruth) -> Verdict {
+    let found = raft.vote();
+    let kept = found.term > disk.vote.term
+        || found == disk.vote
+        || disk.vote_under_way == Some(found)
+        || (found.term == disk.vote.term && disk.vote.voted_for == NodeId::ZERO);
+    holds(kept, || format!("the vote {:?} was synced, {found:?} was found", disk.vote))
+}
+
+/// A durable snapshot is found again unless a newer one is, it is of what is committed, and the log goes on behind it.
+fn snapshots_kept(
+    raft: &Raft,
+    snapshots: &[EntryId],
+    disk: &DiskTruth,
+    truth: &Truth,
+    losses: Losses,
+) -> Result<EntryId, String> {
+    let (before, newest) = (disk.newest_snapshot(), snapshots.first().copied().unwrap_or_default());
+    let base = raft.base();
+    let rots = losses == Losses::Recognition;
+    holds(newest.index >= before.index || rots, || {
+        format!("the snapshot of {before} was durable, {newest} is the newest that was found")
+    })?;
+    holds(newest.index.is_zero() || truth.committed_at(newest.index) == Some(newest), || {
+        format!("a snapshot of {newest} was found, which is not committed")
+    })?;
+    holds(base.index <= newest.index || rots, || {
+        format!("the log begins behind {base}, and {newest} is the newest snapshot that was found")
+    })?;
+    Ok(newest)
+}
+
+/// Nothing stands in the log that nobody wrote, in its order and with its bytes.
+fn nothing_else(raft: &Raft, log: &LogReader, disk: &DiskTruth, truth: &Truth, losses: Losses) -> Verdict {
+    let base = raft.base();
+    let mut previous = Some(base).filter(|base| !base.index.is_zero());
+    for index in base.index.next().get()..=raft.last().index.get() {
         let Some(term) = raft.term_at(Index(index)) else {
             previous = None;
             continue;

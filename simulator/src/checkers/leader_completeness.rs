@@ -3,15 +3,21 @@
 use dledger::raft::Raft;
 
 use super::{Property, Verdict, holds};
-use crate::truth::Truth;
+use crate::truth::{DiskTruth, Truth};
 
-pub(crate) const PROPERTY: Property =
-    Property { name: "leader_completeness", claim: "a new leader's log holds every committed entry (paper, figure 3)" };
+pub(crate) const PROPERTY: Property = Property {
+    name: "leader_completeness",
+    claim: "a new leader's log, or its snapshot, holds every committed entry (paper, figure 3)",
+};
 
-/// A node has just taken office.
-pub(crate) fn elected(raft: &Raft, truth: &Truth) -> Verdict {
+/// A node has just taken office; `disk` is its own.
+pub(crate) fn elected(raft: &Raft, disk: &DiskTruth, truth: &Truth) -> Verdict {
+    let (base, newest) = (raft.base(), disk.newest_snapshot());
+    holds(newest.index >= base.index, || {
+        format!("node {} leads with a log that begins behind {base}, its snapshot is of {newest}", raft.id())
+    })?;
     for id in truth.committed.iter().rev() {
-        if id.term < raft.term() {
+        if id.term < raft.term() && id.index >= base.index {
             holds(raft.term_at(id.index) == Some(id.term), || {
                 let has = raft.term_at(id.index).map_or_else(|| "nothing".to_owned(), |term| format!("term {term}"));
                 format!("node {} leads in term {} without {id}: it has {has} there", raft.id(), raft.term())

@@ -9,6 +9,8 @@
 //! | `log_matching` | one index and term: one record, and one log before it | paper, figure 3 |
 //! | `leader_completeness` | what is committed stands in every later leader's log | paper, figure 3 |
 //! | `state_machine_safety` | all apply the same entry at an index, with the same answer | paper, figure 3 |
+//! | `same_state` | a state that is written down, restored or installed is that of its index | faults.md, row 11 |
+//! | `snapshots_cover` | what a log has dropped is in a durable snapshot; snapshot <= applied | storage.md |
 //! | `durable_quorum` | committed means on a quorum's disks | raft.md, rules 2, 3 and 6 |
 //! | `sent_after_sync` | no vote and no append is answered before its sync | paper, figure 2 |
 //! | `one_vote` | one vote a term, also over restarts | paper, 5.2 |
@@ -42,7 +44,9 @@ pub(crate) mod log_time;
 pub(crate) mod majority_serves;
 pub(crate) mod node_invariants;
 pub(crate) mod one_vote;
+pub(crate) mod same_state;
 pub(crate) mod sent_after_sync;
+pub(crate) mod snapshots_cover;
 pub(crate) mod stable_leader;
 pub(crate) mod stalled_leader;
 pub(crate) mod state_machine_safety;

@@ -7,7 +7,7 @@ use dledger::transport::{PeerBody, PeerFrame};
 use dledger::types::{EntryId, Index, NodeId};
 
 use super::{Property, Verdict, holds};
-use crate::truth::DiskTruth;
+use crate::truth::{DiskTruth, Truth};
 
 pub(crate) const PROPERTY: Property = Property {
     name: "sent_after_sync",
@@ -21,7 +21,7 @@ pub(crate) const SENDABLE: Property = Property {
 };
 
 /// A frame leaves a node whose disk holds `disk`.
-pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth) -> Verdict {
+pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth, truth: &Truth) -> Verdict {
     let PeerBody::Raft(message) = &frame.body else { return Ok(()) };
     match message.body {
         Body::VoteAnswer { granted: true } | Body::VoteInDoubt => {
@@ -34,9 +34,9 @@ pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth)
             holds(disk.vote.term >= message.term, || {
                 format!("an append of term {} is answered, the disk knows term {}", message.term, disk.vote.term)
             })?;
-            claims(raft, durable.min(verified), disk)
+            claims(raft, durable.min(verified), disk, truth)
         }
-        Body::HeartbeatAnswer { durable, verified, .. } => claims(raft, durable.min(verified), disk),
+        Body::HeartbeatAnswer { durable, verified, .. } => claims(raft, durable.min(verified), disk, truth),
         Body::PreVote { .. }
         | Body::PreVoteAnswer { .. }
         | Body::PreVoteInDoubt { .. }
@@ -51,10 +51,15 @@ pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth)
     }
 }
 
-fn claims(raft: &Raft, durable: Index, disk: &DiskTruth) -> Verdict {
-    let Some(term) = raft.term_at(durable).filter(|_term| durable > Index::ZERO) else { return Ok(()) };
-    let id = EntryId::new(durable, term);
-    holds(disk.at(durable) == Some(id), || {
-        format!("entry {id} is said to be durable, the disk has {:?} there", disk.at(durable))
+fn claims(raft: &Raft, durable: Index, disk: &DiskTruth, truth: &Truth) -> Verdict {
+    // Of what is before its log a node says that it is committed.
+    let id = match durable < raft.base().index {
+        true => truth.committed_at(durable),
+        false => raft.term_at(durable).map(|term| EntryId::new(durable, term)),
+    };
+    let Some(id) = id.filter(|_id| durable > Index::ZERO) else { return Ok(()) };
+    holds(truth.vouches(disk, id), || {
+        let (held, snapshot) = (disk.at(durable), disk.newest_snapshot());
+        format!("entry {id} is said to be durable, the disk has {held:?} there and a snapshot of {snapshot}")
     })
 }

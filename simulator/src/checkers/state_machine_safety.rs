@@ -1,7 +1,7 @@
 //! If a node has applied an entry at an index, no other node will ever apply a different entry for that index (paper,
 //! figure 3), nor the same one to a different answer: machines are deterministic.
 
-use dledger::types::Index;
+use dledger::types::{EntryId, Index};
 
 use super::{Property, Verdict, holds};
 use crate::machine::Step;
@@ -19,6 +19,14 @@ pub(crate) struct StateMachineSafety {
 }
 
 impl StateMachineSafety {
+    /// A snapshot of `id` took the place of the state of a machine that stood at `before`.
+    pub(crate) fn installed(before: Index, id: EntryId, truth: &Truth) -> Verdict {
+        holds(id.index >= before, || format!("a snapshot of {id} took the place of the state at {before}"))?;
+        holds(truth.committed_at(id.index) == Some(id), || {
+            format!("installed a snapshot of {id}, but {:?} is committed there", truth.committed_at(id.index))
+        })
+    }
+
     /// A node, whose machine stood at `before`, applied `step`.
     pub(crate) fn applied(&mut self, before: Index, step: Step, truth: &Truth) -> Verdict {
         let id = step.id;

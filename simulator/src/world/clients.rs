@@ -240,6 +240,9 @@ impl World {
 
     /// A node answers.
     pub(super) fn answer(&mut self, node: usize, ticket: u64, told: Told) {
+        if let Told::Snapshot(answer) = told {
+            return self.snapshot_answered(node, ticket, answer);
+        }
         let Some(asked) = self.clients.waiting.remove(&ticket) else { return };
         let (now, after_faults) = (self.now, asked.at > self.profile.faults_end() + converges::SERVES_AFTER);
         self.trace.event(now, node + 1, "answers", &[ticket], || format!("{ticket}: {told:?}"));
@@ -326,6 +329,7 @@ impl World {
 
     /// A process is gone, and with it everybody's answers.
     pub(super) fn lose_callers(&mut self, node: usize) {
+        self.asked.waiting.retain(|_ticket, (asked, _, _)| *asked != node);
         let lost: Vec<u64> = self
             .clients
             .waiting

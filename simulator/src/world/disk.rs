@@ -22,12 +22,18 @@ impl World {
     /// Begins a write, when the disk is free and something waits for it.
     pub(super) fn start_write(&mut self, node: usize) {
         let now = self.now;
-        let Some(it) = self.nodes.get_mut(node) else { return };
-        let Some(process) = &mut it.process else { return };
-        if it.write.is_some() {
+        let Some(it) = self.nodes.get(node) else { return };
+        if it.process.is_none() || it.write.is_some() {
             return;
         }
+        if self.profile.snapshots.is_some() && !self.purge(node) {
+            return;
+        }
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let Some(process) = &mut it.process else { return };
         let Some(write) = process.take_write() else { return };
+        let begins = write.batch().reset.as_ref().map(|base| base.entry);
+        self.check_begins(node, begins);
         self.note_replaced(node, write.batch());
         let Some(it) = self.nodes.get_mut(node) else { return };
         let noted = self.truth.writing(node, write.batch());

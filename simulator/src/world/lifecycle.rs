@@ -3,7 +3,7 @@
 use dledger::OpenError;
 use dledger::env::memory::{Fate, Pending};
 use dledger::kv::machine::KvMachine;
-use dledger::simulation::{Plants, Process, form};
+use dledger::simulation::{Plants, Process, Seams, form};
 use dledger::types::{Index, Monotonic};
 
 use super::rot::Places;
@@ -47,7 +47,9 @@ impl World {
         let mut machine = KvMachine::new();
         machine.plant(plants);
         let (machine, watch) = Watched::new(machine);
-        let started = Process::start(&it.environment(), &it.config, machine, plants, self.profile.window);
+        let chunk_bytes = self.profile.snapshots.and_then(|snapshots| snapshots.chunk_bytes);
+        let seams = Seams { plants, window: self.profile.window, chunk_bytes };
+        let started = Process::start(&it.environment(), &it.config, machine, seams);
         if it.disk.is_off() {
             drop(started);
             self.marks.met("fault: power cut in recovery");
@@ -83,21 +85,25 @@ impl World {
         let now = self.now;
         let (raft, log) = (process.raft(), process.log());
         let kept = match self.truth.disks.get(node) {
-            Some(disk) => disk_keeps::recovered(raft, log, disk, &self.truth, self.losses(node)),
+            Some(disk) => disk_keeps::recovered((raft, log), process.snapshots(), disk, &self.truth, self.losses(node)),
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);
-        let first = log.read(Index(1)).map_err(|error| error.to_string());
-        let noted = match first.and_then(|record| self.truth.note(&record, None)) {
-            // It may be what has rotted.
-            Err(_) if self.losses(node) == Losses::Recognition => Ok(()),
-            noted => noted,
-        };
+        let first = Some(Index(1)).filter(|first| *first == log.first());
+        let first = first.map(|first| log.read(first).map_err(|error| error.to_string()));
+        let noted =
+            match first.transpose().and_then(|record| record.map_or(Ok(()), |record| self.truth.note(&record, None))) {
+                // It may be what has rotted.
+                Err(_) if self.losses(node) == Losses::Recognition => Ok(()),
+                noted => noted,
+            };
         self.judge(log_matching::PROPERTY, noted);
-        self.truth.recovered(node, raft.vote(), raft.last().index, |index| raft.term_at(index));
+        self.truth.recovered(node, raft, process.snapshots());
         let numbers = [raft.last().index.get(), raft.vote().term.get()];
         self.trace.event(now, node + 1, "started", &numbers, || {
-            format!("last {}, {:?}, rules {:?}", raft.last(), raft.vote(), process.recovery().rules)
+            let (base, snapshots) = (raft.base(), process.snapshots());
+            let rules = &process.recovery().rules;
+            format!("base {base}, last {}, {:?}, snapshots {snapshots:?}, rules {rules:?}", raft.last(), raft.vote())
         });
         self.forget_hint(node);
         let around_records = matches!(self.rotting.places, Places::Block | Places::Slots);
@@ -146,26 +152,40 @@ impl World {
         if self.nodes.get(node).is_some_and(super::node::Node::leads) {
             self.marks.met("seen: leader killed");
         }
-        if self.interrupt_write(node) {
+        if self.interrupt_disk(node) {
             self.marks.met("fault: killed in the middle of a write");
         }
         self.trace.event(self.now, node + 1, "killed", &[], String::new);
-        self.gone(node, true);
+        // What the process would tidy up when it ends in good order stays.
         if let Some(it) = self.nodes.get(node) {
             it.disk.kill_process();
             it.disk.cut_power_at(0);
         }
+        self.gone(node, true);
     }
 
     /// A machine loses its power.
     pub(super) fn power_cut(&mut self, node: usize) {
         self.marks.met("fault: power cut");
-        if self.interrupt_write(node) {
+        if self.interrupt_disk(node) {
             self.marks.met("fault: power cut in the middle of a write");
         }
         self.trace.event(self.now, node + 1, "power cut", &[], String::new);
-        self.gone(node, false);
         self.lose_power(node);
+        self.gone(node, false);
+    }
+
+    /// Whatever the process does with its disk is interrupted: the write, or what it does about snapshots. True when that
+    /// was the write.
+    fn interrupt_disk(&mut self, node: usize) -> bool {
+        if self.profile.snapshots.is_some() && self.asked.random.chance(500) {
+            return !self.interrupt_snapshots(node) && self.interrupt_write(node);
+        }
+        let written = self.interrupt_write(node);
+        if self.nodes.get(node).is_some_and(|it| !it.disk.is_off()) {
+            self.interrupt_snapshots(node);
+        }
+        written
     }
 
     /// What is not synced meets its fate.

@@ -21,6 +21,7 @@ mod nemesis;
 mod network;
 mod node;
 mod rot;
+mod snapshots;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::checkers::election_safety::ElectionSafety;
 use crate::checkers::log_time::LogTimes;
 use crate::checkers::majority_serves::MajorityServes;
 use crate::checkers::one_vote::OneVote;
+use crate::checkers::same_state::SameState;
 use crate::checkers::state_machine_safety::StateMachineSafety;
 use crate::checkers::{Property, Verdict, Violation, acknowledged, applied_once, converges, linearizable};
 use crate::machine;
@@ -47,6 +49,7 @@ use nemesis::Nemesis;
 use network::Network;
 use node::Node;
 use rot::Rotting;
+use snapshots::Asked;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -67,6 +70,10 @@ enum Event {
     Idle { node: usize, life: u64, quiet_since: u64 },
     /// The scrub takes a step.
     Scrub { node: usize, life: u64 },
+    /// The work on snapshots under way returns.
+    Snapshot { node: usize, life: u64 },
+    /// Somebody asks a node for a snapshot.
+    AskSnapshot,
     /// The last records of a leader that was cut off are damaged.
     DamageTail { node: usize, life: u64 },
     /// A client asks its next question.
@@ -126,6 +133,8 @@ pub(crate) struct World {
     acknowledged: Acknowledged,
     log_times: LogTimes,
     majority_serves: MajorityServes,
+    same_state: SameState,
+    asked: Asked,
 }
 
 impl World {
@@ -143,7 +152,7 @@ impl World {
             network: Network::new(seed, profile.nodes),
             clients: Clients::new(seed, &profile),
             nemesis: Nemesis::new(seed),
-            rotting: Rotting::new(seed, profile.nodes),
+            rotting: Rotting::new(seed, &profile),
             truth: Truth::formed(profile.nodes),
             marks: Marks::default(),
             trace: Trace::new(text),
@@ -154,6 +163,8 @@ impl World {
             acknowledged: Acknowledged::default(),
             log_times: LogTimes::default(),
             majority_serves: MajorityServes::default(),
+            same_state: SameState::default(),
+            asked: Asked::new(seed),
             profile,
         };
         world.form();
@@ -171,6 +182,9 @@ impl World {
         self.schedule(1_000, Event::Reconnect);
         self.schedule(500_000, Event::Fault);
         self.schedule(500_000, Event::Look);
+        if self.profile.snapshots.is_some() {
+            self.schedule(500_000, Event::AskSnapshot);
+        }
     }
 
     /// Runs to the end, or to the first violation.
@@ -217,6 +231,10 @@ impl World {
             Event::DamageTail { node, life } if self.awake(node, life, || Event::DamageTail { node, life }) => {
                 self.damage_tail(node);
             }
+            Event::Snapshot { node, life } if self.awake(node, life, || Event::Snapshot { node, life }) => {
+                self.snapshot_work_done(node);
+            }
+            Event::AskSnapshot => self.ask_for_snapshot(),
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
@@ -228,6 +246,7 @@ impl World {
             | Event::Prepared { .. }
             | Event::Idle { .. }
             | Event::Scrub { .. }
+            | Event::Snapshot { .. }
             | Event::DamageTail { .. } => {}
         }
     }
@@ -275,12 +294,14 @@ impl World {
         self.judge(acknowledged::PROPERTY, acknowledged);
         let finals: Vec<converges::Final> = self.nodes.iter().filter_map(Node::last_words).collect();
         let all = if finals.len() == self.nodes.len() {
-            converges::finish(&finals, self.truth.last_committed())
+            let committed = self.truth.last_committed();
+            converges::finish(&finals, committed, self.same_state.at(committed))
         } else {
             Err(format!("only {} of {} nodes run", finals.len(), self.nodes.len()))
         };
         self.judge(converges::PROPERTY, all);
         self.check_disks();
+        self.check_asked();
         let history = self.clients.history();
         let verdict = linearizable::finish(&history);
         self.judge(linearizable::PROPERTY, verdict);
@@ -290,12 +311,17 @@ impl World {
         }
     }
 
-    /// Every committed record stands in every log, byte for byte.
+    /// Every committed record stands in every log, byte for byte, or is covered by that node's durable snapshot.
     fn check_disks(&mut self) {
         let mut verdict = Ok(());
-        'nodes: for node in &self.nodes {
+        'nodes: for (node, disk) in self.nodes.iter().zip(&self.truth.disks) {
             let Some(process) = &node.process else { continue };
-            for id in &self.truth.committed {
+            let first = process.log().first();
+            if disk.newest_snapshot().index < first.prev() {
+                verdict = Err(format!("the log of node {} begins at {first}, its snapshot ends before", node.id));
+                break 'nodes;
+            }
+            for id in self.truth.committed.iter().filter(|id| id.index >= first) {
                 let wrong = match process.log().read(id.index) {
                     Ok(record) if record.header().id != *id => format!("it holds {} there", record.header().id),
                     Ok(record) => match self.truth.records.get(id) {
@@ -317,6 +343,6 @@ const ENOUGH: Property =
     Property { name: "enough", claim: "at least half of the questions are answered, or the run shows nothing" };
 
 /// The state of a node's map, as one number.
-fn state_of(node: &Node) -> u32 {
+fn state_of(node: &Node) -> u64 {
     node.watch.as_ref().map_or(0, |watch| machine::digest(&watch.reader))
 }

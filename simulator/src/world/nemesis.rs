@@ -110,15 +110,17 @@ impl World {
     pub(super) fn kill_for_a_while(&mut self, node: usize) {
         self.kill(node);
         let wait = self.nemesis.random.around(150_000).max(2_000);
+        let wait = self.long_outage(wait);
         self.schedule(wait, Event::Start { node });
     }
 
-    fn power_off_for_a_while(&mut self, node: usize) {
+    pub(super) fn power_off_for_a_while(&mut self, node: usize) {
         // What is lost with the power on most machines at once was not promised to be kept.
         let asynchronous = self.profile.durability != Durability::Sync;
         let node = if asynchronous { self.rotting.node } else { node };
         self.power_cut(node);
         let wait = self.nemesis.random.around(300_000).max(5_000);
+        let wait = self.long_outage(wait);
         self.schedule(wait, Event::Start { node });
     }
 
@@ -140,7 +142,7 @@ impl World {
         }
     }
 
-    fn partition(&mut self) {
+    pub(super) fn partition(&mut self) {
         let count = self.nodes.len();
         let size = 1 + self.nemesis.random.place(count.div_ceil(2));
         let mut aside: Vec<usize> = (0..count).collect();
@@ -167,6 +169,7 @@ impl World {
     /// Cuts directions for a while; the transport gives up on some of their connections.
     fn cut(&mut self, directions: Vec<(usize, usize)>) {
         let wait = self.nemesis.random.around(500_000).max(20_000);
+        let wait = self.long_outage(wait);
         self.network.cut.extend(&directions);
         self.network.note_sound(self.now);
         for (one, two) in &directions {
@@ -179,7 +182,7 @@ impl World {
         self.schedule(wait, Event::Heal(Lasting::Cut(directions)));
     }
 
-    fn reset(&mut self, node: usize) {
+    pub(super) fn reset(&mut self, node: usize) {
         let peer = (node + 1 + self.nemesis.random.place(self.nodes.len() - 1)) % self.nodes.len();
         self.marks.met("fault: connections reset");
         self.disconnect(node, peer);

@@ -18,6 +18,8 @@ use crate::random::Random;
 const RECONNECT_EVERY: u64 = 10_000;
 /// The least time that a frame travels, and the mean of what comes on top, in microseconds.
 const TRAVEL: (u64, u64) = (60, 200);
+/// When a frame that did not get through is sent again, at least and at most.
+const RESEND: (u64, u64) = (20_000, 200_000);
 
 /// The connection of one channel between two nodes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,7 +179,17 @@ impl World {
         self.schedule(at - now, Event::Arrive { from, to, channel, epoch, bytes });
     }
 
+    /// Whether a frame is of the kind that relies on its connection to lose nothing while it stands.
+    fn is_of_snapshot(&self, to: usize, bytes: &[u8]) -> bool {
+        let frame = self.nodes.get(to).and_then(|node| read_frame(&node.config, bytes).ok());
+        frame.is_some_and(|frame| matches!(frame.body, PeerBody::Snapshot(_) | PeerBody::SnapshotAnswer { .. }))
+    }
+
     pub(super) fn arrive(&mut self, from: usize, to: usize, channel: Channel, epoch: u64, bytes: Bytes) {
+        if self.network.cut.contains(&(from, to)) && self.is_of_snapshot(to, &bytes) {
+            let wait = self.network.random.within(RESEND.0..RESEND.1);
+            return self.schedule(wait, Event::Arrive { from, to, channel, epoch, bytes });
+        }
         if self.network.cut.contains(&(from, to)) || self.network.is_open(to, from, channel) != Some(epoch) {
             return;
         }

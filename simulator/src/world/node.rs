@@ -10,8 +10,8 @@ use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
 use dledger::env::memory::MemoryDisk;
 use dledger::node::Environment;
 use dledger::raft::Raft;
-use dledger::simulation::{Process, Write};
-use dledger::types::{GroupId, Index, Monotonic, NodeId, Role, Term};
+use dledger::simulation::{Process, SnapshotWork, Write};
+use dledger::types::{EntryId, GroupId, Index, Monotonic, NodeId, Role, Term};
 
 use super::rot::SCRUB_EVERY;
 use crate::checkers::converges::Final;
@@ -19,7 +19,7 @@ use crate::checkers::leader_append_only::LeaderAppendOnly;
 use crate::checkers::node_invariants::NodeInvariants;
 use crate::clock::{Machine, Pace};
 use crate::machine::{Watch, Watched};
-use crate::profile::Profile;
+use crate::profile::{Profile, Snapshots};
 use crate::random::Random;
 
 /// A machine.
@@ -45,6 +45,10 @@ pub(super) struct Node {
     /// The disk write under way.
     pub(super) write: Option<Write>,
     pub(super) prepare: Option<PrepareJob>,
+    /// The work on snapshots under way.
+    pub(super) snapshot_work: Option<SnapshotWork<Watched>>,
+    /// The state that was captured last: after which entry, and what it comes to.
+    pub(super) captured: Option<(EntryId, u64)>,
     /// The disk answers nothing until then, and takes so many times its usual time.
     pub(super) disk_hung_until: u64,
     pub(super) disk_slow: u64,
@@ -85,6 +89,15 @@ impl Node {
         config.durability = profile.durability;
         let scrub = if profile.damages() { SCRUB_EVERY } else { 0 };
         config.scrub_every = Duration::from_micros(scrub);
+        let mut own = Random::new(seed, &format!("snapshots of {id}"));
+        if let Some(shared) = profile.snapshots {
+            let differs = own.chance(profile.differing_per_mille);
+            let drawn = Snapshots::drawn(&mut own, profile.huge_ranges);
+            let it = if differs { drawn } else { shared };
+            (config.snapshot_entries, config.snapshot_bytes) = (it.entries, it.bytes);
+            (config.snapshots_kept, config.log_tail_bytes) = (it.kept, it.tail_bytes);
+            config.snapshot_send_rate = shared.send_rate();
+        }
         Self {
             id: NodeId(number),
             config,
@@ -100,6 +113,8 @@ impl Node {
             paused_until: 0,
             write: None,
             prepare: None,
+            snapshot_work: None,
+            captured: None,
             disk_hung_until: 0,
             disk_slow: 1,
             disk_full: false,
@@ -159,6 +174,7 @@ impl Node {
             applied: process.applied().index,
             state: super::state_of(self),
             failure: process.failure().map(str::to_owned),
+            missing: process.missing_snapshot(),
         })
     }
 
@@ -169,6 +185,8 @@ impl Node {
         self.write = None;
         self.writing_since = None;
         self.prepare = None;
+        self.snapshot_work = None;
+        self.captured = None;
         self.turn_at = None;
         self.life += 1;
         self.still_until = 0;

@@ -15,6 +15,7 @@ use dledger::types::{Index, Monotonic};
 use super::{Event, World};
 use crate::checkers::disk_keeps::Losses;
 use crate::faults::Fault;
+use crate::profile::Profile;
 use crate::random::Random;
 
 /// In how many microseconds the scrub of a run with this fault reads the whole log.
@@ -37,6 +38,8 @@ pub(super) enum Places {
     Block,
     /// In both progress slots of one node's last segment.
     Slots,
+    /// In snapshots of one node.
+    Snapshots,
 }
 
 /// What a disk does to bytes that were synced.
@@ -61,12 +64,15 @@ pub(super) struct Rotting {
 }
 
 impl Rotting {
-    pub(super) fn new(seed: u64, nodes: usize) -> Self {
+    pub(super) fn new(seed: u64, profile: &Profile) -> Self {
         let mut random = Random::new(seed, "rot");
         let places = [Places::RecordsOfOne, Places::RecordsOfOne, Places::RecordsOfAll, Places::Block, Places::Slots];
+        let places = random.pick(&places).unwrap_or(Places::RecordsOfOne);
+        let node = random.place(profile.nodes);
+        let of_snapshots = profile.snapshots.is_some() && random.chance(400);
         Self {
-            places: random.pick(&places).unwrap_or(Places::RecordsOfOne),
-            node: random.place(nodes),
+            places: if of_snapshots { Places::Snapshots } else { places },
+            node,
             done: false,
             replaced: BTreeMap::new(),
         }
@@ -96,6 +102,7 @@ impl World {
                     }
                 }
             }
+            Places::Snapshots => self.rot_snapshot(self.rotting.node),
             Places::Block | Places::Slots if self.rotting.done => {}
             Places::Block => match damage {
                 Damage::Misdirected => self.lose_block(self.rotting.node),
@@ -222,7 +229,7 @@ impl World {
     }
 
     /// One byte changes, or its whole sector cannot be read if it may be.
-    fn spoil(&mut self, node: usize, path: &Path, at: u64, may_be_unreadable: bool) {
+    pub(super) fn spoil(&mut self, node: usize, path: &Path, at: u64, may_be_unreadable: bool) {
         let unreadable = self.nemesis.random.chance(200) && may_be_unreadable;
         let Some(it) = self.nodes.get(node) else { return };
         let spoiled = if unreadable { it.disk.spoil_sector(path, at) } else { it.disk.flip_byte(path, at) };

@@ -5,12 +5,14 @@ use dledger::simulation::{Process, Sent};
 use dledger::types::{EntryId, Index, Monotonic, Role};
 
 use super::{Event, World};
+use crate::checkers::state_machine_safety::StateMachineSafety;
 use crate::checkers::{
     bounded_turns, durable_quorum, elected, election_safety, leader_append_only, leader_completeness, log_matching,
-    log_time, node_invariants, one_vote, sent_after_sync, stable_leader, state_machine_safety,
+    log_time, node_invariants, one_vote, same_state, sent_after_sync, snapshots_cover, stable_leader,
+    state_machine_safety,
 };
 use crate::faults::Fault;
-use crate::machine::Watched;
+use crate::machine::{Deed, Watched};
 use crate::truth::records;
 
 /// How long inputs gather before a turn ends, at most, in microseconds.
@@ -71,6 +73,7 @@ impl World {
             self.disconnect(node, peer);
         }
         self.start_write(node);
+        self.start_snapshot_work(node);
         self.next_turn(node, turn.more);
     }
 
@@ -90,18 +93,24 @@ impl World {
     /// What must hold of a node after every input.
     fn check_step(&mut self, node: usize) {
         let Some(it) = self.nodes.get_mut(node) else { return };
-        let Some(raft) = it.process.as_ref().map(Process::raft) else { return };
+        let Some(process) = &it.process else { return };
+        let raft = process.raft();
+        let chain = snapshots_cover::chain(it.id, process.snapshots().first().copied(), process.applied().index);
         let invariants = it.invariants.as_mut().map_or(Ok(()), |invariants| invariants.step(raft));
         let append_only = it.append_only.step(raft);
         let (before, id) = (it.seen, it.id);
         it.seen = (raft.role(), raft.term(), raft.committed());
         let now_leads = (raft.role(), raft.term());
         let took_office = now_leads.0 == Role::Leader && (before.0, before.1) != now_leads;
-        let completeness = if took_office { leader_completeness::elected(raft, &self.truth) } else { Ok(()) };
+        let completeness = match self.truth.disks.get(node).filter(|_disk| took_office) {
+            Some(disk) => leader_completeness::elected(raft, disk, &self.truth),
+            None => Ok(()),
+        };
         let news: Vec<EntryId> = (before.2.get() + 1..=raft.committed().get())
             .filter_map(|index| raft.term_at(Index(index)).map(|term| EntryId::new(Index(index), term)))
             .collect();
         self.judge(node_invariants::PROPERTY, invariants);
+        self.judge(snapshots_cover::PROPERTY, chain);
         self.judge(leader_append_only::PROPERTY, append_only);
         if took_office {
             let only = self.election_safety.leads(id, now_leads.1);
@@ -144,20 +153,45 @@ impl World {
         }
         let bounded = bounded_turns::took(it.id, seen.cost);
         self.judge(bounded_turns::PROPERTY, bounded);
-        for step in seen.steps {
-            let before = self.nodes.get(node).map_or(Index::ZERO, |it| it.taken);
-            let verdict = self.state_machine_safety.applied(before, step, &self.truth);
-            self.judge(state_machine_safety::PROPERTY, verdict);
-            if let Some(it) = self.nodes.get_mut(node) {
-                it.taken = step.id.index;
+        for deed in seen.deeds {
+            self.check_deed(node, deed);
+        }
+    }
+
+    fn check_deed(&mut self, node: usize, deed: Deed) {
+        let before = self.nodes.get(node).map_or(Index::ZERO, |it| it.taken);
+        let taken = match deed {
+            Deed::Applied(step, command) => {
+                let verdict = self.state_machine_safety.applied(before, step, &self.truth);
+                self.judge(state_machine_safety::PROPERTY, verdict);
+                self.same_state.applied(step.id.index, command.as_deref());
+                step.id.index
             }
+            Deed::Captured(id, state) => {
+                let verdict = self.same_state.holds_at(id, state, "captured");
+                self.judge(same_state::PROPERTY, verdict);
+                if let Some(it) = self.nodes.get_mut(node) {
+                    it.captured = Some((id, state));
+                }
+                return;
+            }
+            Deed::Installed(id, state) => {
+                let verdict = StateMachineSafety::installed(before, id, &self.truth);
+                self.judge(state_machine_safety::PROPERTY, verdict);
+                let verdict = self.same_state.holds_at(id, state, "restored");
+                self.judge(same_state::PROPERTY, verdict);
+                id.index
+            }
+        };
+        if let Some(it) = self.nodes.get_mut(node) {
+            it.taken = taken;
         }
     }
 
     fn check_sent(&mut self, node: usize, sent: &Sent) {
         let (Some(it), Some(disk)) = (self.nodes.get(node), self.truth.disks.get(node)) else { return };
         let Some(raft) = it.raft() else { return };
-        let synced = sent_after_sync::sent(raft, sent.to, &sent.frame, disk);
+        let synced = sent_after_sync::sent(raft, sent.to, &sent.frame, disk, &self.truth);
         let once = self.one_vote.sent(it.id, sent.to, &sent.frame);
         self.judge(sent_after_sync::PROPERTY, synced);
         self.judge(one_vote::PROPERTY, once);
