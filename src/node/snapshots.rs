@@ -190,7 +190,10 @@ impl<M: StateMachine> Replica<M> {
         let tail = Position(self.end.get().saturating_sub(self.snapshots.knobs.tail_bytes));
         let pinned = self.serving.pinned().map(|id| id.index).min().unwrap_or(oldest);
         let upto = oldest.min(self.log.last_before_segment_of(tail)).min(pinned);
-        if upto >= self.log.first() {
+        // The disk may purge before it starts over behind an installed snapshot: what is there still may be of another
+        // history, and goes with that.
+        let starts_over = self.log.first().prev() < self.raft.base().index;
+        if upto >= self.log.first() && !starts_over {
             self.effects.purge = Some(upto);
         }
     }
@@ -236,7 +239,7 @@ impl<M: StateMachine> Replica<M> {
         let newest = self.snapshots.kept.ids.first().copied().unwrap_or_default();
         let answers = &mut self.effects.answers;
         self.snapshots.asked.retain(|(ticket, index)| {
-            let waits = *index > newest.index;
+            let waits = *index > newest.index || newest == EntryId::ZERO;
             if !waits {
                 answers.push((*ticket, Answer::Snapshot(Ok(newest))));
             }

@@ -435,6 +435,14 @@ impl Cluster {
             let early = self.sabotage == Sabotage::AnswerBeforeSync;
             let Some(running) = &mut self.nodes[node].running else { continue };
             running.replica.tick(now);
+            // Before the writes that were ordered ahead of it: the disk thread does so while it gathers those.
+            if let Some(upto) = running.purge.take() {
+                running.writer.purge(upto).map_err(|_fault| PowerFails)?;
+                let base = running.writer.base().entry;
+                let known = running.replica.raft().term_at(base.index);
+                assert_eq!(known, Some(base.term), "node {} purged up to {base}, of another history", node + 1);
+                running.replica.purged(now, base);
+            }
             if let Some(task) = running.tasks.pop_front() {
                 if early {
                     running.replica.disk_done(now, task.number);
@@ -449,10 +457,6 @@ impl Cluster {
                 running.replica.disk_done(now, task.number);
             }
             let Some(running) = &mut self.nodes[node].running else { continue };
-            if let Some(upto) = running.purge.take() {
-                running.writer.purge(upto).map_err(|_fault| PowerFails)?;
-                running.replica.purged(now, running.writer.base().entry);
-            }
             if let Some(order) = running.orders.pop_front()
                 && let Some(report) = running.worker.perform(order, &mut |_worker, _written| true)
             {
