@@ -95,8 +95,11 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     /// The choice of a seed or of a node.
     pub(crate) fn drawn(random: &mut Random, huge_ranges: bool) -> Self {
-        let chunks = [None, Some(128), Some(512), Some(4 << 10), Some(32 << 10)];
+        let chunks = [None, Some(512), Some(2 << 10), Some(8 << 10), Some(32 << 10)];
         let chunk_bytes = random.pick(&chunks).unwrap_or(None);
+        // The largest states have a few hundred kilobytes, and must arrive well before the run ends.
+        let pauses: &[u64] =
+            if chunk_bytes.is_some_and(|bytes| bytes < 4 << 10) { &[0, 500] } else { &[0, 1_000, 5_000] };
         Self {
             // Of a map of thousands of keys each takes its time.
             entries: if huge_ranges { 5_000 } else { random.pick(&[0, 5, 12, 30, 60, 200]).unwrap_or(30) },
@@ -104,7 +107,7 @@ impl Snapshots {
             kept: random.pick(&[1, 2, 2, 3]).unwrap_or(2),
             tail_bytes: random.pick(&[0, 0, 64 << 10, 256 << 10]).unwrap_or(0),
             chunk_bytes: chunk_bytes.filter(|_bytes| !huge_ranges),
-            chunk_pause: random.pick(&[0, 0, 1_000, 5_000]).unwrap_or(0),
+            chunk_pause: random.pick(pauses).unwrap_or(0),
         }
     }
 

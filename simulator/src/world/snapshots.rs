@@ -25,6 +25,8 @@ use crate::random::Random;
 const WHOLE: u64 = 3_000;
 const LARGE: u64 = 120_000;
 const PIECE: u64 = 150;
+/// And how long at most, on a slow disk too.
+const LONGEST: u64 = 500_000;
 /// How often somebody asks for a snapshot, on average.
 const ASK_EVERY: u64 = 700_000;
 /// How long an answer may take when there are no faults any more.
@@ -70,7 +72,7 @@ impl World {
             SnapshotTask::Take(_) | SnapshotTask::Load(_) => WHOLE,
             SnapshotTask::Serve(_) | SnapshotTask::Begin(_) | SnapshotTask::Chunk | SnapshotTask::Free => PIECE,
         };
-        let took = (1 + self.asked.random.around(mean)) * it.disk_slow;
+        let took = ((1 + self.asked.random.around(mean)) * it.disk_slow).min(LONGEST);
         let wait = took.max(it.disk_hung_until.saturating_sub(now));
         let (life, captured) = (it.life, it.captured);
         self.trace.event(now, node + 1, "snapshot", &[wait], || format!("{task:?} begins"));
