@@ -369,7 +369,7 @@ fn paper_5_5_a_crashed_follower_catches_up_and_repeats_are_harmless() {
 #[test]
 fn paper_6_membership_is_adopted_when_appended_and_dropped_when_cut() {
     let three = members(3);
-    let five: Membership = members(5);
+    let five = Membership { outgoing: three.voters.clone(), ..members(5) };
     let restored = Restored {
         vote: Vote { term: Term(1), voted_for: NodeId(0) },
         base: EntryId::ZERO,

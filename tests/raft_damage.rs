@@ -230,7 +230,7 @@ fn unknown_terms_give_way_where_what_stands_behind_them_conflicts() {
     let step = node.receive(at(1), &append(2, 5, id(2, 1), &[2, 2, 3, 5], 1));
     assert_eq!(step, Some(AppendStep::Accepted { new_from: Some(Index(6)) }));
     let cut = node.events.iter().find_map(|event| match event {
-        Event::Write { append, .. } => append.filter(|append| append.truncate).map(|append| append.after),
+        Event::Write { append, .. } => append.as_ref().filter(|append| append.truncate).map(|append| append.after),
         _ => None,
     });
     assert_eq!(cut, Some(id(5, 3)), "the entry that stays last has the term that its leader says");

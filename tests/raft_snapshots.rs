@@ -48,6 +48,11 @@ fn install(cluster: &mut Cluster, node: u64, upto: u64) -> bool {
     cluster.node(node).install(now, upto, &source)
 }
 
+/// Records of these terms that no node of the test has made.
+fn records(terms: &[u64]) -> Vec<Record> {
+    terms.iter().map(|term| Record { term: Term(*term), value: 90 + term, membership: None }).collect()
+}
+
 #[test]
 fn purged_follower_exactly_at_the_base_catches_up_and_one_before_it_lacks() {
     for (there, is_lacking) in [(4, true), (5, false), (6, false)] {
@@ -121,7 +126,7 @@ fn install_over_a_conflicting_tail_discards_it_and_its_writes_count_for_nothing(
     let mut node = alone(2, &[1, 1], 1);
     node.disk_held = true;
     node.receive(at(1), &append(2, 2, id(2, 1), &[2, 2, 2, 2], 1));
-    let committed: Vec<Record> = [1, 1, 3, 3].map(|term| Record { term: Term(term), value: 90 + term }).to_vec();
+    let committed = records(&[1, 1, 3, 3]);
     assert!(node.install(at(2), 4, &committed));
     let raft = &node.raft;
     assert_eq!((raft.last(), raft.base(), raft.durable()), (id(4, 3), id(4, 3), Index(4)));
@@ -134,7 +139,7 @@ fn install_over_a_conflicting_tail_discards_it_and_its_writes_count_for_nothing(
 #[test]
 fn install_of_a_later_term_is_not_forgotten_and_no_vote_is_given_in_it_twice() {
     let mut node = alone(2, &[1, 2], 1);
-    let committed: Vec<Record> = [1, 2, 5].map(|term| Record { term: Term(term), value: 90 + term }).to_vec();
+    let committed = records(&[1, 2, 5]);
     assert!(node.install(at(1), 3, &committed));
     assert_eq!((node.raft.term(), node.disk.vote), (Term(5), Vote { term: Term(5), voted_for: NodeId(0) }));
     node.receive(at(2), &vote_request(2, 6, id(2, 2)));
@@ -158,7 +163,7 @@ fn install_verifies_nothing_for_the_leader_of_the_term() {
     let mut node = alone(2, &[1], 1);
     node.receive(at(1), &append(2, 2, id(1, 1), &[2], 1));
     sent(&mut node);
-    let committed: Vec<Record> = [1, 1, 1].map(|term| Record { term: Term(term), value: 90 }).to_vec();
+    let committed = records(&[1, 1, 1]);
     assert!(node.install(at(2), 3, &committed));
     node.receive(at(3), &message(2, 2, Body::Heartbeat { commit: Index(1), round: 1 }));
     for (_to, _term, body) in sent(&mut node) {
@@ -206,7 +211,7 @@ fn detached() -> Raft {
 fn install_that_discards_the_log_discards_the_hole_in_it() {
     let mut node = alone(2, &[1, 2, 2, 2], 1);
     node.holes(at(1), Some(4));
-    let committed: Vec<Record> = [1, 1, 3].map(|term| Record { term: Term(term), value: 90 }).to_vec();
+    let committed = records(&[1, 1, 3]);
     assert!(node.install(at(2), 3, &committed));
     assert_eq!((node.raft.first_hole(), node.raft.last(), node.raft.durable()), (None, id(3, 3), Index(3)));
 }
@@ -216,7 +221,7 @@ fn install_that_discards_the_log_discards_the_hole_in_it() {
 #[test]
 fn append_over_the_base_that_contradicts_it_is_ignored() {
     let mut node = alone(2, &[1], 1);
-    let committed: Vec<Record> = [1, 2, 2].map(|term| Record { term: Term(term), value: 90 }).to_vec();
+    let committed = records(&[1, 2, 2]);
     assert!(node.install(at(1), 3, &committed));
     let step = node.receive(at(2), &append(2, 4, id(1, 1), &[2, 3, 4], 1));
     assert_eq!((step, node.raft.last()), (Some(AppendStep::Ignored), id(3, 2)));

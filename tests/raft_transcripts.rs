@@ -15,6 +15,10 @@
 //! > keep from 1 to 2           what is under way there is put aside ...
 //! > late                       ... and arrives now
 //! > propose 1 2                node 1 is given two records
+//! > join 4                     node 4 starts with an empty disk; it was not there when the cluster was formed
+//! > change 1 add 4             node 1 is asked for a learner that is promoted by itself; also `learner 4`,
+//!                              `promote 4`, `remove 3`, `replace 3 4`, `prefer 2 9`
+//! > transfer 1 2               node 1 is asked to give its office to node 2
 //! > read 2 7                   a caller of node 2 asks for a read index, as number 7
 //! > cut 1 2, cut 1>2, heal     nothing arrives between them / in that direction / all arrives again
 //! > close 1 2, connect 1 2     the control connection between them goes and comes
@@ -40,8 +44,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use dledger::raft::Change;
+use dledger::types::NodeId;
 use raft_support::cluster::{Cluster, disk_of};
-use raft_support::node::{Disk, Packet};
+use raft_support::node::{Disk, Packet, member};
 
 /// One file's run.
 #[derive(Default)]
@@ -89,6 +95,17 @@ impl Story {
                     cluster.lines.push(format!("{} does not lead", words[1]));
                 }
             }
+            "join" => cluster.join(number(1)),
+            "change" => {
+                if let Err(refused) = cluster.change(number(1), &change(&words[2..])) {
+                    cluster.lines.push(format!("{} refuses: {refused}", words[1]));
+                }
+            }
+            "transfer" => {
+                if let Err(refused) = cluster.transfer(number(1), number(2)) {
+                    cluster.lines.push(format!("{} refuses: {refused}", words[1]));
+                }
+            }
             "read" => cluster.read(number(1), number(2)),
             "cut" => match words[1].split_once('>') {
                 Some((from, to)) => {
@@ -119,6 +136,21 @@ impl Story {
 
     fn lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.cluster.as_mut().expect("the story has a cluster").lines)
+    }
+}
+
+/// `add 4`, `learner 4`, `promote 4`, `remove 3`, `replace 3 4`, `prefer 2 9`
+fn change(words: &[&str]) -> Change {
+    let number = |place: usize| words[place].parse::<u64>().expect("a number");
+    let id = NodeId(number(1));
+    match words[0] {
+        "add" => Change::AddLearner { member: member(number(1)), promote: true },
+        "learner" => Change::AddLearner { member: member(number(1)), promote: false },
+        "promote" => Change::Promote { id },
+        "remove" => Change::Remove { id },
+        "replace" => Change::Replace { old: id, new: member(number(2)) },
+        "prefer" => Change::Prioritise { id, priority: u8::try_from(number(2)).expect("a priority") },
+        other => panic!("no such change: {other}"),
     }
 }
 
@@ -216,4 +248,9 @@ stories! {
     disk_all_hung_nobody_steps_down
     read_index_leader_and_follower
     read_index_lost_question_times_out
+    members_three_become_four_and_a_dead_one_leaves
+    members_removed_leader_hands_over
+    members_lost_leader_leaves_a_joint_change_to_the_next
+    transfer_brings_the_target_up_to_date_first
+    transfer_to_a_node_that_falls_silent_is_given_up
 }

@@ -98,7 +98,7 @@ impl Formation {
                 Some(Member { id: *id, incarnation, address: address.clone() })
             })
             .collect();
-        let membership = Membership { cluster: ClusterId(random), voters, learners: Vec::new() };
+        let membership = Membership::new(ClusterId(random), voters);
         let mut record = Vec::new();
         frame(&mut record, GENESIS, Position::ZERO, wall, Kind::Membership, 0, &membership.encode());
         Some(Genesis { record: record.into(), membership })

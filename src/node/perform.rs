@@ -6,7 +6,7 @@ use crate::commitlog::WriteBatch;
 use crate::commitlog::{Record, frame};
 use crate::error::ReadError;
 use crate::raft::message::{Body, Message};
-use crate::raft::ready::{LogAppend, Ready, Replicate};
+use crate::raft::ready::{Invented, LogAppend, Ready, Replicate};
 use crate::raft::{AppendStep, Appended};
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plant;
@@ -121,7 +121,7 @@ impl<M: StateMachine> Replica<M> {
             None => Bytes::new(),
         };
         if ready.vote.is_some() || ready.append.is_some() {
-            let truncate_after = ready.append.and_then(|append| append.truncate.then_some(append.after));
+            let truncate_after = ready.append.as_ref().and_then(|append| append.truncate.then_some(append.after));
             let records = if records.is_empty() { Vec::new() } else { vec![records] };
             let vote = ready.vote.filter(|_vote| !self.plants.has(Plant::VoteNotPersisted));
             let batch = WriteBatch { vote, truncate_after, records, ..WriteBatch::default() };
@@ -171,8 +171,12 @@ impl<M: StateMachine> Replica<M> {
             self.pending.truncated(append.after.index, &mut settled);
             self.settle(settled);
         }
-        if append.no_op {
-            self.stage_no_op(now, append.last);
+        match &append.invented {
+            Some(Invented::NoOp) => self.stage_invented(now, append.last, Kind::NoOp, &[]),
+            Some(Invented::Membership(membership)) => {
+                self.stage_invented(now, append.last, Kind::Membership, &membership.encode());
+            }
+            None => {}
         }
         let Some(Staged { first, starts, bytes }) = self.staged.take() else {
             debug_assert!(false, "a Ready names records that nobody staged");
@@ -186,10 +190,11 @@ impl<M: StateMachine> Replica<M> {
         bytes
     }
 
-    fn stage_no_op(&mut self, now: Monotonic, index: Index) {
+    /// Frames the one entry that the core made itself.
+    fn stage_invented(&mut self, now: Monotonic, index: Index, kind: Kind, payload: &[u8]) {
         let mut bytes = Vec::new();
         let id = EntryId::new(index, self.raft.term());
-        frame(&mut bytes, id, self.end, self.clock.stamp(now), Kind::NoOp, 0, &[]);
+        frame(&mut bytes, id, self.end, self.clock.stamp(now), kind, 0, payload);
         self.end = self.end.plus(bytes.len() as u64);
         self.staged = Some(Staged { first: index, starts: vec![0], bytes: bytes.into() });
     }

@@ -87,8 +87,8 @@ impl Appended {
 
 impl Raft {
     pub(super) fn on_append(&mut self, from: NodeId, term: Term, appended: Appended) -> AppendStep {
-        if !self.is_other_member(from) {
-            tracing::debug!(%from, "append of a stranger; ignored");
+        if self.is_stranger(from) {
+            tracing::debug!(%from, "append of a node that was removed; ignored");
             return AppendStep::Ignored;
         }
         if term < self.vote.term {
@@ -166,7 +166,7 @@ impl Raft {
             }
             // Where this log does not know the term of the entry before, the leader does.
             let after = appended.id_at(first.prev()).unwrap_or_else(|| self.terms.last());
-            let append = LogAppend { after, last: appended.last, truncate, no_op: false };
+            let append = LogAppend { after, last: appended.last, truncate, invented: None };
             self.terms.extend(&appended.runs, appended.last);
             self.memberships.adopt(appended.memberships.into_iter().filter(|(index, _)| *index >= first));
             self.outbox.append(append, &mut self.writes, self.now);

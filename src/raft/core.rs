@@ -14,11 +14,13 @@ use super::leadership::{ElectionTimer, Given, State};
 use super::membership::Memberships;
 use super::message::{AppendOutcome, Body, Message};
 use super::outbox::{Outbox, Sender};
+use super::preference::Preference;
 use super::random::Random;
 use super::read_index::Questions;
 use super::ready::Ready;
 use super::stall::Stall;
 use super::terms::Terms;
+use super::transfer::Transfer;
 use super::writes::Writes;
 
 /// One node's consensus core. See the module documentation.
@@ -49,6 +51,9 @@ pub struct Raft {
     pub(super) full_since: Option<Monotonic>,
     pub(super) questions: Questions,
     pub(super) outbox: Outbox,
+    /// A hand-over that is prepared or under way.
+    pub(super) transfer: Option<Transfer>,
+    pub(super) preference: Preference,
     pub(super) plants: Plants,
     told: RoleChange,
 }
@@ -93,6 +98,8 @@ impl Raft {
             full_since: None,
             questions,
             outbox: Outbox::default(),
+            transfer: None,
+            preference: Preference::default(),
             plants: Plants::NONE,
             told,
             config,
@@ -115,12 +122,14 @@ impl Raft {
     /// Breaks a rule, for a simulation.
     pub(crate) fn plant(&mut self, plants: Plants) {
         self.plants = plants;
+        self.memberships.plant(plants);
     }
 
     /// Time has passed. Call it whenever [`Raft::next_deadline`] has; calling it more often is harmless.
     pub fn tick(&mut self, now: Monotonic) {
         self.turn(now, |raft| {
             raft.give_up_lost_questions();
+            raft.tick_transfer();
             if raft.role() == Role::Leader {
                 raft.tick_leader();
             } else {
@@ -138,7 +147,8 @@ impl Raft {
                 self.is_voter().then_some(self.timer.deadline)
             }
         };
-        own.into_iter().chain(self.questions.next_loss()).min()
+        let transfer = self.transfer.map(Transfer::deadline);
+        own.into_iter().chain(self.questions.next_loss()).chain(transfer).min()
     }
 
     /// A message came in; any but an append. Duplicates, delays and reordering are harmless.
@@ -233,6 +243,8 @@ impl Raft {
 
     fn settle(&mut self) {
         self.settle_doubt();
+        self.settle_membership();
+        self.settle_transfer();
         self.serve_reads();
         self.order_replication();
         let role = self.role_now();
@@ -249,8 +261,8 @@ impl Raft {
     /// Checks receiver, sender and term before anything else (raft.md, rule 4).
     fn on_message(&mut self, message: &Message) {
         let &Message { from, to, term, ref body } = message;
-        if to != self.config.id || !self.is_other_member(from) {
-            tracing::debug!(%from, %to, "message of a stranger, or for another node; ignored");
+        if to != self.config.id || self.is_stranger(from) {
+            tracing::debug!(%from, %to, "message of a node that was removed, or for another node; ignored");
             return;
         }
         match *body {
@@ -375,7 +387,9 @@ impl Raft {
             self.writes.truncate(after);
         }
         self.durable = self.durable.min(after);
-        self.memberships.truncate(after);
+        if !self.plants.has(Plant::MembershipNotPopped) {
+            self.memberships.truncate(after);
+        }
         self.damage.truncate(after);
     }
 
@@ -405,8 +419,14 @@ impl Raft {
         }
     }
 
-    pub(super) fn is_other_member(&self, node: NodeId) -> bool {
-        node != self.config.id && self.memberships.ids().binary_search(&node).is_ok()
+    /// Nobody to listen to: this node itself, or one that was removed, as is known for certain. The latter speaks on as
+    /// the leader that it still is: it hands over when it has committed its own removal (thesis, 4.2.2).
+    ///
+    /// A node that this log has never heard of is none: it may have been added since, and while this node lags behind
+    /// its vote may be the one that is missing (thesis, 4.1). Who may connect at all is the caller's to see to.
+    pub(super) fn is_stranger(&self, node: NodeId) -> bool {
+        let removed = || self.leader != Some(node) && self.memberships.has_removed(node, self.committed);
+        node == self.config.id || node.is_zero() || removed()
     }
 
     pub(super) fn is_voter(&self) -> bool {

@@ -28,9 +28,9 @@ use crate::types::{EntryId, Index, Monotonic, NodeId, Role, Term, Vote};
 use super::core::Raft;
 use super::leadership::{Ballot, Given, Leadership, State};
 use super::message::Body;
-use super::outbox::no_op_after;
-use super::progress::Progress;
+use super::outbox::invented_after;
 use super::quorum::Tally;
+use super::ready::Invented;
 
 /// Most time between the close of the leader's connection and the pre-vote it causes: others get to see it too,
 /// and rarely two ask at once.
@@ -137,8 +137,15 @@ impl Raft {
         (self.knows_last() && last >= self.terms.last()) || self.plants.has(Plant::VoteWithoutLogCheck)
     }
 
+    /// Any node that has the log from its first membership on gives its vote when asked, whomever its own log takes for
+    /// voters: it may lag behind the change that made it one, or that made the candidate one, and be the one that is
+    /// missing (thesis, 4.1). The candidate counts only the voters that *it* knows.
+    fn may_vote(&self) -> bool {
+        self.memberships.latest().is_some()
+    }
+
     pub(super) fn on_pre_vote(&mut self, from: NodeId, next: Term, last: EntryId) {
-        let known = self.memberships.quorum().is_voter(from) && self.is_voter();
+        let known = self.may_vote();
         let granted = known && next > self.vote.term && self.is_up_to_date(last) && !self.is_sticky();
         if known && !granted {
             let mark = if self.is_sticky() { Mark::PreVoteRefusedSticky } else { Mark::PreVoteRefusedBehind };
@@ -158,7 +165,7 @@ impl Raft {
     }
 
     pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
-        let known = self.memberships.quorum().is_voter(from) && self.is_voter();
+        let known = self.may_vote();
         let free = (self.vote.voted_for.is_zero() && self.leader.is_none()) || self.plants.has(Plant::VoteTwice);
         let granted = known && self.is_up_to_date(last) && (free || self.vote.voted_for == from);
         if !granted {
@@ -222,12 +229,11 @@ impl Raft {
         // Whoever wins has all that may be committed, whatever it doubted before.
         self.damage.end_doubt();
         let last = self.terms.last();
-        let append = no_op_after(last);
+        let append = invented_after(last, Invented::NoOp);
         let mut office = Leadership::new(append.last, self.now);
-        for id in self.memberships.ids().iter().filter(|id| **id != self.config.id) {
-            office.peers.insert(*id, Progress::new(append.last, self.now));
-        }
+        office.meet(self.memberships.ids(), self.config.id, append.last, self.now);
         office.heartbeat_at = self.now.after(self.config.heartbeat);
+        self.preference.take_office(self.now, self.config.election_timeout);
         self.extend_own(append.last);
         self.outbox.append(append, &mut self.writes, self.now);
         self.state = State::Leader(office);
@@ -245,6 +251,7 @@ impl Raft {
         let left_office = matches!(before, State::Leader(_));
         if let State::Leader(office) = before {
             self.give_up_reads(office.reads, self.vote.term);
+            self.transfer_left_office();
         }
         if left_office || leader.is_some() {
             self.reset_election_timer();
@@ -264,6 +271,9 @@ impl Raft {
             self.give_up_all_questions();
             self.leader = leader;
             self.damage.forget_leader();
+        }
+        if let Some(leader) = leader {
+            self.transfer_led_to(leader);
         }
     }
 

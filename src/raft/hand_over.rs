@@ -45,18 +45,18 @@ impl Raft {
     pub(super) fn successor(&self, fit: impl Fn(&Progress) -> bool) -> Option<NodeId> {
         let State::Leader(office) = &self.state else { return None };
         let patience = self.config.election_timeout;
-        let heard = |peer: &&Progress| peer.round > 0 && self.now.since(peer.heard) < patience;
-        let fresh = |node: NodeId| office.peers.get(&node).filter(heard);
+        let fresh = |node: NodeId| office.peers.get(&node).filter(|peer| peer.answers(patience, self.now));
         let quorum = self.memberships.quorum();
-        let voters = self.memberships.ids().iter().copied().filter(|node| quorum.is_voter(*node));
+        let voters = self.memberships.staying();
         // The first of the most advanced, so that the choice does not depend on anything else.
         let candidates =
-            voters.rev().filter_map(|node| fresh(node).filter(|peer| fit(peer)).map(|peer| (peer.matched, node)));
+            voters.filter_map(|node| fresh(node).filter(|peer| fit(peer)).map(|peer| (peer.matched, node)));
         let (matched, target): (Index, NodeId) = candidates.max_by_key(|(matched, _node)| *matched)?;
         let others = quorum.tally(|node| Some(fresh(node).is_some())) == super::quorum::Tally::Won;
         (matched >= self.terms.last().index || (others && matched >= self.committed)).then_some(target)
     }
 
+    /// Gives the office away at once. Where that comes to nothing an election by time follows.
     pub(super) fn hand_over(&mut self, target: NodeId) {
         self.send(target, Body::HandOver);
         self.become_follower(self.vote.term, None);

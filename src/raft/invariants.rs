@@ -49,6 +49,7 @@ pub fn check(raft: &Raft) -> Result<(), String> {
     holds(raft.durable <= last.index, || format!("durable {} above last {}", raft.durable, last.index))?;
     holds(raft.verified <= last.index, || format!("verified {} above last {}", raft.verified, last.index))?;
     check_damage(raft)?;
+    check_members(raft)?;
     holds(last.term <= raft.vote.term, || format!("entry {last} of a term above {}", raft.vote.term))?;
     let durable = raft.durable_vote.term;
     holds(durable <= raft.vote.term, || format!("durable term {durable} above {}", raft.vote.term))?;
@@ -95,6 +96,24 @@ fn check_damage(raft: &Raft) -> Result<(), String> {
         holds(!stands, || format!("stands for election in spite of a hole at {hole}"))?;
     }
     holds(!stands || raft.knows_last(), || "stands for election on an entry that it does not know".to_owned())
+}
+
+/// A leader sends to exactly the other members, has at most one change of them under way, and writes only such that no
+/// majority of it can do without one of the membership before.
+fn check_members(raft: &Raft) -> Result<(), String> {
+    let me = raft.config.id;
+    let stands = matches!(raft.state, State::PreCandidate(_) | State::Candidate(_));
+    holds(!stands || raft.is_voter(), || "stands for election without a vote".to_owned())?;
+    let State::Leader(office) = &raft.state else { return Ok(()) };
+    let own = raft.memberships.latest_index() >= Some(office.first_own);
+    if let Some((before, latest)) = raft.memberships.last_two().filter(|_two| own) {
+        holds(latest.may_follow(before), || format!("{latest:?} may not follow {before:?}"))?;
+    }
+    let others = raft.memberships.ids().iter().filter(|id| **id != me);
+    holds(others.eq(office.peers.keys()), || format!("sends to {:?}, not to the members", office.peers.keys()))?;
+    let open = raft.memberships.above(raft.committed);
+    let known = raft.committed >= office.first_own;
+    holds(!known || open <= 1, || format!("{open} changes of members are under way"))
 }
 
 /// Checks what may change from one step to the next.

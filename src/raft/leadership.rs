@@ -104,6 +104,15 @@ impl Leadership {
             unanswered: 0,
         }
     }
+
+    /// Begins with members that are new, and is done with those that are none any more. `next` is the first entry that
+    /// a new one is offered; what it lacks before is found out by its answer.
+    pub(super) fn meet(&mut self, members: &[NodeId], me: NodeId, next: Index, now: Monotonic) {
+        self.peers.retain(|id, _peer| members.contains(id));
+        for id in members.iter().filter(|id| **id != me) {
+            self.peers.entry(*id).or_insert_with(|| Progress::new(next, now));
+        }
+    }
 }
 
 /// When this node grows impatient.

@@ -4,15 +4,21 @@
 //! section 6), and falls back to the one before when the log is cut. So the core keeps all of them above the
 //! log's base, each with the index of its entry.
 //!
-//! Deliberately absent: changing the membership. The encoding already has a place for the outgoing voters of a
-//! joint change; this release writes none and refuses to read any.
+//! ```text
+//!   one set of voters ──change of voters──► joint: voters and outgoing voters ──committed──► the new voters alone
+//!          │    ▲                           (a majority of each must agree)
+//!          └────┘ learners and priorities change in one step: they move no majority
+//! ```
+//! How one membership comes from another is in `change.rs`; who does it, and when, in `members.rs`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
+use crate::simulation::plants::{Plant, Plants};
 use crate::types::{ClusterId, Incarnation, Index, NodeId};
 
 use super::quorum::Quorum;
+use super::removed::RemovedIds;
 
 /// First byte of an encoded membership.
 const TAG: u8 = 0x4d;
@@ -33,6 +39,24 @@ pub struct Member {
     pub address: String,
 }
 
+/// A learner that the leader makes a voter by itself once it has caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The learner.
+    pub learner: NodeId,
+    /// The voter that leaves in the same change.
+    pub replaces: Option<NodeId>,
+}
+
+/// How gladly a voter is seen as the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Priority {
+    /// The member.
+    pub id: NodeId,
+    /// Above 0, which is what members have that are not named.
+    pub priority: u8,
+}
+
 /// The members of a cluster from some entry of the log on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -40,8 +64,16 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// Members that vote.
     pub voters: Vec<Member>,
+    /// While voters change, those of before: a majority of them must agree as well. Empty otherwise.
+    pub outgoing: Vec<Member>,
     /// Members that receive the log and do not vote.
     pub learners: Vec<Member>,
+    /// Which learners are to become voters without being told.
+    pub promotions: Vec<Promotion>,
+    /// Members whose election priority is not 0.
+    pub priorities: Vec<Priority>,
+    /// Numbers that were members and are none any more; nobody gets one of them again.
+    pub removed: RemovedIds,
 }
 
 /// The body of version 1.
@@ -51,17 +83,37 @@ struct BodyV1 {
     voters: Vec<Member>,
     outgoing: Vec<Member>,
     learners: Vec<Member>,
+    promotions: Vec<Promotion>,
+    priorities: Vec<Priority>,
+    removed: RemovedIds,
 }
 
 impl Membership {
+    /// A cluster of these voters, with nobody else in it yet.
+    #[must_use]
+    pub const fn new(cluster: ClusterId, voters: Vec<Member>) -> Self {
+        Self {
+            cluster,
+            voters,
+            outgoing: Vec::new(),
+            learners: Vec::new(),
+            promotions: Vec::new(),
+            priorities: Vec::new(),
+            removed: RemovedIds::new(),
+        }
+    }
+
     /// The payload of a membership entry: tag, version, body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let body = BodyV1 {
             cluster: self.cluster.0,
             voters: self.voters.clone(),
-            outgoing: Vec::new(),
+            outgoing: self.outgoing.clone(),
             learners: self.learners.clone(),
+            promotions: self.promotions.clone(),
+            priorities: self.priorities.clone(),
+            removed: self.removed.clone(),
         };
         let mut bytes = vec![TAG, VERSION];
         if let Err(error) = codec::encode_into(WHAT, &body, &mut bytes) {
@@ -74,49 +126,100 @@ impl Membership {
     /// Reads the payload of a membership entry.
     ///
     /// # Errors
-    /// `Unsupported` for another tag or version, or for a change of members under way, which only a later release
-    /// writes; `Malformed` when the bytes are not a membership, or it has no voter, too many members, a member
-    /// twice or a member 0.
+    /// `Unsupported` for another tag or version; `Malformed` when the bytes are not a membership, or it has no voter,
+    /// too many members, a member twice or a member 0, or speaks of a learner or a member that it has not.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let malformed = |reason: &str| DecodeError::Malformed { what: WHAT, reason: reason.to_owned() };
         let [tag, version, body @ ..] = bytes else {
             return Err(malformed("shorter than its tag and version"));
         };
         if (*tag, *version) != (TAG, VERSION) {
             return Err(DecodeError::Unsupported { what: WHAT, tag: *tag, version: *version });
         }
-        let body: BodyV1 = codec::decode(WHAT, body)?;
-        if !body.outgoing.is_empty() {
-            return Err(DecodeError::Unsupported {
-                what: "membership with outgoing voters",
-                tag: TAG,
-                version: VERSION,
-            });
-        }
-        let mut ids: Vec<NodeId> = body.voters.iter().chain(&body.learners).map(|member| member.id).collect();
-        ids.sort_unstable();
-        if body.voters.is_empty() {
-            return Err(malformed("it names no voter"));
-        }
-        if ids.len() > MAX_MEMBERS {
-            return Err(malformed("it names too many members"));
-        }
-        if ids.first().is_some_and(|id| id.is_zero()) || ids.windows(2).any(|pair| pair.first() == pair.last()) {
-            return Err(malformed("it names node 0, or a node twice"));
-        }
-        Ok(Self { cluster: ClusterId(body.cluster), voters: body.voters, learners: body.learners })
+        let BodyV1 { cluster, voters, outgoing, learners, promotions, priorities, removed } =
+            codec::decode(WHAT, body)?;
+        let cluster = ClusterId(cluster);
+        let membership = Self { cluster, voters, outgoing, learners, promotions, priorities, removed };
+        membership.check().map_err(malformed)?;
+        Ok(membership)
     }
 
-    /// Voters and learners.
+    /// Whether it is one that a leader may have written.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.voters.is_empty() {
+            return Err("it names no voter");
+        }
+        // Whoever votes before and after a change stands in both lists, as the same member.
+        let twins = |member: &&Member| !self.voters.contains(member);
+        let once = self.voters.iter().chain(self.outgoing.iter().filter(twins)).chain(&self.learners);
+        let ids: Vec<NodeId> = once.map(|member| member.id).collect();
+        if ids.len() > MAX_MEMBERS || self.outgoing.len() > MAX_MEMBERS {
+            return Err("it names too many members");
+        }
+        if !names_each_once(ids) || !names_each_once(self.outgoing.iter().map(|member| member.id).collect()) {
+            return Err("it names node 0, or a node twice");
+        }
+        let learns = |id: NodeId| self.learners.iter().any(|member| member.id == id);
+        if !names_each_once(self.promotions.iter().map(|promotion| promotion.learner).collect())
+            || !self.promotions.iter().all(|promotion| learns(promotion.learner))
+        {
+            return Err("it promotes whom it does not name as a learner");
+        }
+        if !names_each_once(self.priorities.iter().map(|priority| priority.id).collect())
+            || !self.priorities.iter().all(|priority| self.member(priority.id).is_some())
+        {
+            return Err("it prefers whom it does not name");
+        }
+        if self.removed.is_well_formed() { Ok(()) } else { Err("its removed numbers are out of order") }
+    }
+
+    /// Voters, outgoing voters and learners, each once.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.voters.iter().chain(&self.learners)
+        let leaves = |member: &&Member| !self.is_incoming(member.id);
+        self.voters.iter().chain(self.outgoing.iter().filter(leaves)).chain(&self.learners)
+    }
+
+    /// The member of this number.
+    #[must_use]
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members().find(|member| member.id == id)
+    }
+
+    /// A change of voters is under way: majorities of the voters before and after it must agree.
+    #[must_use]
+    pub const fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether the node votes, and goes on to when a change of voters is done.
+    #[must_use]
+    pub fn is_incoming(&self, id: NodeId) -> bool {
+        self.voters.iter().any(|member| member.id == id)
+    }
+
+    /// The election priority of a member: 0 unless one was given to it.
+    #[must_use]
+    pub fn priority(&self, id: NodeId) -> u8 {
+        self.priorities.iter().find(|priority| priority.id == id).map_or(0, |priority| priority.priority)
     }
 
     /// Who must agree.
     #[must_use]
     pub fn quorum(&self) -> Quorum {
-        Quorum::new(self.voters.iter().map(|member| member.id).collect(), Vec::new())
+        Quorum::new(ids_of(&self.voters), ids_of(&self.outgoing))
     }
+}
+
+fn malformed(reason: &str) -> DecodeError {
+    DecodeError::Malformed { what: WHAT, reason: reason.to_owned() }
+}
+
+fn ids_of(members: &[Member]) -> Vec<NodeId> {
+    members.iter().map(|member| member.id).collect()
+}
+
+fn names_each_once(mut ids: Vec<NodeId>) -> bool {
+    ids.sort_unstable();
+    !ids.first().is_some_and(|id| id.is_zero()) && !ids.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 /// The memberships of a log, oldest first. The latest rules.
@@ -127,13 +230,20 @@ pub(super) struct Memberships {
     quorum: Quorum,
     /// All members of the latest, ascending.
     ids: Vec<NodeId>,
+    plants: Plants,
 }
 
 impl Memberships {
     pub(super) fn new(stack: Vec<(Index, Membership)>) -> Self {
-        let mut memberships = Self { stack, quorum: Quorum::default(), ids: Vec::new() };
+        let mut memberships = Self { stack, quorum: Quorum::default(), ids: Vec::new(), plants: Plants::NONE };
         memberships.derive();
         memberships
+    }
+
+    /// Breaks a rule, for a simulation.
+    pub(super) fn plant(&mut self, plants: Plants) {
+        self.plants = plants;
+        self.derive();
     }
 
     pub(super) fn latest(&self) -> Option<&Membership> {
@@ -149,8 +259,36 @@ impl Memberships {
         self.stack.iter().rev().find(|(entry, _)| *entry <= index).map(|(entry, membership)| (*entry, membership))
     }
 
+    /// The latest and the one before it.
+    pub(super) fn last_two(&self) -> Option<(&Membership, &Membership)> {
+        match self.stack.as_slice() {
+            [.., (_, before), (_, latest)] => Some((before, latest)),
+            _ => None,
+        }
+    }
+
+    /// How many of them stand above an index.
+    pub(super) fn above(&self, index: Index) -> usize {
+        self.stack.iter().rev().take_while(|(at, _membership)| *at > index).count()
+    }
+
+    /// Whether the node was removed by what is committed up to `committed`, and is no member since.
+    pub(super) fn has_removed(&self, node: NodeId, committed: Index) -> bool {
+        let settled = self.stack.partition_point(|(index, _membership)| *index <= committed);
+        let settled = self.stack.get(..settled).and_then(<[_]>::last);
+        settled.is_some_and(|(_index, membership)| membership.removed.contains(node))
+            && self.ids.binary_search(&node).is_err()
+    }
+
     pub(super) const fn quorum(&self) -> &Quorum {
         &self.quorum
+    }
+
+    /// Voters that go on to be voters when a change of them is done, descending: of several that are equally good,
+    /// whoever takes the last best one takes the lowest.
+    pub(super) fn staying(&self) -> impl Iterator<Item = NodeId> {
+        let stays = |id: &NodeId| self.latest().is_some_and(|latest| latest.is_incoming(*id));
+        self.ids.iter().rev().copied().filter(stays)
     }
 
     /// All members, ascending.
@@ -203,9 +341,20 @@ impl Memberships {
     }
 
     fn derive(&mut self) {
-        self.quorum = self.latest().map(Membership::quorum).unwrap_or_default();
+        self.quorum = self.latest().map(|latest| self.quorum_of(latest)).unwrap_or_default();
         self.ids = self.latest().into_iter().flat_map(Membership::members).map(|member| member.id).collect();
         self.ids.sort_unstable();
+    }
+
+    fn quorum_of(&self, membership: &Membership) -> Quorum {
+        if self.plants.has(Plant::JointSkipped) || self.plants.has(Plant::ChangeBeforeOwnCommit) {
+            return Quorum::new(ids_of(&membership.voters), Vec::new());
+        }
+        if self.plants.has(Plant::LearnerCounted) {
+            let voters = membership.voters.iter().chain(&membership.learners).map(|member| member.id).collect();
+            return Quorum::new(voters, ids_of(&membership.outgoing));
+        }
+        membership.quorum()
     }
 }
 
@@ -218,27 +367,55 @@ mod tests {
     }
 
     fn sample() -> Membership {
-        Membership { cluster: ClusterId(0x0102), voters: vec![member(1), member(2)], learners: vec![member(3)] }
+        let voters = vec![member(1), member(2)];
+        Membership { learners: vec![member(3)], ..Membership::new(ClusterId(0x0102), voters) }
+    }
+
+    /// Joint, with every list in use.
+    fn full() -> Membership {
+        let mut removed = RemovedIds::new();
+        removed.add(NodeId(5));
+        removed.add(NodeId(6));
+        Membership {
+            outgoing: vec![member(1), member(4)],
+            promotions: vec![Promotion { learner: NodeId(3), replaces: Some(NodeId(2)) }],
+            priorities: vec![Priority { id: NodeId(2), priority: 7 }],
+            removed,
+            ..sample()
+        }
+    }
+
+    fn malformed(wrong: &Membership) -> bool {
+        matches!(Membership::decode(&wrong.encode()), Err(DecodeError::Malformed { .. }))
     }
 
     #[test]
     fn membership_version_1_has_these_bytes() {
-        let mut golden = vec![0x4d, 1];
-        golden.extend(0x0102u128.to_le_bytes());
-        let mut list = |ids: &[u64]| {
-            golden.extend((ids.len() as u64).to_le_bytes());
-            for id in ids {
-                golden.extend(id.to_le_bytes());
-                golden.extend((id * 256).to_le_bytes());
-                golden.extend(3u64.to_le_bytes());
-                golden.extend(format!("h:{id}").bytes());
+        let lists = |lists: [&[u64]; 3]| {
+            let mut golden = vec![0x4d, 1];
+            golden.extend(0x0102u128.to_le_bytes());
+            for ids in lists {
+                golden.extend((ids.len() as u64).to_le_bytes());
+                for id in ids {
+                    golden.extend(id.to_le_bytes());
+                    golden.extend((id * 256).to_le_bytes());
+                    golden.extend(3u64.to_le_bytes());
+                    golden.extend(format!("h:{id}").bytes());
+                }
             }
+            golden
         };
-        list(&[1, 2]);
-        list(&[]);
-        list(&[3]);
+        let mut golden = lists([&[1, 2], &[], &[3]]);
+        golden.extend([0; 24]);
         assert_eq!(sample().encode(), golden);
         assert_eq!(Membership::decode(&golden).unwrap(), sample());
+
+        let mut golden = lists([&[1, 2], &[1, 4], &[3]]);
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7]);
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(full().encode(), golden);
+        assert_eq!(Membership::decode(&golden).unwrap(), full());
     }
 
     #[test]
@@ -250,16 +427,35 @@ mod tests {
 
     #[test]
     fn membership_cut_short_or_without_voters_or_with_a_twin_is_malformed() {
-        let bytes = sample().encode();
+        let bytes = full().encode();
         for end in 0..bytes.len() {
             assert!(matches!(Membership::decode(&bytes[..end]), Err(DecodeError::Malformed { .. })), "{end}");
         }
         for (voters, learners) in
             [(vec![], vec![member(1)]), (vec![member(1)], vec![member(1)]), (vec![member(0)], vec![])]
         {
-            let wrong = Membership { cluster: ClusterId(1), voters, learners };
-            assert!(matches!(Membership::decode(&wrong.encode()), Err(DecodeError::Malformed { .. })));
+            assert!(malformed(&Membership { learners, ..Membership::new(ClusterId(1), voters) }));
         }
+    }
+
+    #[test]
+    fn membership_that_speaks_of_nobody_it_names_is_malformed() {
+        let promotion = |learner| vec![Promotion { learner: NodeId(learner), replaces: None }];
+        assert!(malformed(&Membership { promotions: promotion(2), ..sample() }), "a voter");
+        assert!(malformed(&Membership { promotions: [promotion(3), promotion(3)].concat(), ..sample() }), "twice");
+        let priorities = vec![Priority { id: NodeId(4), priority: 1 }];
+        assert!(malformed(&Membership { priorities, ..sample() }));
+        let otherwise = Member { incarnation: Incarnation(1), ..member(1) };
+        assert!(malformed(&Membership { outgoing: vec![otherwise], ..sample() }), "another life of a voter");
+        assert!(malformed(&Membership { outgoing: vec![member(3)], ..sample() }), "a learner that leaves the voters");
+    }
+
+    #[test]
+    fn membership_names_its_members_once_and_the_joint_quorum_needs_both_sets() {
+        let ids: Vec<u64> = full().members().map(|member| member.id.0).collect();
+        assert_eq!(ids, [1, 2, 4, 3]);
+        assert_eq!(full().quorum(), Quorum::new(vec![NodeId(1), NodeId(2)], vec![NodeId(1), NodeId(4)]));
+        assert_eq!((full().priority(NodeId(2)), full().priority(NodeId(1))), (7, 0));
     }
 
     #[test]
@@ -272,5 +468,15 @@ mod tests {
         assert!(stack.truncate(Index(4)));
         assert_eq!(stack.ids(), [NodeId(1), NodeId(2), NodeId(3)]);
         assert!(stack.quorum().is_voter(NodeId(2)) && !stack.quorum().is_voter(NodeId(3)));
+    }
+
+    #[test]
+    fn memberships_take_a_node_for_removed_once_that_is_committed() {
+        let mut stack = Memberships::new(vec![(Index(1), sample()), (Index(4), full())]);
+        assert!(!stack.has_removed(NodeId(5), Index(3)));
+        assert!(stack.has_removed(NodeId(5), Index(4)));
+        assert!(!stack.has_removed(NodeId(9), Index(4)), "never heard of is not removed");
+        assert!(stack.truncate(Index(3)));
+        assert!(!stack.has_removed(NodeId(5), Index(4)));
     }
 }

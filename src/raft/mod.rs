@@ -1,7 +1,8 @@
 //! The consensus core: Raft without disk, network, clock, threads or payloads.
 //!
 //! ```text
-//!    tick · step · step_append · propose · read_index · persisted · sent · applied · holes · compact · install
+//!    tick · step · step_append · propose · read_index · persisted · sent · applied · holes · compact · install ·
+//!    change_membership · transfer_leadership
 //!                                          │
 //!            ┌─────────────────────────────▼──────────────────────────────┐
 //!            │ core ── dispatch by role and term                          │
@@ -10,6 +11,8 @@
 //!            │  ├─ replication   the leader's side, progress per peer      │
 //!            │  ├─ read_index    linearizable reads                        │
 //!            │  ├─ stall         a leader whose disk hangs gives way       │
+//!            │  ├─ transfer      a leader gives its office to whom one asks │
+//!            │  ├─ members       who belongs to the cluster, and from when │
 //!            │  ├─ damage        holes in the log, and doubt about its end │
 //!            │  ├─ install       where the log begins, and snapshots       │
 //!            │  └─ terms · writes · membership · quorum   (pure data)      │
@@ -29,10 +32,10 @@
 //! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
 //!
 //! # Deliberately absent
-//! Membership change, leadership transfer on demand and lease reads: the membership stack, the joint
-//! quorum and the messages leave room for them.
+//! Lease reads: the messages leave room for them.
 
 mod append;
+pub mod change;
 mod config;
 mod core;
 mod damage;
@@ -41,23 +44,29 @@ mod hand_over;
 mod install;
 pub mod invariants;
 mod leadership;
+mod members;
 pub mod membership;
 pub mod message;
 mod outbox;
+mod preference;
 mod progress;
 pub mod quorum;
 mod random;
 mod read_index;
 pub mod ready;
+pub mod removed;
 mod replication;
 mod stall;
 mod status;
 mod terms;
+pub mod transfer;
 mod writes;
 
 pub use self::append::{AppendStep, Appended};
+pub use self::change::{Change, ChangeRefused};
 pub use self::config::{RaftConfig, Restored};
 pub use self::core::{NotLeader, Raft};
 pub use self::install::Installed;
-pub use self::membership::{Member, Membership};
+pub use self::membership::{Member, Membership, Priority, Promotion};
 pub use self::status::PeerStatus;
+pub use self::transfer::{TransferEnd, TransferRefused};

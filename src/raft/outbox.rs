@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Vote};
 
 use super::message::{Body, Message};
-use super::ready::{Lack, LogAppend, ReadState, Ready, Replicate};
+use super::ready::{Invented, Lack, LogAppend, ReadState, Ready, Replicate};
+use super::transfer::TransferEnd;
 use super::writes::Writes;
 
 /// Outputs not yet taken.
@@ -47,7 +48,7 @@ impl Outbox {
         }
         let mut ready = std::mem::take(&mut self.open);
         ready.number = self.reserve();
-        let range = ready.append.map(|append| (append.after.index.next(), append.last));
+        let range = ready.append.as_ref().map(|append| (append.after.index.next(), append.last));
         if ready.vote.is_some() || range.is_some() {
             writes.push(ready.number, ready.vote, range, now);
         }
@@ -95,6 +96,14 @@ impl Outbox {
         self.open.reads.push(ReadState { token, index });
     }
 
+    /// Tells the end of a transfer, in a Ready of its own should the one at hand tell of another.
+    pub(super) fn transfer(&mut self, end: TransferEnd, writes: &mut Writes, now: Monotonic) {
+        if self.open.transfer.is_some() {
+            self.seal(writes, now);
+        }
+        self.open.transfer = Some(end);
+    }
+
     pub(super) fn role(&mut self, change: crate::types::RoleChange) {
         self.open.role = Some(change);
     }
@@ -113,7 +122,7 @@ impl Sender {
     }
 }
 
-/// The one entry a leader appends by itself.
-pub(super) const fn no_op_after(after: EntryId) -> LogAppend {
-    LogAppend { after, last: after.index.next(), truncate: false, no_op: true }
+/// An entry that a leader appends by itself.
+pub(super) const fn invented_after(after: EntryId, invented: Invented) -> LogAppend {
+    LogAppend { after, last: after.index.next(), truncate: false, invented: Some(invented) }
 }

@@ -53,6 +53,12 @@ pub(super) struct Progress {
     pub(super) full: bool,
     /// What it needs next is purged: it is to fetch a snapshot.
     pub(super) lacks: bool,
+    /// Its log has a hole: it vouches for less than it has written.
+    pub(super) holed: bool,
+    /// What the leader had last when it began to watch how fast this follower comes after, and when that was.
+    target: (Index, Monotonic),
+    /// Whatever the leader had an election timeout ago, this follower has on its disk: as of the last look.
+    pub(super) caught_up: bool,
     /// The last heartbeat round it answered.
     pub(super) round: u64,
     /// The committed index it was last told.
@@ -75,6 +81,9 @@ impl Progress {
             heard: now,
             full: false,
             lacks: false,
+            holed: false,
+            target: (next, now),
+            caught_up: false,
             moved: now,
             moved_round: 0,
             round: 0,
@@ -185,6 +194,31 @@ impl Progress {
             }
             Mode::Stream => {}
         }
+    }
+
+    /// One look at the rounds in which this follower comes after the leader (thesis, 4.2.1). A round lasts until it has
+    /// what the leader had when the round began; a follower whose last round took no longer than `patience`, an
+    /// election timeout, delays nobody for longer than an election would.
+    pub(super) fn look_at_lag(&mut self, last: Index, patience: Duration, now: Monotonic) {
+        let (target, since) = self.target;
+        let in_time = now.since(since) <= patience;
+        if self.matched >= target {
+            self.caught_up = in_time;
+            self.target = (last, now);
+        } else if !in_time {
+            self.caught_up = false;
+        }
+    }
+
+    /// Could serve as a voter or a leader, by its own latest word: it answered within `patience`, comes after the
+    /// leader, can read its log and has room. Whoever has not answered a heartbeat of this office has not said yet.
+    pub(super) fn is_fit(&self, patience: Duration, now: Monotonic) -> bool {
+        self.answers(patience, now) && self.caught_up && !self.full && !self.holed
+    }
+
+    /// Was heard within `patience`, and answered a heartbeat of this office.
+    pub(super) fn answers(&self, patience: Duration, now: Monotonic) -> bool {
+        self.round > 0 && now.since(self.heard) < patience
     }
 
     /// Room in the window: `None` when it is full, else how many bytes, and whether the window is empty.
@@ -320,6 +354,22 @@ mod tests {
         assert!(progress.held, "an answer without news");
         progress.accept(Index(0), Index(1), 1, at(3));
         assert!(!progress.held, "it has more now");
+    }
+
+    #[test]
+    fn progress_has_caught_up_when_a_round_is_done_within_patience_and_not_for_ever() {
+        let mut progress = Progress::new(Index(10), at(0));
+        let look = |progress: &mut Progress, matched: u64, last: u64, millis: u64| {
+            progress.accept(Index(matched), Index(matched), 1, at(millis));
+            progress.look_at_lag(Index(last), PATIENCE, at(millis));
+            progress.caught_up
+        };
+        assert!(!look(&mut progress, 5, 12, 50), "the first round is not done");
+        assert!(!look(&mut progress, 10, 30, 200), "it took too long; the second one goes to 30");
+        assert!(!look(&mut progress, 29, 40, 250));
+        assert!(look(&mut progress, 31, 50, 300));
+        assert!(look(&mut progress, 49, 60, 400), "the third one goes to 50");
+        assert!(!look(&mut progress, 49, 60, 451), "and takes too long");
     }
 
     #[test]

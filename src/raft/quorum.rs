@@ -42,6 +42,14 @@ impl Quorum {
         self.incoming.contains(&node) || self.outgoing.contains(&node)
     }
 
+    /// The same voters, and one more among those that stay.
+    #[must_use]
+    pub fn with(&self, node: NodeId) -> Self {
+        let mut with = self.clone();
+        with.incoming.push(node);
+        with
+    }
+
     /// Whether this node alone is a quorum.
     #[must_use]
     pub fn is_alone(&self, node: NodeId) -> bool {

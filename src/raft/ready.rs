@@ -9,7 +9,9 @@
 
 use crate::types::{EntryId, Index, NodeId, ReadyNumber, RoleChange, Vote};
 
+use super::membership::Membership;
 use super::message::Message;
+use super::transfer::TransferEnd;
 
 /// Everything that one or more inputs made the core want. Each field says what must come before and after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,10 +38,12 @@ pub struct Ready {
     pub reads: Vec<ReadState>,
     /// Role, term or leader changed.
     pub role: Option<RoleChange>,
+    /// A transfer of leadership that was asked for is over; once for each that was taken up.
+    pub transfer: Option<TransferEnd>,
 }
 
 /// Entries for the log: cut everything above `after`, then write `after.index + 1 ..= last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogAppend {
     /// The entry that stays last before the new ones.
     pub after: EntryId,
@@ -47,8 +51,18 @@ pub struct LogAppend {
     pub last: Index,
     /// Entries above `after` exist and must be cut first (paper, 5.3).
     pub truncate: bool,
-    /// The one entry to write is the no-op of a leader that takes office: the core invented it, the caller frames it.
-    pub no_op: bool,
+    /// The one entry to write is the core's own: the caller frames it. `None` for what a caller proposed or a leader
+    /// sent.
+    pub invented: Option<Invented>,
+}
+
+/// An entry that the core made itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invented {
+    /// The no-op of a leader that takes office.
+    NoOp,
+    /// Who belongs to the cluster from this entry on.
+    Membership(Membership),
 }
 
 /// An order to send records to a follower. The caller sends an append with as many records from `after.index + 1`

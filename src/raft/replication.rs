@@ -23,12 +23,15 @@ impl Raft {
         if !matches!(self.state, State::Leader(_)) {
             return Err(NotLeader { leader: self.leader });
         }
+        if self.transfer.is_some() {
+            return Err(NotLeader { leader: None });
+        }
         let after = self.terms.last();
         let first = EntryId::new(after.index.next(), self.vote.term);
         if count > 0 {
             let last = after.index.plus(count);
             self.extend_own(last);
-            let append = LogAppend { after, last, truncate: false, no_op: false };
+            let append = LogAppend { after, last, truncate: false, invented: None };
             self.outbox.append(append, &mut self.writes, self.now);
         }
         Ok(first)
@@ -67,6 +70,7 @@ impl Raft {
         let Some(peer) = office.peers.get_mut(&from) else { return };
         peer.heard = self.now;
         peer.full = full;
+        peer.holed = written > durable;
         peer.round = peer.round.max(round.min(office.round));
         let verified = verified.min(last);
         peer.accept(durable.min(last), verified, office.round, self.now);
@@ -83,7 +87,10 @@ impl Raft {
         let early = self.plants.has(Plant::OwnAppendEarly);
         let own = if early { self.terms.last().index } else { own };
         let matched = |node: NodeId| office.peers.get(&node).map_or(Index::ZERO, |peer| peer.matched);
-        let quorum = self.memberships.quorum();
+        let quorum = match self.plants.has(Plant::RemovedLeaderCounts) && !self.memberships.quorum().is_voter(me) {
+            true => &self.memberships.quorum().with(me),
+            false => self.memberships.quorum(),
+        };
         let agreed = Index(quorum.agreed(|node| if node == me { own } else { matched(node) }.get()));
         let of_this_term = agreed >= office.first_own || self.plants.has(Plant::OldTermByCounting);
         if agreed > self.committed && of_this_term {
@@ -137,13 +144,17 @@ impl Raft {
             return;
         }
         office.heartbeat_at = self.now.after(self.config.heartbeat);
+        let (last, patience) = (self.terms.last().index, self.config.election_timeout);
         for peer in office.peers.values_mut() {
             peer.held = false;
+            peer.look_at_lag(last, patience, self.now);
         }
         self.check_stall();
         self.check_hole();
         self.check_room();
         self.check_quorum();
+        self.check_promotions();
+        self.check_preference();
         self.send_heartbeats();
     }
 

@@ -17,7 +17,6 @@ use crate::types::{Index, Monotonic};
 
 use super::core::Raft;
 use super::leadership::State;
-use super::message::Body;
 
 /// Cool-downs grow no further than this many election timeouts.
 const MOST_COOL_DOWN: u32 = 64;
@@ -70,14 +69,12 @@ impl Raft {
         if quorum.agreed(|node| matched(node).get()) < last.get() {
             return;
         }
-        let voters = self.memberships.ids().iter().copied().filter(|node| quorum.is_voter(*node));
         // The first of the most advanced, so that the choice does not depend on anything else.
-        let Some(target) = voters.rev().max_by_key(|node| matched(*node)) else { return };
+        let Some(target) = self.memberships.staying().max_by_key(|node| matched(*node)) else { return };
         tracing::warn!(node = %self.config.id, to = %target, index = %last, "this disk hangs, handing over");
         reach(Mark::StallHandOver);
         self.stall.begin(self.now, self.config.election_timeout);
-        self.send(target, Body::HandOver);
-        self.become_follower(self.vote.term, None);
+        self.hand_over(target);
     }
 }
 

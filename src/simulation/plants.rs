@@ -86,6 +86,16 @@ pub enum Plant {
     StaleVoteBelieved,
     /// Of two segments that start at one index the older wins: what was cut comes back.
     TruncatedResurrected,
+    /// During a change of voters a majority of the new ones suffices.
+    JointSkipped,
+    /// Voters change in one step, on the word of a leader that has committed nothing in its term.
+    ChangeBeforeOwnCommit,
+    /// Learners are counted as voters.
+    LearnerCounted,
+    /// A leader that is removed goes on counting itself.
+    RemovedLeaderCounts,
+    /// A membership stays in force although its entry was cut.
+    MembershipNotPopped,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
     /// The log is purged up to what is applied, and not to what a snapshot covers.

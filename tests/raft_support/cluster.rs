@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dledger::raft::message::{Body, Message};
-use dledger::types::{Index, Monotonic, NodeId, Role, Term};
+use dledger::raft::ready::Invented;
+use dledger::raft::{Change, ChangeRefused, TransferEnd, TransferRefused};
+use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term};
 
-use super::node::{Disk, Event, Node, Packet, config, members, show, show_event};
+use super::node::{Disk, Event, Node, Packet, config, members, show, show_event, show_membership};
 
 /// Time a packet takes when time runs by itself.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -76,9 +78,40 @@ impl Cluster {
     pub fn restart(&mut self, id: u64) {
         let disk = self.crashed.remove(&id).expect("the node is down");
         self.starts += 1;
-        let node = Node::start(config(id, self.starts), members(self.size), disk, self.now);
+        let formed = (id <= self.size).then(|| members(self.size));
+        let node = Node::start(config(id, self.starts), formed, disk, self.now);
         self.nodes.insert(id, node);
         self.collect(id);
+    }
+
+    /// A node with an empty disk that was not there when the cluster was formed.
+    pub fn join(&mut self, id: u64) {
+        self.crashed.insert(id, Disk::default());
+        self.restart(id);
+    }
+
+    pub fn change(&mut self, id: u64, change: &Change) -> Result<EntryId, ChangeRefused> {
+        let now = self.now;
+        let entry = self.node(id).change(now, change);
+        self.collect(id);
+        entry
+    }
+
+    pub fn transfer(&mut self, id: u64, to: u64) -> Result<(), TransferRefused> {
+        let now = self.now;
+        let taken_up = self.node(id).transfer(now, to);
+        self.collect(id);
+        taken_up
+    }
+
+    /// How the transfers that were asked of a node ended.
+    pub fn transfers(&mut self, id: u64) -> Vec<TransferEnd> {
+        std::mem::take(&mut self.node(id).transfers)
+    }
+
+    /// The members as a node's log has them, in a line.
+    pub fn members(&self, id: u64) -> String {
+        self.nodes[&id].raft.membership().map_or("none".to_owned(), show_membership)
     }
 
     pub fn crash(&mut self, id: u64) {
@@ -236,7 +269,7 @@ impl Cluster {
         let verbose = self.verbose;
         let node = self.nodes.get_mut(&id).expect("the node runs");
         self.network.extend(node.out.drain(..).map(|packet| (due, packet)));
-        let shown = node.events.drain(..).filter(|event| verbose || matches!(event, Event::Role(_) | Event::Read(_)));
+        let shown = node.events.drain(..).filter(|event| verbose || is_of_note(event));
         self.lines.extend(shown.map(|event| show_event(id, &event)));
     }
 
@@ -277,15 +310,23 @@ impl Cluster {
 
 /// A log with these terms; values are distinct within one `source`.
 pub fn disk_of(source: u64, term: u64, terms: &[u64], committed: u64) -> Disk {
-    let record = |(place, term): (usize, &u64)| super::node::Record {
-        term: Term(*term),
-        value: source * 1_000_000 + term * 1000 + place as u64,
+    let record = |(place, term): (usize, &u64)| {
+        super::node::Record::data(Term(*term), source * 1_000_000 + term * 1000 + place as u64)
     };
     Disk {
         vote: dledger::types::Vote { term: Term(term), voted_for: NodeId(0) },
         log: terms.iter().enumerate().map(record).collect(),
         committed: Index(committed),
         ..Disk::default()
+    }
+}
+
+/// What is shown when time runs by itself.
+fn is_of_note(event: &Event) -> bool {
+    match event {
+        Event::Role(_) | Event::Read(_) | Event::Transfer(_) => true,
+        Event::Write { append: Some(append), .. } => matches!(append.invented, Some(Invented::Membership(_))),
+        _ => false,
     }
 }
 

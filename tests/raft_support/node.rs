@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dledger::raft::message::{AppendOutcome, Body, Message};
-use dledger::raft::ready::{Lack, LogAppend, ReadState, Ready, Replicate};
-use dledger::raft::{AppendStep, Appended, Installed, Member, Membership, Raft, RaftConfig, Restored};
+use dledger::raft::ready::{Invented, Lack, LogAppend, ReadState, Ready, Replicate};
+use dledger::raft::{
+    AppendStep, Appended, Change, ChangeRefused, Installed, Member, Membership, Raft, RaftConfig, Restored,
+    TransferEnd, TransferRefused,
+};
 use dledger::types::{
     ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, RoleChange, Term, TermRun, Vote,
 };
@@ -15,12 +18,26 @@ use dledger::types::{
 pub struct Record {
     pub term: Term,
     pub value: u64,
+    /// What a membership entry says. Memberships of a test live as long as its process: a record stays a plain value.
+    pub membership: Option<&'static Membership>,
+}
+
+impl Record {
+    pub fn data(term: Term, value: u64) -> Self {
+        Self { term, value, membership: None }
+    }
+
+    pub fn of_membership(term: Term, membership: Membership) -> Self {
+        Self { term, value: MEMBERSHIP, membership: Some(Box::leak(Box::new(membership))) }
+    }
 }
 
 /// Every record is taken to have this size.
 pub const RECORD_BYTES: u64 = 100;
 /// The value of a leader's no-op.
 pub const NO_OP: u64 = 0;
+/// The value of an entry that changes members; what it says stands beside it.
+pub const MEMBERSHIP: u64 = u64::MAX;
 
 /// A message under way, with the records that travel beside an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +75,7 @@ pub enum Event {
     Committed(Index),
     Read(ReadState),
     Lacks(Lack),
+    Transfer(TransferEnd),
     Write { number: ReadyNumber, vote: Option<Vote>, append: Option<LogAppend> },
 }
 
@@ -75,6 +93,7 @@ pub struct Node {
     pub out: Vec<Packet>,
     pub events: Vec<Event>,
     pub reads: Vec<ReadState>,
+    pub transfers: Vec<TransferEnd>,
     /// Records that the input at hand brought, from which the next append is taken.
     incoming: Vec<Record>,
     /// Tell the core of a completion before, or after, sending what waited for it. Both must be safe.
@@ -84,9 +103,18 @@ pub struct Node {
     pub sizes_tell: bool,
 }
 
+pub fn member(id: u64) -> Member {
+    Member { id: NodeId(id), incarnation: Incarnation(id), address: format!("h:{id}") }
+}
+
 pub fn members(count: u64) -> Membership {
-    let member = |id| Member { id: NodeId(id), incarnation: Incarnation(id), address: format!("h:{id}") };
-    Membership { cluster: ClusterId(1), voters: (1..=count).map(member).collect(), learners: Vec::new() }
+    Membership::new(ClusterId(1), (1..=count).map(member).collect())
+}
+
+/// The memberships among some records, the first of which has index `first`.
+fn memberships_of(first: Index, records: &[Record]) -> Vec<(Index, Membership)> {
+    let of = |(place, record): (usize, &Record)| Some((first.plus(place as u64), record.membership?.clone()));
+    records.iter().enumerate().filter_map(of).collect()
 }
 
 pub fn config(id: u64, seed: u64) -> RaftConfig {
@@ -111,7 +139,9 @@ pub fn runs_of(first: Index, records: &[Record]) -> Vec<TermRun> {
 }
 
 impl Node {
-    pub fn start(config: RaftConfig, membership: Membership, disk: Disk, now: Monotonic) -> Self {
+    /// A node whose log began with `formed`; with none one that was never a member, and has what its log says.
+    pub fn start(config: RaftConfig, formed: impl Into<Option<Membership>>, disk: Disk, now: Monotonic) -> Self {
+        let formed = formed.into().map(|membership| (Index::ZERO, membership));
         let last = disk.log.last().map_or(EntryId::ZERO, |last| EntryId::new(Index(disk.log.len() as u64), last.term));
         let restored = Restored {
             vote: disk.vote,
@@ -120,7 +150,7 @@ impl Node {
             last,
             applied: Index::ZERO,
             committed: disk.committed.min(last.index),
-            memberships: vec![(Index::ZERO, membership)],
+            memberships: formed.into_iter().chain(memberships_of(Index(1), &disk.log)).collect(),
             hole: disk.hole,
             unknown: disk.unknown.clone(),
             in_doubt: disk.in_doubt,
@@ -136,6 +166,7 @@ impl Node {
             out: Vec::new(),
             events: Vec::new(),
             reads: Vec::new(),
+            transfers: Vec::new(),
             incoming: Vec::new(),
             persisted_first: true,
             sizes_tell: false,
@@ -151,9 +182,26 @@ impl Node {
 
     pub fn propose(&mut self, now: Monotonic, values: &[u64]) -> bool {
         let Ok(first) = self.raft.propose(now, values.len() as u64) else { return false };
-        self.incoming = values.iter().map(|value| Record { term: first.term, value: *value }).collect();
+        self.incoming = values.iter().map(|value| Record::data(first.term, *value)).collect();
         self.drain(now);
         true
+    }
+
+    pub fn change(&mut self, now: Monotonic, change: &Change) -> Result<EntryId, ChangeRefused> {
+        let entry = self.raft.change_membership(now, change);
+        self.drain(now);
+        entry
+    }
+
+    pub fn transfer(&mut self, now: Monotonic, to: u64) -> Result<(), TransferRefused> {
+        let taken_up = self.raft.transfer_leadership(now, NodeId(to));
+        self.drain(now);
+        taken_up
+    }
+
+    /// Tells the core whether there is room on the disk.
+    pub fn room(&mut self, now: Monotonic, has_room: bool) {
+        self.raft.room(now, has_room);
     }
 
     pub fn read_index(&mut self, now: Monotonic, token: u64) {
@@ -215,7 +263,7 @@ impl Node {
             base,
             runs: runs_of(first, &packet.records),
             last: prev.index.plus(packet.records.len() as u64),
-            memberships: Vec::new(),
+            memberships: memberships_of(first, &packet.records),
             refutes: self.refuted_by(first, &packet.records),
         };
         let step = self.raft.step_append(now, message.from, message.term, appended);
@@ -305,25 +353,31 @@ impl Node {
     }
 
     fn handle(&mut self, now: Monotonic, ready: Ready) {
-        if let Some(append) = ready.append {
+        if let Some(append) = &ready.append {
             self.log.truncate(append.after.index.0 as usize);
             let count = (append.last.0 - append.after.index.0) as usize;
-            if append.no_op {
-                self.log.push(Record { term: self.raft.term(), value: NO_OP });
-            } else {
-                assert_eq!(self.incoming.len(), count, "the append is not what the input brought");
-                self.log.append(&mut self.incoming);
+            match &append.invented {
+                Some(Invented::NoOp) => self.log.push(Record::data(self.raft.term(), NO_OP)),
+                Some(Invented::Membership(membership)) => {
+                    self.log.push(Record::of_membership(self.raft.term(), membership.clone()));
+                }
+                None => {
+                    assert_eq!(self.incoming.len(), count, "the append is not what the input brought");
+                    self.log.append(&mut self.incoming);
+                }
             }
             assert_eq!(self.log.len() as u64, append.last.0);
         }
         if ready.vote.is_some() || ready.append.is_some() {
-            let append =
-                ready.append.map(|append| (append.after.index, self.log[append.after.index.0 as usize..].to_vec()));
+            let records = |append: &LogAppend| self.log[append.after.index.0 as usize..].to_vec();
+            let append = ready.append.as_ref().map(|append| (append.after.index, records(append)));
             self.events.push(Event::Write { number: ready.number, vote: ready.vote, append: ready.append });
             self.writes.push_back(Write { number: ready.number, vote: ready.vote, append });
         }
         self.events.extend(ready.role.map(Event::Role));
         self.events.extend(ready.committed.map(Event::Committed));
+        self.transfers.extend(ready.transfer);
+        self.events.extend(ready.transfer.map(Event::Transfer));
         self.events.extend(ready.reads.iter().copied().map(Event::Read));
         self.reads.extend(ready.reads);
         self.events.extend(ready.lacks.map(Event::Lacks));
@@ -364,7 +418,9 @@ pub fn show(packet: &Packet) -> String {
         Body::Vote { last, handed_over: true } => format!("Vote last={last} handed over"),
         Body::VoteAnswer { granted } => format!("VoteAnswer {}", yes(*granted)),
         Body::Append { prev, commit, .. } => {
-            let terms: Vec<String> = packet.records.iter().map(|record| record.term.to_string()).collect();
+            let mark = |record: &Record| if record.membership.is_some() { "m" } else { "" };
+            let terms: Vec<String> =
+                packet.records.iter().map(|record| format!("{}{}", record.term, mark(record))).collect();
             format!("Append prev={prev} terms=[{}] commit={commit}", terms.join(" "))
         }
         Body::AppendAnswer { outcome: AppendOutcome::Accepted { durable, verified } } => {
@@ -397,16 +453,38 @@ pub fn show_event(id: u64, event: &Event) -> String {
         Event::Committed(index) => format!("{id} commits {index}"),
         Event::Lacks(Lack { leader, base }) => format!("{id} lacks what {leader} has purged up to {base}"),
         Event::Read(ReadState { token, index }) => format!("{id} read {token}: {}", shown(*index)),
+        Event::Transfer(end) => {
+            let end = match end {
+                TransferEnd::Done => "done".to_owned(),
+                TransferEnd::OtherLeads(other) => format!("{other} leads"),
+                TransferEnd::GivenUp => "given up".to_owned(),
+            };
+            format!("{id} transfer: {end}")
+        }
         Event::Write { number, vote, append } => {
             let vote = vote.map_or(String::new(), |vote| format!(" term {} vote {}", vote.term, vote.voted_for));
-            let append = append.map_or(String::new(), |append| {
+            let append = append.as_ref().map_or(String::new(), |append| {
                 let cut = if append.truncate { format!(" cut above {},", append.after) } else { String::new() };
-                let what = if append.no_op { "no-op" } else { "append" };
+                let what = match &append.invented {
+                    Some(Invented::NoOp) => "no-op".to_owned(),
+                    Some(Invented::Membership(membership)) => show_membership(membership),
+                    None => "append".to_owned(),
+                };
                 format!("{cut} {what} {}..={}", append.after.index.next(), append.last)
             });
             format!("{id} writes #{}:{vote}{append}", number.0)
         }
     }
+}
+
+/// `members 1 2 4`, `members 1 2 4 from 1 2 3`, `members 1 2 3 learners 4`.
+pub fn show_membership(membership: &Membership) -> String {
+    let list = |name: &str, members: &[Member]| {
+        let ids: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
+        if ids.is_empty() { String::new() } else { format!("{name} {}", ids.join(" ")) }
+    };
+    let (voters, outgoing) = (list("members", &membership.voters), list(" from", &membership.outgoing));
+    format!("{voters}{outgoing}{}", list(" learners", &membership.learners))
 }
 
 fn yes(granted: bool) -> &'static str {
