@@ -4,6 +4,10 @@
 //! entry agree on all before it, what is committed stays and is the same everywhere, a new leader has it, a
 //! linearizable read is not stale, and what mends a record is the very record that was lost. When the faults stop, the
 //! cluster serves again and every log is whole.
+//!
+//! Meanwhile members come and go: learners, promotions, removals, replacements, preferences and transfers, asked of
+//! whoever leads. What is committed must be on the disks of a majority of every set of voters that rules the leader's
+//! log. Who was removed keeps running, reaches everybody, and must disturb nobody.
 
 #![allow(
     unreachable_pub,
@@ -20,27 +24,15 @@ mod raft_support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dledger::raft::{Change, Member, Membership};
 use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term, TermRun};
-use raft_support::node::{Disk, Event, Node, Packet, Record, config, members};
+use raft_support::dice::Dice;
+use raft_support::node::{Disk, Event, Node, Packet, Record, config, member, members};
 
 const SEEDS: u64 = 200;
 const STEPS: u64 = 1500;
-
-/// A generator of its own, so that the test does not lean on the core's.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-}
+/// Most nodes that join a cluster in a run.
+const MOST_JOIN: u64 = 6;
 
 /// How bad the world is; a value is "one in this many", 0 for never.
 #[derive(Debug)]
@@ -52,12 +44,15 @@ struct Faults {
     disconnect: u64,
     partition: u64,
     rot: u64,
+    churn: u64,
     most_delay_millis: u64,
 }
 
 struct World {
     seed: u64,
+    /// Nodes 1 to `size` formed the cluster; those up to `top` joined it later.
     size: u64,
+    top: u64,
     dice: Dice,
     now: Monotonic,
     faults: Faults,
@@ -88,10 +83,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _warm in 0..8 {
-            dice.roll(2);
-        }
+        let mut dice = Dice::new(seed);
         let size = [3, 3, 5, 1 + dice.roll(5)][dice.roll(4) as usize];
         let mut some = |sides: u64, value: u64| if dice.one_in(sides) { 0 } else { value };
         let faults = Faults {
@@ -102,6 +94,7 @@ impl World {
             disconnect: some(2, 80),
             partition: some(2, 120),
             rot: some(2, 60),
+            churn: some(3, 30),
             most_delay_millis: 0,
         };
         let faults = Faults { most_delay_millis: [2, 10, 100, 400][dice.roll(4) as usize], ..faults };
@@ -109,6 +102,7 @@ impl World {
         let mut world = Self {
             seed,
             size,
+            top: size,
             dice,
             now: Monotonic::from_micros(1_000_000),
             faults,
@@ -140,14 +134,17 @@ impl World {
         let holes = self.holes_of(id, &disk.log);
         disk.hole = holes.first().map(|index| Index(*index));
         disk.unknown.clear();
+        disk.unread.clear();
         for index in holes {
             // What a running core knew may be past recognition for the next; the last entry stands in a slot as well.
             let recognised = self.dice.one_in(2) || index as usize == disk.log.len();
             self.rotten.get_mut(&(id, index)).unwrap().1 = recognised;
             disk.unknown.extend((!recognised).then_some((Index(index), Index(index))));
+            disk.unread.push(Index(index));
         }
         let start = self.dice.roll(1 << 30);
-        let mut node = Node::start(config(id, start), members(self.size), disk, self.now);
+        let formed = (id <= self.size).then(|| members(self.size));
+        let mut node = Node::start(config(id, start), formed, disk, self.now);
         node.disk_held = true;
         node.sizes_tell = true;
         node.persisted_first = self.dice.one_in(2);
@@ -165,7 +162,7 @@ impl World {
     /// One thing happens.
     fn step(&mut self) {
         if self.faults.crash > 0 && self.dice.one_in(self.faults.crash) {
-            let id = 1 + self.dice.roll(self.size);
+            let id = 1 + self.dice.roll(self.top);
             self.crash(id);
         }
         if !self.down.is_empty() && self.dice.one_in(40) {
@@ -173,18 +170,21 @@ impl World {
             self.restart(id);
         }
         if self.faults.partition > 0 && self.dice.one_in(self.faults.partition) {
-            self.cut = if self.cut.is_none() { Some(1 + self.dice.roll(self.size)) } else { None };
+            self.cut = if self.cut.is_none() { Some(1 + self.dice.roll(self.top)) } else { None };
         }
         if self.faults.disconnect > 0 && self.dice.one_in(self.faults.disconnect) {
-            let (one, other) = (1 + self.dice.roll(self.size), 1 + self.dice.roll(self.size));
+            let (one, other) = (1 + self.dice.roll(self.top), 1 + self.dice.roll(self.top));
             self.reconnect(one, other);
         }
         if self.faults.rot > 0 && self.dice.one_in(self.faults.rot) {
-            let id = 1 + self.dice.roll(self.size);
+            let id = 1 + self.dice.roll(self.top);
             self.rot(id);
         }
         if self.dice.one_in(20) {
             self.mend();
+        }
+        if self.faults.churn > 0 && self.dice.one_in(self.faults.churn) {
+            self.change();
         }
         if self.dice.one_in(4) {
             self.propose();
@@ -257,7 +257,7 @@ impl World {
 
     /// Some node's first hole is mended by another node, if that one has what is needed.
     fn mend(&mut self) {
-        let (id, from) = (1 + self.dice.roll(self.size), 1 + self.dice.roll(self.size));
+        let (id, from) = (1 + self.dice.roll(self.top), 1 + self.dice.roll(self.top));
         let (Some(node), Some(peer)) = (self.nodes.get(&id), self.nodes.get(&from)) else { return };
         let Some(index) = self.holes_of(id, &node.log).first().copied() else { return };
         let place = index as usize - 1;
@@ -283,7 +283,8 @@ impl World {
         assert_eq!(record, lost, "seed {}: node {from} has another record at {index}", self.seed);
         let (now, node) = (self.now, self.nodes.get_mut(&id).unwrap());
         let run = TermRun { first: Index(index), term: record.term };
-        if node.raft.identified(now, (&[run], Index(index)), Vec::new()) {
+        let membership = record.membership.map(|membership| (Index(index), membership.clone()));
+        if node.raft.identified(now, (&[run], Index(index)), membership.into_iter().collect()) {
             node.log[place] = record;
             node.disk.log[place] = record;
             self.rotten.remove(&(id, index));
@@ -317,7 +318,7 @@ impl World {
     }
 
     fn propose(&mut self) {
-        let id = 1 + self.dice.roll(self.size);
+        let id = 1 + self.dice.roll(self.top);
         let count = 1 + self.dice.roll(5);
         let values: Vec<u64> = (self.values + 1..=self.values + count).collect();
         self.values += count;
@@ -328,8 +329,39 @@ impl World {
         }
     }
 
+    /// Somebody who leads, or believes so, is asked to change members or to hand over.
+    fn change(&mut self) {
+        let leads = |(id, node): (&u64, &Node)| (node.raft.role() == Role::Leader).then_some(*id);
+        let leaders: Vec<u64> = self.nodes.iter().filter_map(leads).collect();
+        if leaders.is_empty() {
+            return;
+        }
+        let leader = leaders[self.dice.roll(leaders.len() as u64) as usize];
+        let (some, new) = (NodeId(1 + self.dice.roll(self.top)), member(self.top + 1));
+        let many = self.top >= self.size + MOST_JOIN;
+        let change = match self.dice.roll(8) {
+            0 | 1 if !many => Change::AddLearner { member: new, promote: self.dice.one_in(2) },
+            2 | 3 if !many => Change::Replace { old: some, new },
+            0 | 4 => Change::Promote { id: some },
+            1 | 5 => Change::Remove { id: some },
+            6 => Change::Prioritise { id: some, priority: self.dice.roll(3) as u8 },
+            _ => {
+                let _taken_up = self.nodes.get_mut(&leader).unwrap().transfer(self.now, some.0);
+                return self.after(leader);
+            }
+        };
+        let joins = matches!(change, Change::AddLearner { .. } | Change::Replace { .. });
+        let taken_up = self.nodes.get_mut(&leader).unwrap().change(self.now, &change).is_ok();
+        self.after(leader);
+        if taken_up && joins {
+            self.top += 1;
+            self.down.insert(self.top, Disk::default());
+            self.restart(self.top);
+        }
+    }
+
     fn read(&mut self) {
-        let id = 1 + self.dice.roll(self.size);
+        let id = 1 + self.dice.roll(self.top);
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&id) {
             self.tokens += 1;
@@ -395,7 +427,7 @@ impl World {
         }
         if committed > self.history.len() {
             self.history.extend(node.log[self.history.len()..committed].iter().copied());
-            self.check_durable_quorum();
+            self.check_durable_quorum(id);
         }
         let reads = std::mem::take(&mut self.nodes.get_mut(&id).unwrap().reads);
         for read in reads {
@@ -407,12 +439,25 @@ impl World {
         }
     }
 
-    /// Everything committed is on the disks of a majority.
-    fn check_durable_quorum(&self) {
-        let disks = self.nodes.values().map(|node| &node.disk).chain(self.down.values());
+    /// What a log says of the members: its last word, whether a core has read it or not.
+    fn last_word(&self, log: &[Record]) -> Membership {
+        let said = log.iter().rev().find_map(|record| record.membership);
+        said.cloned().unwrap_or_else(|| members(self.size))
+    }
+
+    /// Everything committed is on the disks of a majority of each set of voters in the log of the leader who says so
+    /// first.
+    fn check_durable_quorum(&self, leader: u64) {
         let last = self.history.len();
-        let holding = disks.filter(|disk| disk.log.get(last - 1) == self.history.last()).count();
-        assert!(holding as u64 * 2 > self.size, "seed {}: {last} committed on {holding} disks", self.seed);
+        let disk = |id: &u64| self.nodes.get(id).map(|node| &node.disk).or(self.down.get(id));
+        let holds =
+            |member: &&Member| disk(&member.id.0).is_some_and(|disk| disk.log.get(last - 1) == self.history.last());
+        let membership = self.last_word(&self.nodes[&leader].log);
+        for voters in [&membership.voters, &membership.outgoing] {
+            let holding = voters.iter().filter(holds).count();
+            let enough = voters.is_empty() || holding * 2 > voters.len();
+            assert!(enough, "seed {}: {last} committed on {holding} of {voters:?}", self.seed);
+        }
     }
 
     fn check_log_matching(&self, id: u64) {
@@ -428,8 +473,17 @@ impl World {
         let end = self.now.after(most);
         while self.now < end && !done(self) {
             self.advance();
-            self.mend();
+            // Little happens where nobody leads: each of them gets its chance all the same.
+            for _node in 0..self.top {
+                self.mend();
+            }
         }
+    }
+
+    /// Who leads, in the latest term that has a leader.
+    fn leader(&self) -> Option<u64> {
+        let leads = |(id, node): (&u64, &Node)| (node.raft.role() == Role::Leader).then_some((node.raft.term(), *id));
+        self.nodes.iter().filter_map(leads).max().map(|(_term, id)| id)
     }
 
     /// All faults stop: a leader is found and serves, and all logs become equal.
@@ -442,6 +496,7 @@ impl World {
             disconnect: 0,
             partition: 0,
             rot: 0,
+            churn: 0,
             most_delay_millis: 2,
         };
         self.cut = None;
@@ -449,24 +504,34 @@ impl World {
             self.restart(id);
         }
         // The longest cool-down after a hung disk is under ten seconds.
-        let leads = |world: &Self| world.nodes.values().any(|node| node.raft.role() == Role::Leader);
+        let leads = |world: &Self| world.leader().is_some();
         self.advance_until(Duration::from_secs(12), leads);
         // A leader of before may be about to learn of a later term.
         self.advance_until(Duration::from_secs(1), |_| false);
-        let leader = |node: &Node| (node.raft.role() == Role::Leader).then_some(node.raft.term());
-        let leader = self.nodes.iter().filter_map(|(id, node)| Some((leader(node)?, *id))).max();
-        let (_term, leader) = leader.unwrap_or_else(|| panic!("seed {}: nobody leads after the faults", self.seed));
+        assert!(leads(self), "seed {}: nobody leads after the faults", self.seed);
+        // Changes that were begun are ended, by whoever leads meanwhile.
+        let quiet = |world: &Self| {
+            world.leader().is_some_and(|id| {
+                let raft = &world.nodes[&id].raft;
+                let promotes = raft.membership().is_some_and(|membership| !membership.promotions.is_empty());
+                !promotes && raft.change_under_way().is_none() && raft.transfer_target().is_none()
+            })
+        };
+        self.advance_until(Duration::from_secs(30), quiet);
+        assert!(quiet(self), "seed {}: a change of members does not end", self.seed);
+        let leader = self.leader().expect("checked just now");
         let now = self.now;
         self.values += 1;
         let value = self.values;
         assert!(self.nodes.get_mut(&leader).unwrap().propose(now, &[value]));
         self.after(leader);
+        let members: Vec<u64> = self.last_word(&self.nodes[&leader].log).members().map(|member| member.id.0).collect();
         self.advance_until(Duration::from_secs(1), |world| {
-            let done = |node: &Node| node.raft.committed().0 as usize == world.history.len();
-            world.history.last().is_some_and(|record| record.value == value) && world.nodes.values().all(done)
+            let done = |id: &u64| world.nodes[id].raft.committed().0 as usize == world.history.len();
+            world.history.last().is_some_and(|record| record.value == value) && members.iter().all(done)
         });
         assert_eq!(self.history.last().map(|record| record.value), Some(value), "seed {}: not served", self.seed);
-        for (id, node) in &self.nodes {
+        for (id, node) in self.nodes.iter().filter(|(id, _)| members.contains(id)) {
             assert_eq!(node.log, self.history, "seed {}: node {id} did not catch up", self.seed);
             assert_eq!(node.raft.committed().0 as usize, self.history.len(), "seed {}: node {id}", self.seed);
             assert_eq!(node.raft.first_hole(), None, "seed {}: node {id} is not mended", self.seed);
@@ -475,31 +540,33 @@ impl World {
     }
 }
 
-fn run(seed: u64) -> [u64; 4] {
+fn run(seed: u64) -> [u64; 5] {
     let mut world = World::new(seed);
     for _step in 0..STEPS {
         world.step();
     }
     world.heal();
-    [world.history.len() as u64, world.leaders.len() as u64, world.served, world.mended]
+    let changes = world.history.iter().filter(|record| record.membership.is_some()).count() as u64;
+    [world.history.len() as u64, world.leaders.len() as u64, world.served, world.mended, changes]
 }
 
 #[test]
 fn random_faults_never_break_safety_and_service_returns_when_they_stop() {
-    let [mut entries, mut terms, mut reads, mut mends] = [0; 4];
+    let [mut entries, mut terms, mut reads, mut mends, mut changes] = [0; 5];
     let first = std::env::var("RAFT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = first.map_or(1..SEEDS + 1, |seed: u64| seed..seed + 1);
     let many = seeds.end - seeds.start == SEEDS;
     for seed in seeds {
-        let [committed, led, served, mended] = run(seed);
+        let [committed, led, served, mended, changed] = run(seed);
         entries += committed;
         terms += led;
         reads += served;
         mends += mended;
+        changes += changed;
     }
     // A run in which little happens shows little.
     let much = entries > SEEDS * 50 && terms > SEEDS * 2 && reads > SEEDS * 5 && mends > SEEDS * 2;
-    assert!(!many || much, "{entries} {terms} {reads} {mends}");
+    assert!(!many || (much && changes > SEEDS * 4), "{entries} {terms} {reads} {mends} {changes}");
 }
 
 #[test]

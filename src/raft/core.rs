@@ -144,7 +144,7 @@ impl Raft {
         let own = match &self.state {
             State::Leader(office) => Some(office.heartbeat_at),
             State::Follower | State::PreCandidate(_) | State::Candidate(_) => {
-                self.is_voter().then_some(self.timer.deadline)
+                self.may_stand().then_some(self.timer.deadline)
             }
         };
         let transfer = self.transfer.map(Transfer::deadline);
@@ -427,6 +427,12 @@ impl Raft {
     pub(super) fn is_stranger(&self, node: NodeId) -> bool {
         let removed = || self.leader != Some(node) && self.memberships.has_removed(node, self.committed);
         node == self.config.id || node.is_zero() || removed()
+    }
+
+    /// Whether this node takes part in elections as a candidate. It does until its removal is committed, although its
+    /// own vote counts no more by then: it may be the only one that has what all the others need (thesis, 4.2.2).
+    pub(super) fn may_stand(&self) -> bool {
+        self.is_voter() || self.memberships.votes_since(self.config.id, self.committed)
     }
 
     pub(super) fn is_voter(&self) -> bool {

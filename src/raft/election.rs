@@ -69,7 +69,7 @@ impl Raft {
         let moves = !self.writes.oldest().is_some_and(hangs);
         let readable = self.damage.hole().is_none() && !self.damage.is_detached();
         let whole = (readable && self.knows_last()) || self.plants.has(Plant::HoleStands);
-        self.is_voter()
+        self.may_stand()
             && moves
             && whole
             && self.stall.allows_campaign(self.now)
@@ -77,7 +77,7 @@ impl Raft {
     }
 
     pub(super) fn tick_election(&mut self) {
-        if !self.is_voter() || self.now < self.timer.deadline {
+        if !self.may_stand() || self.now < self.timer.deadline {
             return;
         }
         self.schedule_retry(CLOSE_RETRY, CLOSE_JITTER);

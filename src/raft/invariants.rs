@@ -103,7 +103,7 @@ fn check_damage(raft: &Raft) -> Result<(), String> {
 fn check_members(raft: &Raft) -> Result<(), String> {
     let me = raft.config.id;
     let stands = matches!(raft.state, State::PreCandidate(_) | State::Candidate(_));
-    holds(!stands || raft.is_voter(), || "stands for election without a vote".to_owned())?;
+    holds(!stands || raft.may_stand(), || "stands for election without a vote".to_owned())?;
     let State::Leader(office) = &raft.state else { return Ok(()) };
     let own = raft.memberships.latest_index() >= Some(office.first_own);
     if let Some((before, latest)) = raft.memberships.last_two().filter(|_two| own) {

@@ -34,11 +34,11 @@ impl Raft {
         self.config.id
     }
 
-    /// What this node is to its group now. A node that does not vote is a learner.
+    /// What this node is to its group now. A node that neither votes nor may stand is a learner, also when it was removed.
     #[must_use]
     pub fn role(&self) -> Role {
         match &self.state {
-            State::Follower if !self.is_voter() => Role::Learner,
+            State::Follower if !self.may_stand() => Role::Learner,
             State::Follower => Role::Follower,
             State::PreCandidate(_) => Role::PreCandidate,
             State::Candidate(_) => Role::Candidate,

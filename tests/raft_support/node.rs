@@ -56,6 +56,8 @@ pub struct Disk {
     pub hole: Option<Index>,
     /// First and last index of records whose terms are not known.
     pub unknown: Vec<(Index, Index)>,
+    /// Records that cannot be read back: what they say of members is not known either.
+    pub unread: Vec<Index>,
     /// It may have lost records behind its last.
     pub in_doubt: bool,
 }
@@ -143,6 +145,8 @@ impl Node {
     pub fn start(config: RaftConfig, formed: impl Into<Option<Membership>>, disk: Disk, now: Monotonic) -> Self {
         let formed = formed.into().map(|membership| (Index::ZERO, membership));
         let last = disk.log.last().map_or(EntryId::ZERO, |last| EntryId::new(Index(disk.log.len() as u64), last.term));
+        let read = memberships_of(Index(1), &disk.log);
+        let read = read.into_iter().filter(|(index, _)| !disk.unread.contains(index));
         let restored = Restored {
             vote: disk.vote,
             base: EntryId::ZERO,
@@ -150,7 +154,7 @@ impl Node {
             last,
             applied: Index::ZERO,
             committed: disk.committed.min(last.index),
-            memberships: formed.into_iter().chain(memberships_of(Index(1), &disk.log)).collect(),
+            memberships: formed.into_iter().chain(read).collect(),
             hole: disk.hole,
             unknown: disk.unknown.clone(),
             in_doubt: disk.in_doubt,

@@ -85,7 +85,7 @@ impl Node {
         let first = if members % 4 == 3 { 2 } else { 1 };
         let learners = if first == 2 { vec![member(1)] } else { Vec::new() };
         let voters = (first..first + voters).map(member).collect();
-        let membership = Membership { cluster: ClusterId(1), voters, learners };
+        let membership = Membership { learners, ..Membership::new(ClusterId(1), voters) };
         let log: Vec<Term> = [1, 1, 2, 2].into_iter().take(usize::from(records % 5)).map(Term).collect();
         let term = log.last().copied().unwrap_or_default().get() + u64::from(records / 5 % 3);
         let vote = Vote { term: Term(term), voted_for: NodeId(u64::from(records / 15) % 4) };
@@ -204,6 +204,7 @@ impl Node {
             Installed::Kept => assert_eq!(self.raft.applied_index(), last.index.max(applied)),
             Installed::StartedOver => {
                 assert!(last.index > committed && self.raft.base() == last && self.raft.last() == last);
+                assert_eq!(self.raft.durable(), last.index);
                 // What stood before it is forgotten: any terms will do.
                 self.log = vec![last.term; place(last.index)];
                 self.disk.log = self.log.clone();
@@ -212,7 +213,7 @@ impl Node {
         }
         if installed != Installed::Refused {
             self.disk.hole = self.disk.hole.filter(|hole| *hole > last.index);
-            assert!(self.raft.committed() >= last.index && self.raft.durable() >= last.index.min(self.sound_end()));
+            assert!(self.raft.committed() >= last.index);
         }
         self.drain();
     }
@@ -344,14 +345,14 @@ impl Node {
     }
 
     fn append(&mut self, append: LogAppend) -> (usize, Vec<Term>) {
-        let LogAppend { after, last, truncate, no_op } = append;
+        let LogAppend { after, last, truncate, invented } = append;
         assert!(after.index >= self.committed, "{} is cut, {} is committed", after.index.next(), self.committed);
         assert_eq!(truncate, self.log.len() > place(after.index));
         self.log.truncate(place(after.index));
         self.disk.hole = self.disk.hole.filter(|hole| *hole <= after.index);
         assert_eq!(self.log.len(), place(after.index), "a hole in the log");
         assert_eq!(self.log.last().copied().unwrap_or_default(), after.term);
-        let terms = if no_op { vec![self.raft.term()] } else { std::mem::take(&mut self.incoming) };
+        let terms = if invented.is_some() { vec![self.raft.term()] } else { std::mem::take(&mut self.incoming) };
         assert_eq!(terms.len(), place(last) - place(after.index), "not the records that the input brought");
         self.log.extend_from_slice(&terms);
         (place(after.index), terms)
@@ -386,7 +387,10 @@ impl Node {
     /// A message leaves: it must be true of this disk now.
     fn leave(&mut self, message: &Message) {
         let &Message { from, to, term, ref body } = message;
-        assert!(from == ID && to != ID && self.is_member(to), "{message:?}");
+        assert!(from == ID && to != ID && !to.is_zero(), "{message:?}");
+        // Whoever asks is answered: it may have been added since. A node by itself speaks to members alone.
+        let asks = matches!(body, Body::Vote { .. } | Body::PreVote { .. } | Body::Heartbeat { .. } | Body::HandOver);
+        assert!(!asks || self.is_member(to), "{message:?}");
         assert!(term <= self.raft.term(), "{message:?}");
         let durable_end = Index(self.disk.log.len() as u64);
         match *body {
