@@ -126,7 +126,10 @@ impl<M: StateMachine> Replica<M> {
         now: Monotonic,
     ) -> Result<Self, String> {
         let mut memberships = Vec::new();
-        for (index, payload) in &state.memberships {
+        // A log that was purged with a hole in front does not know what was in force there. The snapshot does.
+        let of_snapshot = Some(&base.membership)
+            .filter(|(index, _)| !index.is_zero() && state.memberships.iter().all(|(later, _)| later > index));
+        for (index, payload) in of_snapshot.into_iter().chain(&state.memberships) {
             let membership = Membership::decode(payload)
                 .map_err(|error| format!("the membership at index {index} cannot be read: {error}"))?;
             memberships.push((*index, membership));

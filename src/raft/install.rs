@@ -11,7 +11,6 @@
 //! been replaced and not know: the leader finds out by a probe, like everything else about this log.
 
 use crate::simulation::marks::{Mark, reach};
-use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic};
 
 use super::core::Raft;
@@ -65,9 +64,6 @@ impl Raft {
             }
             if !holds {
                 raft.start_over(last, membership);
-            }
-            if raft.plants.has(Plant::InstallVerifies) {
-                raft.verified = raft.terms.last().index;
             }
             raft.damage.installed(last.index);
             raft.committed = raft.committed.max(last.index);

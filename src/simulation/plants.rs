@@ -114,8 +114,6 @@ pub enum Plant {
     MembershipForgotten,
     /// A caller is told done when a snapshot takes the place of its entry.
     InstallToldDone,
-    /// An installed snapshot makes all of the log count for verified by the leader of this term.
-    InstallVerifies,
     /// A chunk of a peer's snapshot is stored without a look at its checksums, under new ones.
     ChunkBelieved,
 }

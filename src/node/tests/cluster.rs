@@ -319,6 +319,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Opens the log of a node that has been stopped, and drops its front with what cannot be read in it.
+    pub(super) fn purge_at_rest(&self, node: usize, upto: Index) {
+        let (environment, config) = (self.environment(node), self.config(node));
+        let directory = data_dir::open(&environment, &config, &config.cluster).unwrap();
+        let (mut found, _recorder) = self.recover(node, directory.identity.cluster.unwrap()).unwrap();
+        found.opened.writer.purge(upto).unwrap();
+    }
+
     /// One node loses its power.
     pub(super) fn cut_power_of(&mut self, node: usize, seed: u64) {
         let disk = self.nodes[node].disk.clone();

@@ -344,3 +344,29 @@ fn snapshot_on_request_of_a_node_that_holds_nothing_is_answered_once_it_has_one(
     let answer = &cluster.answers[answer(&cluster).unwrap()].1;
     assert!(matches!(answer, Answer::Snapshot(Ok(id)) if id.index >= Index(40)), "{answer:?}");
 }
+
+/// A log that was purged with a hole in front forgot the membership, which the header of a segment made behind a hole does
+/// not know: the node was a learner from its next start on, for ever. That needs a hole, a restart over it and a purge, and
+/// no test had all three.
+#[test]
+fn restart_behind_a_purged_hole_knows_the_membership_from_the_snapshot() {
+    let mut cluster = cluster_with(|config| {
+        knobs(config);
+        config.snapshot_entries = 0;
+    });
+    write(&mut cluster, 1, 8);
+    let node = follower(&cluster);
+    cluster.ask_for_snapshot(node, 100);
+    settle(&mut cluster);
+    let last = cluster.replica(node).raft().last().index;
+    assert_eq!(kept(&cluster, node), [last.get()]);
+    cluster.rot(node, last.get() - 1, true);
+    cluster.stop(node);
+    // Once to begin a segment behind the hole, and once to purge up to there.
+    for _start in 0..2 {
+        cluster.purge_at_rest(node, last);
+    }
+    cluster.restart(node).unwrap();
+    assert_eq!((first(&cluster, node), cluster.replica(node).raft().role()), (last.get() + 1, Role::Follower));
+    assert_eq!(cluster.replica(node).raft().membership_index(), Some(Index(1)));
+}
