@@ -102,7 +102,7 @@ impl World {
                     }
                 }
             }
-            Places::Snapshots => self.rot_snapshot(self.rotting.node),
+            Places::Snapshots => self.rot_snapshot(self.rotting.node, true),
             Places::Block | Places::Slots if self.rotting.done => {}
             Places::Block => match damage {
                 Damage::Misdirected => self.lose_block(self.rotting.node),

@@ -16,6 +16,7 @@ use dledger::simulation::SnapshotTask;
 use dledger::snapshot::snapshot_dir;
 use dledger::types::{EntryId, GroupId, Index, Monotonic};
 
+use super::rot::Places;
 use super::{Event, World};
 use crate::checkers::{converges, same_state, snapshots_cover};
 use crate::faults::Fault;
@@ -177,7 +178,8 @@ impl World {
     /// A node fetches a snapshot: now and then it goes down, or who gives it does, or their connections, or the leader.
     fn interrupt_install(&mut self, node: usize) {
         let ended = self.now >= self.profile.faults_end() || self.asked.interruptions >= INTERRUPTIONS;
-        let kinds = [Fault::Kill, Fault::PowerCut, Fault::Reset, Fault::Coup, Fault::Partition];
+        let kinds =
+            [Fault::Kill, Fault::PowerCut, Fault::Reset, Fault::Coup, Fault::Partition, Fault::Garbage, Fault::Rot];
         let kinds: Vec<Fault> = kinds.into_iter().filter(|kind| self.profile.has(*kind)).collect();
         if ended || !self.asked.random.chance(60) {
             return;
@@ -193,7 +195,22 @@ impl World {
             Fault::Reset => self.reset(victim),
             Fault::Coup => self.coup(),
             Fault::Partition => self.partition(),
+            Fault::Garbage => drop(self.network.garble.insert((leader, node), 2)),
+            Fault::Rot => self.rot_given(leader),
             _ => self.kill_for_a_while(victim),
+        }
+    }
+
+    /// What a node gives to another rots under its hands, if that is where this run's disks rot.
+    fn rot_given(&mut self, giver: usize) {
+        if self.rotting.places != Places::Snapshots {
+            return;
+        }
+        if !std::mem::replace(&mut self.rotting.done, true) {
+            self.rotting.node = giver;
+        }
+        if self.rotting.node == giver {
+            self.rot_snapshot(giver, false);
         }
     }
 
@@ -256,21 +273,26 @@ impl World {
     }
 
     /// A byte of a snapshot changes, or a sector of it cannot be read any more; often the process starts from that.
-    pub(super) fn rot_snapshot(&mut self, node: usize) {
+    pub(super) fn rot_snapshot(&mut self, node: usize, restarts: bool) {
+        self.rotting.done = true;
         let Some(it) = self.nodes.get(node) else { return };
         let Some(process) = &it.process else { return };
         let ids: Vec<EntryId> = process.snapshots().to_vec();
         let newest = self.asked.random.chance(700);
         let place = if newest { 0 } else { self.asked.random.place(ids.len()) };
         let Some(id) = ids.get(place) else { return };
-        let file = if self.asked.random.chance(250) { "manifest" } else { "data" };
+        let file = if restarts && self.asked.random.chance(250) { "manifest" } else { "data" };
         let directory = snapshot_dir(&group_dir(&it.config.data_dir, GroupId::FIRST));
         let path = directory.join(format!("{:020}-{}", id.index.get(), id.term.get())).join(file);
         let opened = it.disk.handle().open(&path, OpenMode::Read);
         let Some(length) = opened.and_then(|file| file.len()).ok().filter(|length| *length > 0) else { return };
-        let at = self.asked.random.within(0..length);
+        // One that is given while it rots is struck where it is read next, and not in what was given already.
+        let from = if restarts { 0 } else { length * 3 / 4 };
+        let at = self.asked.random.within(from..length);
         self.spoil(node, &path, at, true);
         self.marks.met("fault: snapshot rotted");
-        self.restart_over_rot(node);
+        if restarts {
+            self.restart_over_rot(node);
+        }
     }
 }
