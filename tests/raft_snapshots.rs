@@ -180,12 +180,16 @@ fn install_verifies_nothing_for_the_leader_of_the_term() {
 #[test]
 fn install_ends_a_hole_below_it_and_keeps_one_behind() {
     let log = [1, 1, 1, 1, 1, 1];
-    for (hole, left) in [(3, None), (4, None), (5, Some(Index(5)))] {
+    for (hole, next) in [(3, None), (4, Some(6)), (5, Some(5))] {
         let mut node = alone(1, &log, 2);
         node.holes(at(1), Some(hole));
         let source = node.log.clone();
         assert!(!node.install(at(2), 4, &source));
-        assert_eq!(node.raft.first_hole(), left, "{hole}");
+        assert_eq!(node.raft.first_hole(), Some(Index(5)), "{hole}: there may be more behind it");
+        assert_eq!(node.raft.durable(), Index(4));
+        node.holes(at(3), next);
+        assert_eq!(node.raft.first_hole(), next.map(Index));
+        assert_eq!(node.raft.durable(), next.map_or(Index(6), |next| Index(next - 1)));
         assert_eq!(node.raft.applicable(), Index(4));
     }
 }

@@ -41,7 +41,7 @@ const BATCHES_BETWEEN_SLOTS: u32 = 32;
 /// A slot is written at the latest after so many bytes: bounds what opening after a crash must copy.
 const BYTES_BETWEEN_SLOTS: u64 = 8 << 20;
 
-/// What is to be written at once, in this order: the reset, the vote, the mending, the cut, the records.
+/// What is to be written at once, in this order: the vote, the reset, the mending, the cut, the records.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// Term and vote to sync, whatever the durability.
@@ -138,8 +138,7 @@ impl LogWriter {
     /// `Poisoned`: for good.
     pub fn write(&mut self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.poison.check()?;
-        let reset = batch.reset.clone().map_or(Ok(()), |base| self.start_over(base));
-        let written = reset.and_then(|()| self.write_batch(batch));
+        let written = self.write_batch(batch);
         if matches!(written, Err(LogFault::Full { .. })) {
             reach(Mark::DiskFull);
             if self.plants.has(Plant::FullAcknowledged) {
@@ -249,6 +248,9 @@ impl LogWriter {
         self.committed = self.committed.max(batch.committed);
         if let Some(vote) = batch.vote.filter(|vote| *vote != self.vote.vote()) {
             self.vote.write(vote, self.plants).map_err(|error| broken("writing term and vote", &error))?;
+        }
+        if let Some(base) = &batch.reset {
+            self.start_over(base.clone())?;
         }
         if batch.trust_last {
             self.end_doubt()?;

@@ -104,7 +104,7 @@ impl<M: StateMachine> Applier<M> {
 
     /// Whether another state may take the place of the machine's now.
     pub(crate) fn can_be_replaced(&self) -> bool {
-        self.is_between()
+        self.is_between() || self.failed.is_some()
     }
 
     /// Puts a restored state in the place of the machine's; gives what was there. An entry that could not be applied is
@@ -112,7 +112,8 @@ impl<M: StateMachine> Applier<M> {
     pub(crate) fn install(&mut self, state: M::Restore, base: &LogBase) -> M::Restore {
         (self.applied, self.taken) = (base.entry, base.entry);
         self.reached = (base.position, base.time);
-        (self.failed, self.damaged, self.due) = (None, None, false);
+        (self.failed, self.damaged, self.due, self.half) = (None, None, false, false);
+        self.unpublished.clear();
         self.machine.install(state, base.entry)
     }
 

@@ -530,7 +530,10 @@ impl<M: StateMachine> EventLoop<M> {
         status.cluster = self.data_dir.identity.cluster;
         let Phase::Running { replica, .. } = &self.phase else { return };
         let (raft, log) = (replica.raft(), replica.log());
-        self.shared.committed.store(raft.committed().get(), Ordering::Release);
+        // Who reads the log by itself must not take what the disk has yet to discard for committed.
+        if !replica.is_starting_over() {
+            self.shared.committed.store(raft.committed().get(), Ordering::Release);
+        }
         (status.role, status.term, status.leader) = (raft.role(), raft.term(), raft.leader());
         (status.first, status.last) = (log.first(), raft.last().index);
         (status.durable, status.committed) = (raft.durable(), raft.committed());

@@ -29,8 +29,9 @@ use crate::simulation::plants::Plant;
 use crate::snapshot::Manifest;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, SnapshotRefusal, SnapshotRequest, SnapshotWant};
-use crate::types::{EntryId, Index, Monotonic, NodeId};
+use crate::types::{EntryId, Index, LogBase, Monotonic, NodeId};
 
+use super::repair::first_uncovered;
 use super::replica::Replica;
 use super::snapshot_worker::{ChunkFault, Loaded, SnapshotOrder};
 use super::tail::Tail;
@@ -123,7 +124,8 @@ impl<M: StateMachine> Install<M> {
 impl<M: StateMachine> Replica<M> {
     /// The first index that a snapshot must be of to be of use; `None` while the log will do.
     fn needed_snapshot(&self) -> Option<Index> {
-        let lack = self.install.lack.map(|lack| lack.base).filter(|base| self.raft.last().index < *base);
+        // What this log has at the leader's base may be another entry: only what is committed is the leader's.
+        let lack = self.install.lack.map(|lack| lack.base).filter(|base| self.raft.committed() < *base);
         let detached = self.raft.is_detached().then(|| self.raft.base().index);
         lack.max(detached).max(self.purged_hole())
     }
@@ -221,6 +223,7 @@ impl<M: StateMachine> Replica<M> {
                 }
                 None => {
                     let manifest = Manifest::decode(Path::new("its manifest"), &piece).map_err(|e| e.to_string())?;
+                    membership_of(&manifest.base)?;
                     let useful = self.needed_snapshot().is_some_and(|needed| manifest.id().index >= needed);
                     self.install.copy = useful.then(|| (manifest.clone(), 0));
                     if useful { Ok(SnapshotOrder::Begin(Box::new(manifest))) } else { Err("has an older one".into()) }
@@ -308,20 +311,16 @@ impl<M: StateMachine> Replica<M> {
     fn install_loaded(&mut self, now: Monotonic) {
         let Some(loaded) = self.install.loaded.take_if(|_loaded| self.applier.can_be_replaced()) else { return };
         let Loaded { base, state, kept } = loaded;
-        let membership = match &base.membership {
-            (Index::ZERO, _unknown) => None,
-            (index, payload) => match Membership::decode(payload) {
-                Ok(membership) => Some((*index, membership)),
-                Err(error) => {
-                    let error = error.to_string();
-                    self.snapshot_orders.push(SnapshotOrder::Drop(state));
-                    return self.copy_failed(now, &format!("the membership in snapshot {}: {error}", base.entry));
-                }
-            },
+        let installed = match membership_of(&base) {
+            Ok(membership) => self.raft.install(now, base.entry, Some(membership)),
+            Err(reason) => {
+                tracing::error!(node = %self.id, snapshot = %base.entry, reason, "a snapshot cannot be installed");
+                Installed::Refused
+            }
         };
-        let installed = self.raft.install(now, base.entry, membership);
-        if installed == Installed::Refused || base.entry.index < self.applier.applied().index {
+        if installed == Installed::Refused {
             self.snapshot_orders.push(SnapshotOrder::Drop(state));
+            self.install.state = Fetching::Pause(now.after(PAUSE));
         } else {
             reach(Mark::SnapshotInstalled);
             tracing::info!(node = %self.id, snapshot = %base.entry, ?installed, "snapshot installed");
@@ -336,10 +335,24 @@ impl<M: StateMachine> Replica<M> {
                 self.repair.cut(number, Index::ZERO);
             }
             let mut settled = Vec::new();
-            self.pending.installed(base.entry.index, &mut settled);
+            let gone = if installed == Installed::StartedOver { Index(u64::MAX) } else { base.entry.index };
+            self.pending.installed(gone, &mut settled);
             self.settle(settled);
+            self.now_kept(kept);
+            // Before anything leaves: what may be vouched for ends at the next hole.
+            let next = first_uncovered(&self.holes(), base.entry.index);
+            self.raft.holes(now, next);
         }
         self.drain(now);
-        self.now_kept(kept);
     }
+}
+
+/// The members in force at the end of a snapshot. One without them is of no use: whoever starts over behind it would not
+/// know whom to vote with.
+fn membership_of(base: &LogBase) -> Result<(Index, Membership), String> {
+    let (index, payload) = &base.membership;
+    if index.is_zero() {
+        return Err("its snapshot does not say who the members are".to_owned());
+    }
+    Membership::decode(payload).map(|membership| (*index, membership)).map_err(|error| error.to_string())
 }

@@ -247,7 +247,13 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// A log read never reaches into what the tail holds: after a truncation the disk may still show the records
     /// that were cut, and the tail already has those that replace them.
+    ///
+    /// Nor does it reach below the base: until the disk has started over behind a snapshot it shows the log as it was.
     pub(crate) fn records(&self, first: Index, last: Index, max_bytes: u64) -> Result<Run, ReadError> {
+        let base = self.raft.base().index;
+        if first <= base {
+            return Err(ReadError::OutOfRange { asked: first, first: base.next(), last: self.raft.committed() });
+        }
         if let Some(run) = self.tail.run(first, last, max_bytes) {
             return Ok(run);
         }

@@ -53,7 +53,7 @@ struct Ask {
     last: NodeId,
     /// Why those who were asked gave nothing, this round.
     refused: BTreeMap<NodeId, String>,
-    /// Some peer has purged it, this round.
+    /// Some peer has purged it.
     purged: bool,
     /// All were asked in vain; kept until an answer serves.
     in_vain: Option<String>,
@@ -142,11 +142,12 @@ impl<M: StateMachine> Replica<M> {
     /// A hole that nobody can mend any more, for peers have purged what was in it, and that no snapshot covers here: its
     /// first index.
     pub(super) fn purged_hole(&self) -> Option<Index> {
-        let in_vain = |(first, ask): (&Index, &Ask)| {
-            (ask.purged && matches!(ask.state, Asking::Pause(_))).then(|| (*first).max(self.snapshots.covered().next()))
+        let uncovered = self.covered_by_snapshots().next();
+        let is_purged = |hole: &&Hole| {
+            let ask = self.repair.asks.get(&hole.first);
+            hole.last >= uncovered && ask.is_some_and(|ask| ask.purged && ask.in_vain.is_some())
         };
-        let first = self.repair.asks.iter().find_map(in_vain)?;
-        self.holes().iter().any(|hole| hole.holds(first)).then_some(first)
+        self.holes().iter().find(is_purged).map(|hole| hole.first.max(uncovered))
     }
 
     /// Records mended since this node was started.
@@ -189,13 +190,16 @@ impl<M: StateMachine> Replica<M> {
     /// Tells the core where the first hole is, and does what can be done about all of them.
     pub(crate) fn look_after_damage(&mut self, now: Monotonic) {
         let holes = self.holes();
-        let first = first_uncovered(&holes, self.snapshots.covered());
+        let covered = self.covered_by_snapshots();
+        let first = first_uncovered(&holes, covered);
         if first != self.raft.first_hole() {
             self.raft.holes(now, first);
             self.drain(now);
         }
         self.end_doubt();
-        let holes = at_once(&holes);
+        // Nothing waits for those that a snapshot covers, and perhaps nobody has what was in them any more.
+        let (urgent, others): (Vec<Hole>, Vec<Hole>) = holes.into_iter().partition(|hole| !hole.is_covered(covered));
+        let holes = if urgent.is_empty() { at_once(&others) } else { at_once(&urgent) };
         // Also of a hole that others have pushed out of its turn nothing is left: its deadline would keep this node awake.
         self.repair.asks.retain(|first, _ask| holes.iter().any(|hole| hole.first == *first));
         let patience = patience(holes);
@@ -229,10 +233,7 @@ impl<M: StateMachine> Replica<M> {
         match ask.state {
             Asking::One(_, _, until) | Asking::Pause(until) if now < until => return,
             Asking::One(_, silent, _) => drop(ask.refused.insert(silent, "did not answer".to_owned())),
-            Asking::Pause(_) => {
-                ask.refused.clear();
-                ask.purged = false;
-            }
+            Asking::Pause(_) => ask.refused.clear(),
             Asking::Nobody => {}
         }
         let untried = || peers.iter().copied().filter(|peer| !ask.refused.contains_key(peer));

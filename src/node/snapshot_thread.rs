@@ -44,7 +44,7 @@ impl<M: StateMachine> SnapshotThread<M> {
         let _it_panicked = self.orders.send(order);
     }
 
-    /// Gives up the snapshot that is being written and all that waits, and waits for the thread: for a write or two.
+    /// Gives up the snapshot that is being written and all that waits, and waits for the thread: for a write or two, or for a restore.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         drop(self.orders);

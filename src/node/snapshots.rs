@@ -98,14 +98,20 @@ impl Snapshots {
     pub(crate) fn new(knobs: SnapshotKnobs, kept: Kept) -> Self {
         Self { knobs, kept, taking: false, asked: Vec::new(), failure: None }
     }
-
-    /// The last index that a snapshot covers: holes up to there block nothing.
-    pub(crate) fn covered(&self) -> Index {
-        self.kept.ids.first().map_or(Index::ZERO, |id| id.index)
-    }
 }
 
 impl<M: StateMachine> Replica<M> {
+    /// The last index that a snapshot covers of what this machine holds: holes up to there block nothing.
+    pub(super) fn covered_by_snapshots(&self) -> Index {
+        let applied = self.applier.applied().index;
+        self.snapshots.kept.ids.iter().map(|id| id.index).find(|index| *index <= applied).unwrap_or_default()
+    }
+
+    /// The disk has yet to discard the log that a snapshot took the place of.
+    pub(crate) fn is_starting_over(&self) -> bool {
+        self.log.first().prev() < self.raft.base().index
+    }
+
     /// What there is of snapshots.
     pub(crate) fn snapshots(&self) -> &Kept {
         &self.snapshots.kept
@@ -189,11 +195,11 @@ impl<M: StateMachine> Replica<M> {
     fn purge_to(&mut self, oldest: Index) {
         let tail = Position(self.end.get().saturating_sub(self.snapshots.knobs.tail_bytes));
         let pinned = self.serving.pinned().map(|id| id.index).min().unwrap_or(oldest);
-        let upto = oldest.min(self.log.last_before_segment_of(tail)).min(pinned);
+        let applied = self.applier.applied().index;
+        let upto = oldest.min(applied).min(self.log.last_before_segment_of(tail)).min(pinned);
         // The disk may purge before it starts over behind an installed snapshot: what is there still may be of another
         // history, and goes with that.
-        let starts_over = self.log.first().prev() < self.raft.base().index;
-        if upto >= self.log.first() && !starts_over {
+        if upto >= self.log.first() && !self.is_starting_over() {
             self.effects.purge = Some(upto);
         }
     }
@@ -207,9 +213,13 @@ impl<M: StateMachine> Replica<M> {
 
     /// Takes a snapshot if one is due or asked for. The machine stands between two entries and has published.
     pub(super) fn take_due_snapshot(&mut self) {
+        if !self.applier.can_be_replaced() {
+            return; // A place that a long entry reaches is due once that is done.
+        }
         let due = self.applier.take_due() || !self.snapshots.asked.is_empty();
-        let (applied, newest) = (self.applier.applied(), self.snapshots.covered());
-        if !due || self.snapshots.taking || applied.index <= newest || self.is_installing() {
+        let (applied, newest) = (self.applier.applied(), self.covered_by_snapshots());
+        let members_known = self.raft.membership_at(applied.index).is_some();
+        if !due || self.snapshots.taking || applied.index <= newest || self.is_installing() || !members_known {
             return;
         }
         let Some(state) = self.applier.capture() else { return };

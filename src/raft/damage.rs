@@ -62,10 +62,12 @@ impl Damage {
         Self { hole: None, since: Monotonic::default(), offered: applied.max(base), detached, doubt }
     }
 
-    /// The state machine holds everything up to `index`, and no hole at or below it matters any more.
-    pub(super) fn installed(&mut self, index: Index) {
+    /// The state machine holds everything up to `index`, and no hole at or below it matters any more. There may be others
+    /// behind, of which the caller has not told: until it does, the log up to `last` counts as one.
+    pub(super) fn installed(&mut self, index: Index, last: Index) {
         self.detached = None;
-        self.hole = self.hole.filter(|hole| *hole > index);
+        let behind = (index < last).then(|| index.next());
+        self.hole = self.hole.and_then(|hole| if hole > index { Some(hole) } else { behind });
         self.offered = self.offered.max(index);
     }
 

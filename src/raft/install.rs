@@ -47,7 +47,8 @@ impl Raft {
     }
 
     /// A snapshot up to `last` is durable here and the state machine holds it, unless the answer is `Refused`;
-    /// `membership` is the one in force there with the index of its entry, if it is known.
+    /// `membership` is the one in force there with the index of its entry, if it is known. When there was a hole at or
+    /// below `last`, tell `holes` at once where the next one is: until then all that follows counts as one.
     pub fn install(&mut self, now: Monotonic, last: EntryId, membership: Option<(Index, Membership)>) -> Installed {
         self.turn(now, |raft| {
             // A damaged entry that is committed is the snapshot's, whatever its term was.
@@ -62,10 +63,12 @@ impl Raft {
                 );
                 return Installed::Refused;
             }
-            if !holds {
-                raft.start_over(last, membership);
+            match membership {
+                membership if !holds => raft.start_over(last, membership),
+                Some(known) if raft.memberships.at(last.index).is_none() => raft.memberships.restore(vec![known]),
+                Some(_) | None => {}
             }
-            raft.damage.installed(last.index);
+            raft.damage.installed(last.index, raft.terms.last().index);
             raft.committed = raft.committed.max(last.index);
             raft.applied = raft.applied.max(last.index);
             raft.offer();

@@ -197,7 +197,22 @@ impl World {
             Fault::Partition => self.partition(),
             Fault::Garbage => drop(self.network.garble.insert((leader, node), 2)),
             Fault::Rot => self.rot_given(leader),
-            _ => self.kill_for_a_while(victim),
+            Fault::Kill
+            | Fault::Blackout
+            | Fault::RecoveryCut
+            | Fault::Pause
+            | Fault::OneWay
+            | Fault::Loss
+            | Fault::Duplicate
+            | Fault::Reorder
+            | Fault::SlowLink
+            | Fault::SlowDisk
+            | Fault::HungDisk
+            | Fault::DiskError
+            | Fault::DiskFull
+            | Fault::Misdirected
+            | Fault::ClockRate
+            | Fault::WallJump => self.kill_for_a_while(victim),
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cluster::{Cluster, Sabotage};
 use crate::commitlog::layout::group_dir;
 use crate::config::Config;
+use crate::error::ReadError;
 use crate::node::effects::Answer;
 use crate::snapshot::{CHUNK_BYTES, snapshot_dir};
 use crate::types::{EntryId, GroupId, Index, Role};
@@ -369,4 +370,55 @@ fn restart_behind_a_purged_hole_knows_the_membership_from_the_snapshot() {
     cluster.restart(node).unwrap();
     assert_eq!((first(&cluster, node), cluster.replica(node).raft().role()), (last.get() + 1, Role::Follower));
     assert_eq!(cluster.replica(node).raft().membership_index(), Some(Index(1)));
+}
+
+/// Whether a follower needed a snapshot was judged by how long its log is. One whose own, uncommitted tail reached beyond
+/// what the leader had purged never fetched one, and nobody could send it anything else. In the tests logs that parted
+/// were short.
+#[test]
+fn follower_whose_uncommitted_tail_reaches_the_base_of_the_leader_fetches_a_snapshot_all_the_same() {
+    let mut cluster = cluster();
+    write(&mut cluster, 1, 5);
+    let parted = cluster.leader().unwrap();
+    cluster.isolated.insert(parted);
+    cluster.propose(parted, 10, &["small"; 200]);
+    cluster.until(|cluster| cluster.leader().is_some()).unwrap();
+    write(&mut cluster, 100, 60);
+    let leader = cluster.leader().unwrap();
+    let own_last = cluster.replica(parted).raft().last().index;
+    assert!(own_last > cluster.replica(leader).raft().last().index && first(&cluster, leader) > 10);
+    cluster.isolated.remove(&parted);
+    let mut between = 0;
+    for _ in 0..3_000 {
+        cluster.step().unwrap();
+        if cluster.replica(parted).is_starting_over() {
+            between += 1;
+            // The disk shows what it has yet to discard; to a reader that is gone.
+            assert!(matches!(cluster.read(parted, Index(20)), Err(ReadError::OutOfRange { .. })));
+        }
+    }
+    assert!(between > 0, "the disk starts over a step later");
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(parted), cluster.applied_by(leader));
+}
+
+/// A hole that peers had purged called for a snapshot only while nobody was asked for its records: every half second the
+/// copy was dropped and begun again. In the tests a snapshot came within one step.
+#[test]
+fn hole_that_peers_have_purged_is_waited_for_as_long_as_the_snapshot_takes() {
+    let mut cluster = cluster_with(|config| {
+        knobs(config);
+        config.snapshot_send_rate = 512 << 10;
+    });
+    write(&mut cluster, 1, 8);
+    let node = follower(&cluster);
+    cluster.stop(node);
+    write(&mut cluster, 20, 60);
+    cluster.rot(node, 4, false);
+    cluster.restart(node).unwrap();
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(node), cluster.applied_by(cluster.leader().unwrap()));
+    let size = cluster.replica(node).snapshots().newest_bytes;
+    let received = cluster.replica(node).snapshot_bytes_received();
+    assert!(size > 2 * u64::from(CHUNK_BYTES) && received <= size, "{received} bytes for a snapshot of {size}");
 }
