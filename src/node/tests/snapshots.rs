@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::ReadError;
 use crate::node::effects::Answer;
 use crate::snapshot::{CHUNK_BYTES, snapshot_dir};
-use crate::types::{EntryId, GroupId, Index, Role};
+use crate::types::{EntryId, GroupId, Index, NodeId, Role};
 
 /// A payload that fills a fifth of a segment.
 fn payload() -> &'static str {
@@ -409,13 +409,16 @@ fn hole_that_peers_have_purged_is_waited_for_as_long_as_the_snapshot_takes() {
     let mut cluster = cluster_with(|config| {
         knobs(config);
         config.snapshot_send_rate = 512 << 10;
+        // The third takes none, and has all of its log.
+        config.snapshot_entries = if config.id == NodeId(3) { 0 } else { 10 };
     });
-    write(&mut cluster, 1, 8);
-    let node = follower(&cluster);
+    let node = 2;
+    write(&mut cluster, 1, 68);
     cluster.stop(node);
-    write(&mut cluster, 20, 60);
+    cluster.until(|cluster| cluster.leader().is_some()).unwrap();
     cluster.rot(node, 4, false);
     cluster.restart(node).unwrap();
+    assert_eq!((first(&cluster, node), cluster.replica(node).applied().index), (1, Index(3)));
     settle(&mut cluster);
     assert_eq!(cluster.applied_by(node), cluster.applied_by(cluster.leader().unwrap()));
     let size = cluster.replica(node).snapshots().newest_bytes;
