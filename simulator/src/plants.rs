@@ -81,7 +81,7 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ResetBeforeSnapshot, "reset-before-snapshot", &[12]).themed(Theme::Snapshots),
     plant(Plant::SnapshotNotSynced, "snapshot-not-synced", &[12]).themed(Theme::Snapshots).under(&[Fault::PowerCut]),
     plant(Plant::MembershipForgotten, "membership-forgotten", &[12]).themed(Theme::Snapshots),
-    plant(Plant::InstallToldDone, "install-told-done", &[25]).themed(Theme::Snapshots).under(&[Fault::Partition]).of(3),
+    plant(Plant::InstallToldDone, "install-told-done", &[25]).themed(Theme::Snapshots).under(&[Fault::Coup]).of(3),
     plant(Plant::SnapshotNamesCommitted, "snapshot-names-committed", &[11]).themed(Theme::Snapshots),
     plant(Plant::SnapshotUnverified, "snapshot-unverified", &[13]).themed(Theme::Snapshots),
     plant(Plant::ChunkBelieved, "chunk-believed", &[13, 24])
