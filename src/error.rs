@@ -32,6 +32,14 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
+    /// The directory is in use already, where an empty one is needed.
+    #[error("{} is not empty, it holds `{found}`; choose an empty directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// The first thing that was found in it.
+        found: String,
+    },
     /// The directory was written by a later release, or by an earlier one that is no longer read.
     #[error("{} has format version {found}, this release reads {supported}; use the release that wrote it", path.display())]
     Unsupported {

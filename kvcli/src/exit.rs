@@ -134,9 +134,11 @@ impl Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match &error {
-            OpenError::Config(_) | OpenError::Locked { .. } | OpenError::Identity { .. } | OpenError::Listen { .. } => {
-                Kind::Config
-            }
+            OpenError::Config(_)
+            | OpenError::Locked { .. }
+            | OpenError::Identity { .. }
+            | OpenError::NotEmpty { .. }
+            | OpenError::Listen { .. } => Kind::Config,
             OpenError::Foreign { .. }
             | OpenError::Unsupported { .. }
             | OpenError::Corrupt { .. }

@@ -8,14 +8,16 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-use super::layout::{GROUPS_DIR, IDENTITY_FILE, LOCK_FILE, NEW_IDENTITY_FILE};
+use super::layout::{
+    GROUPS_DIR, IDENTITY_FILE, LOCK_FILE, NEW_IDENTITY_FILE, NEW_RESTORE_FILE, RESTORE_FILE, group_dir,
+};
 use super::segment::BLOCK_BYTES;
 use crate::config::Members;
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure::{self, Blame};
 use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
-use crate::types::{ClusterId, Incarnation, Index, NodeId};
+use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId};
 
 const MAGIC: &[u8; 8] = b"DLEDG-ID";
 /// The format version of the data directory that this release writes and the newest it reads.
@@ -66,6 +68,53 @@ impl DirLock {
 pub fn lock_data_dir(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenError> {
     failure::create_dir_durably(disk, data_dir)?;
     refuse_foreign(disk, data_dir)?;
+    take(disk, data_dir)
+}
+
+/// Takes a data directory that is empty, or holds what a restore left that did not come to its end. Makes it when it is
+/// absent. Blocks on the disk.
+///
+/// # Errors
+/// `NotEmpty`, before anything is written to it; `Locked`, `DiskFull` and `Io`.
+pub fn lock_empty_data_dir(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenError> {
+    refuse_used(disk, data_dir)?;
+    failure::create_dir_durably(disk, data_dir)?;
+    let lock = take(disk, data_dir)?;
+    // Somebody else may have had it until now.
+    refuse_used(disk, data_dir)?;
+    Ok(lock)
+}
+
+fn refuse_used(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
+    let names = names_in(disk, data_dir)?;
+    let unfinished = is_unfinished_restore(disk, data_dir)?;
+    let expected = |name: &str| {
+        [LOCK_FILE, NEW_IDENTITY_FILE, LOST_AND_FOUND].contains(&name) || (name == GROUPS_DIR && unfinished)
+    };
+    match names.into_iter().find(|name| !expected(name)) {
+        Some(found) => Err(OpenError::NotEmpty { path: data_dir.to_owned(), found }),
+        None => Ok(()),
+    }
+}
+
+/// True when there is nothing below `groups` but what a restore makes there before it writes the identity.
+fn is_unfinished_restore(disk: &dyn Disk, data_dir: &Path) -> Result<bool, OpenError> {
+    let directory = group_dir(data_dir, GroupId::FIRST);
+    let only = GroupId::FIRST.to_string();
+    let groups = names_in(disk, &data_dir.join(GROUPS_DIR))?;
+    let files = if groups.contains(&only) { names_in(disk, &directory)? } else { Vec::new() };
+    let restored = |name: &String| [RESTORE_FILE, NEW_RESTORE_FILE].contains(&name.as_str());
+    Ok(groups.iter().all(|group| *group == only) && files.iter().all(restored))
+}
+
+fn names_in(disk: &dyn Disk, directory: &Path) -> Result<Vec<String>, OpenError> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.blame(directory),
+    }
+}
+
+fn take(disk: &dyn Disk, data_dir: &Path) -> Result<DirLock, OpenError> {
     let held = match disk.lock(&data_dir.join(LOCK_FILE)) {
         Ok(held) => held,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -93,6 +142,10 @@ fn refuse_foreign(disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Foreign { path, reason: format!("it holds `{name}` and no identity") });
     }
     if names.iter().any(|name| name == GROUPS_DIR) {
+        if is_unfinished_restore(disk, data_dir)? {
+            let reason = "a restore into it did not come to its end; run `kvcli restore` again".to_owned();
+            return Err(OpenError::Identity { path, reason });
+        }
         let reason = "it holds a log and no identity file; restore that file".to_owned();
         return Err(OpenError::Identity { path, reason });
     }

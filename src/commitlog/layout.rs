@@ -3,6 +3,7 @@
 //! ```text
 //!   <data-dir>/  LOCK  identity
 //!                groups/<id>/  vote  genesis  base  doubt  unsynced
+//!                              restore                                         a backup that the node begins with
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
 //!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
@@ -32,6 +33,10 @@ pub(super) const BASE_FILE: &str = "base";
 pub(super) const DOUBT_FILE: &str = "doubt";
 /// Name of the file that stands while an asynchronous log is open.
 pub(super) const UNSYNCED_FILE: &str = "unsynced";
+/// Name of the backup that a node begins with, in a group's directory; gone once the node belongs to a cluster.
+pub const RESTORE_FILE: &str = "restore";
+/// Name of that file while it is being copied.
+pub const NEW_RESTORE_FILE: &str = "restore.tmp";
 /// Name of the log directory of a group.
 pub const LOG_DIR: &str = "log";
 

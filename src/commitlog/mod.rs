@@ -67,7 +67,9 @@ mod writer;
 pub(crate) use format::walk_trusted;
 pub use format::{HEADER_BYTES, Record, RecordError, RecordHeader, frame, framed_length, split};
 pub use hole::Hole;
-pub use identity::{DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, renew_identity, store_identity};
+pub use identity::{
+    DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, lock_empty_data_dir, renew_identity, store_identity,
+};
 pub(crate) use open::open_planted;
 pub use open::{LogOptions, LogState, Opened, open, open_alone};
 pub use poison::LogFault;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::commitlog::layout::{GENESIS_FILE, NEW_GENESIS_FILE, group_dir, is_own_file, log_dir};
+use crate::commitlog::layout::{GENESIS_FILE, NEW_GENESIS_FILE, RESTORE_FILE, group_dir, is_own_file, log_dir};
 use crate::commitlog::{
     self, DirLock, Identity, LogFault, LogOptions, Opened, Record, WriteBatch, load_identity, lock_data_dir,
     renew_identity, store_identity,
@@ -22,17 +22,22 @@ use crate::error::OpenError;
 use crate::failure;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
-use crate::snapshot::{CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore};
+use crate::snapshot::{
+    BackupError, CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore, remove_all,
+};
 use crate::state_machine::StateMachine;
 use crate::types::{ClusterId, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
 
 use super::Environment;
-use super::formation::{GENESIS, Genesis, MAX_GENESIS_BYTES};
+use super::formation::{Formation, Genesis, MAX_GENESIS_BYTES};
+use super::restore::{self, Origin};
 use super::snapshot_worker::Kept;
 
 /// An open data directory. The lock is held as long as this lives.
 pub(crate) struct DataDir {
     pub(crate) identity: Identity,
+    /// The backup that a node begins with which does not belong to a cluster yet.
+    pub(crate) origin: Option<Origin>,
     _lock: DirLock,
 }
 
@@ -58,7 +63,15 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
             identity
         }
     };
-    Ok(DataDir { identity, _lock: lock })
+    let origin = match identity.cluster {
+        // What was left to do when the node stopped in between.
+        Some(_formed) => restore::forget_origin(disk, directory).map(|()| None)?,
+        None => restore::origin(disk, directory)?,
+    };
+    if origin.is_some() {
+        check_members(config, &identity)?;
+    }
+    Ok(DataDir { identity, origin, _lock: lock })
 }
 
 /// The directory wins over the configuration, and a difference is an error.
@@ -67,13 +80,20 @@ fn check(config: &Config, identity: &Identity) -> Result<(), OpenError> {
     if identity.node != config.id {
         return refuse(format!("it is that of node {}, not of node {}", identity.node, config.id));
     }
+    if identity.cluster.is_some() {
+        check_members(config, identity)?;
+    }
+    Ok(())
+}
+
+/// A directory that was formed or restored for some members is for no others.
+fn check_members(config: &Config, identity: &Identity) -> Result<(), OpenError> {
     let alone = |members: &Members| members.0.keys().all(|id| *id == config.id);
     let both_alone = alone(&identity.members) && alone(&config.cluster);
-    if !both_alone && identity.cluster.is_some() && identity.members != config.cluster {
-        return refuse(format!(
-            "its cluster has the members `{}`, the configuration names `{}`",
-            identity.members, config.cluster
-        ));
+    if !both_alone && identity.members != config.cluster {
+        let reason =
+            format!("its cluster has the members `{}`, the configuration names `{}`", identity.members, config.cluster);
+        return Err(OpenError::Identity { path: config.data_dir.clone(), reason });
     }
     Ok(())
 }
@@ -158,11 +178,12 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         drop(opened);
         opened = open()?;
     }
-    if opened.state.last.index < GENESIS.index {
-        return Err(OpenError::LostSegment { path: directory, index: GENESIS.index });
+    // A base without a membership is that of a log whose first record is the membership.
+    if opened.state.last == opened.state.base && opened.state.memberships.is_empty() {
+        return Err(OpenError::LostSegment { path: directory, index: opened.state.base.index.next() });
     }
     let genesis = load_genesis(environment.disk.as_ref(), &directory)
-        .or_else(|| opened.reader.read(GENESIS.index).ok().map(|record| record.bytes().clone()));
+        .or_else(|| opened.reader.read(Index(1)).ok().map(|record| record.bytes().clone()));
     Ok(Recovered { opened, store, base, kept, genesis })
 }
 
@@ -221,8 +242,18 @@ fn fault_of(directory: &Path, fault: &LogFault) -> OpenError {
     }
 }
 
-/// Makes the cluster's first record and the first vote file durable, and only then the identity that names the
-/// cluster: a crash in between leaves a node that has not formed and may start over.
+/// How a node with this directory, which does not belong to a cluster, forms one of `members`.
+pub(crate) fn formation(data_dir: &DataDir, members: Members) -> Formation {
+    let Identity { node, incarnation, .. } = data_dir.identity;
+    let formation = Formation::new(node, incarnation, members);
+    match &data_dir.origin {
+        Some(origin) => formation.restored(origin.base.clone(), origin.id),
+        None => formation,
+    }
+}
+
+/// Makes the state and base of a restored node durable, then the cluster's first record and the first vote file, and only
+/// then the identity that names the cluster: a crash in between leaves a node that has not formed and may start over.
 pub(crate) fn adopt(
     environment: &Environment,
     config: &Config,
@@ -230,33 +261,61 @@ pub(crate) fn adopt(
     genesis: &Genesis,
 ) -> Result<(), OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
+    let disk = environment.disk.as_ref();
     let io = |source| OpenError::Io { path: directory.clone(), source };
-    clear(environment.disk.as_ref(), &directory).map_err(io)?;
+    clear(disk, &directory).map_err(io)?;
+    remove_all(disk, &directory).map_err(|error| refused(&directory, error))?;
     let cluster = genesis.membership.cluster;
-    let options = options(environment, config, cluster, Index::ZERO);
-    let mut opened = commitlog::open(Arc::clone(&environment.disk), &directory, options)?;
-    let vote = Vote { term: GENESIS.term, voted_for: NodeId::ZERO };
-    let batch = WriteBatch {
-        vote: Some(vote),
-        records: vec![genesis.record.clone()],
-        committed: GENESIS.index,
-        ..WriteBatch::default()
+    let open = |covered| {
+        let options = options(environment, config, cluster, covered);
+        commitlog::open(Arc::clone(&environment.disk), &directory, options)
     };
-    opened
-        .writer
-        .write(&batch)
-        .and_then(|()| opened.writer.flush())
-        .and_then(|()| opened.writer.idle(GENESIS.index))
-        .map_err(|fault| fault_of(&directory, &fault))?;
+    let write = |opened: &mut Opened, batch: WriteBatch| {
+        let written = opened.writer.write(&batch).and_then(|()| opened.writer.flush());
+        written.map_err(|fault| fault_of(&directory, &fault))
+    };
+    let vote = Some(Vote { term: genesis.id.term, voted_for: NodeId::ZERO });
+    let mut opened = open(Index::ZERO)?;
+    if let Some(origin) = &data_dir.origin {
+        begin_with(environment, &directory, cluster, origin)?;
+        write(&mut opened, WriteBatch { vote, ..WriteBatch::default() })?;
+        opened.writer.reset(origin.base.clone()).map_err(|fault| fault_of(&directory, &fault))?;
+        drop(opened);
+        opened = open(origin.base.entry.index)?;
+    }
+    let (records, committed) = (vec![genesis.record.clone()], genesis.id.index);
+    write(&mut opened, WriteBatch { vote, records, committed, ..WriteBatch::default() })?;
+    opened.writer.idle(committed).map_err(|fault| fault_of(&directory, &fault))?;
     drop(opened);
     let (unfinished, path) = (directory.join(NEW_GENESIS_FILE), directory.join(GENESIS_FILE));
     failure::replace_file(environment.disk.as_ref(), &unfinished, &path, &genesis.record)?;
     // The members that formed, which an earlier attempt may have named otherwise.
     let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
     let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };
-    store_identity(environment.disk.as_ref(), &config.data_dir, &identity)?;
+    store_identity(disk, &config.data_dir, &identity)?;
     data_dir.identity = identity;
-    Ok(())
+    data_dir.origin = None;
+    restore::forget_origin(disk, &config.data_dir)
+}
+
+/// Writes the state that a restored node begins with as its first snapshot.
+fn begin_with(
+    environment: &Environment,
+    directory: &Path,
+    cluster: ClusterId,
+    origin: &Origin,
+) -> Result<(), OpenError> {
+    let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes: CHUNK_BYTES };
+    let mut store = SnapshotStore::open(Arc::clone(&environment.disk), directory, whose)?;
+    let unusable = |error| {
+        let path = directory.join(RESTORE_FILE);
+        restore::unusable(&path, BackupError::of(&path, error))
+    };
+    let mut writer = store.begin(origin.base.clone()).map_err(|error| refused(directory, error))?;
+    for item in origin.snapshot.items() {
+        writer.item(&item.map_err(unusable)?).map_err(|error| refused(directory, error))?;
+    }
+    writer.finish().map(drop).map_err(|error| refused(directory, error))
 }
 
 /// Removes what an interrupted formation left. The identity says that this node never belonged to a cluster, so

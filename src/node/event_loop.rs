@@ -123,7 +123,7 @@ impl<M: StateMachine> EventLoop<M> {
         let Parts { environment, config, members, data_dir, transport, shared, roles, reports, snapshot_reports } =
             parts;
         let cluster = data_dir.identity.cluster;
-        let formation = Formation::new(config.id, data_dir.identity.incarnation, members);
+        let formation = data_dir::formation(&data_dir, members);
         let mut event_loop = Self {
             environment,
             config,
@@ -256,8 +256,8 @@ impl<M: StateMachine> EventLoop<M> {
             }
             (Phase::Forming { formation, .. }, PeerBody::Formation(message)) => {
                 let outcome = match message {
-                    FormationMessage::Hello { incarnation, members, .. } => {
-                        formation.hello(from, incarnation, &members).map(|()| None)
+                    FormationMessage::Hello { incarnation, members, backup, .. } => {
+                        formation.hello(from, incarnation, &members, backup).map(|()| None)
                     }
                     FormationMessage::Form => formation.form(frame.attached.concat().into()).map(Some),
                 };

@@ -13,6 +13,9 @@
 //! the lowest id dies between adopting and telling, it tells on its next start. Nothing here can form two clusters
 //! of one set of directories: only the lowest id mints, and it mints only before it has adopted.
 //!
+//! Nodes that were restored from a backup form a cluster in the same way, all of one backup: record 1 then stands a gap
+//! behind the backup's last entry. A node with another beginning is refused on both sides; its state would differ.
+//!
 //! Deliberately absent: disks and sockets; the caller carries [`Step`]s out.
 
 use std::collections::BTreeMap;
@@ -22,13 +25,11 @@ use bytes::Bytes;
 use crate::commitlog::{Record, frame};
 use crate::config::Members;
 use crate::raft::{Member, Membership};
-use crate::transport::FormationMessage;
-use crate::types::{ClusterId, EntryId, Incarnation, Index, Kind, LogTime, NodeId, Position, Term};
+use crate::transport::{BackupId, FormationMessage};
+use crate::types::{ClusterId, EntryId, Incarnation, Kind, LogBase, LogTime, NodeId, Term};
 
 /// Largest record 1, in bytes: room for a thousand members.
 pub(crate) const MAX_GENESIS_BYTES: u32 = 1 << 20;
-/// The first entry of every log.
-pub(crate) const GENESIS: EntryId = EntryId::new(Index(1), Term(1));
 
 /// A message to send over the control connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(crate) struct Step {
 /// Record 1 and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Genesis {
+    pub(crate) id: EntryId,
     pub(crate) record: Bytes,
     pub(crate) membership: Membership,
 }
@@ -52,30 +54,62 @@ pub(crate) struct Formation {
     members: Members,
     /// What each member said its incarnation is; this node's own included.
     said: BTreeMap<NodeId, Incarnation>,
+    /// What the log begins behind.
+    base: LogBase,
+    /// The backup that this is, if it is one.
+    backup: Option<BackupId>,
 }
 
 impl Formation {
     /// This node, with an empty directory, wants to form a cluster of `members`.
     pub(crate) fn new(id: NodeId, incarnation: Incarnation, members: Members) -> Self {
-        Self { id, members, said: BTreeMap::from([(id, incarnation)]) }
+        let said = BTreeMap::from([(id, incarnation)]);
+        Self { id, members, said, base: LogBase::default(), backup: None }
+    }
+
+    /// The same for a node that was restored from a backup.
+    pub(crate) fn restored(self, base: LogBase, backup: BackupId) -> Self {
+        Self { base, backup: Some(backup), ..self }
+    }
+
+    /// The first entry of the log.
+    fn genesis(&self) -> EntryId {
+        EntryId::new(self.base.first(), Term(self.base.entry.term.get() + 1))
     }
 
     /// A control connection to `peer` is ready: introduce ourselves.
     pub(crate) fn connected(&self, peer: NodeId) -> Step {
         let incarnation = self.said.get(&self.id).copied().unwrap_or_default();
-        let hello = FormationMessage::Hello { incarnation, empty: true, members: self.members.to_string() };
+        let (members, backup) = (self.members.to_string(), self.backup);
+        let hello = FormationMessage::Hello { incarnation, empty: true, members, backup };
         Step { to: peer, message: hello, attached: Vec::new() }
     }
 
     /// `peer` introduced itself.
     ///
     /// # Errors
-    /// Its configuration names other members: a sentence for the operator.
-    pub(crate) fn hello(&mut self, peer: NodeId, incarnation: Incarnation, members: &str) -> Result<(), String> {
+    /// Its configuration names other members, or it begins with another backup: a sentence for the operator. What it
+    /// said before counts no more.
+    pub(crate) fn hello(
+        &mut self,
+        peer: NodeId,
+        incarnation: Incarnation,
+        members: &str,
+        backup: Option<BackupId>,
+    ) -> Result<(), String> {
+        self.said.remove(&peer);
         if !self.members.0.contains_key(&peer) || members != self.members.to_string() {
             return Err(format!(
                 "node {peer} was started with the members `{members}`, this node with `{}`; start all with the same",
                 self.members
+            ));
+        }
+        if backup != self.backup {
+            return Err(format!(
+                "node {peer} begins with {}, this node with {}; restore the same backup on all, each into an empty \
+                 directory",
+                described(backup),
+                described(self.backup)
             ));
         }
         self.said.insert(peer, incarnation);
@@ -100,8 +134,9 @@ impl Formation {
             .collect();
         let membership = Membership::new(ClusterId(random), voters);
         let mut record = Vec::new();
-        frame(&mut record, GENESIS, Position::ZERO, wall, Kind::Membership, 0, &membership.encode());
-        Some(Genesis { record: record.into(), membership })
+        let (id, time) = (self.genesis(), wall.max(self.base.time));
+        frame(&mut record, id, self.base.position, time, Kind::Membership, 0, &membership.encode());
+        Some(Genesis { id, record: record.into(), membership })
     }
 
     /// A formed member sent record 1.
@@ -111,8 +146,13 @@ impl Formation {
     pub(crate) fn form(&self, record: Bytes) -> Result<Genesis, String> {
         let decoded = Record::decode(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
         let header = decoded.header();
-        if header.id != GENESIS || header.kind != Kind::Membership || header.position != Position::ZERO {
-            return Err(format!("record {} is not the first of a log", header.id));
+        if header.id != self.genesis() || header.kind != Kind::Membership || header.position != self.base.position {
+            return Err(format!(
+                "record {} of the cluster is not the first of a log that begins with {}; a node that missed how its \
+                 cluster was formed begins with what the others began with",
+                header.id,
+                described(self.backup)
+            ));
         }
         let membership = Membership::decode(&decoded.payload()).map_err(|error| error.to_string())?;
         let named: BTreeMap<NodeId, &str> =
@@ -126,7 +166,16 @@ impl Formation {
                 "the cluster knows this node by another data directory; it cannot vote with this one".to_owned()
             );
         }
-        Ok(Genesis { record: decoded.bytes().clone(), membership })
+        Ok(Genesis { id: header.id, record: decoded.bytes().clone(), membership })
+    }
+}
+
+fn described(backup: Option<BackupId>) -> String {
+    match backup {
+        None => "an empty state".to_owned(),
+        Some(BackupId { cluster, entry, checksum }) => {
+            format!("the backup of entry {entry} of cluster {cluster} (checksum {checksum:08x})")
+        }
     }
 }
 
@@ -146,6 +195,7 @@ impl Genesis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Index, Position};
 
     fn members() -> Members {
         "1=a:1,2=b:2,3=c:3".parse().unwrap()
@@ -156,7 +206,7 @@ mod tests {
     }
 
     fn introduce(to: &mut Formation, id: u64) {
-        to.hello(NodeId(id), Incarnation(id * 100), &members().to_string()).unwrap();
+        to.hello(NodeId(id), Incarnation(id * 100), &members().to_string(), to.backup).unwrap();
     }
 
     #[test]
@@ -176,7 +226,9 @@ mod tests {
     #[test]
     fn formation_with_other_members_is_refused_on_both_sides() {
         let mut one = node(1);
-        assert!(one.hello(NodeId(2), Incarnation(1), "1=a:1,2=b:2").unwrap_err().contains("start all with the same"));
+        assert!(
+            one.hello(NodeId(2), Incarnation(1), "1=a:1,2=b:2", None).unwrap_err().contains("start all with the same")
+        );
         let other = Formation::new(NodeId(1), Incarnation(1), "1=a:1".parse().unwrap());
         let genesis = other.mint(7, LogTime(5)).unwrap();
         assert!(one.form(genesis.record).unwrap_err().contains("other members"));
@@ -190,6 +242,50 @@ mod tests {
         let genesis = one.mint(7, LogTime(5)).unwrap();
         let wiped = Formation::new(NodeId(2), Incarnation(999), members());
         assert!(wiped.form(genesis.record).unwrap_err().contains("another data directory"));
+    }
+
+    fn backup(checksum: u32) -> BackupId {
+        BackupId { cluster: ClusterId(9), entry: EntryId::new(Index(70), Term(4)), checksum }
+    }
+
+    fn restored(id: u64, checksum: u32) -> Formation {
+        let entry = EntryId::new(Index(170), Term(4));
+        let base = LogBase { entry, position: Position(999), time: LogTime(50), ..LogBase::default() };
+        node(id).restored(base, backup(checksum))
+    }
+
+    #[test]
+    fn formation_of_restored_nodes_begins_behind_the_backup_and_never_before_its_time() {
+        let (mut one, mut two) = (restored(1, 7), restored(2, 7));
+        for id in [2, 3] {
+            introduce(&mut one, id);
+        }
+        introduce(&mut two, 1);
+        let genesis = one.mint(7, LogTime(5)).unwrap();
+        assert_eq!(genesis.id, EntryId::new(Index(171), Term(5)));
+        let record = Record::decode(&genesis.record, MAX_GENESIS_BYTES).unwrap();
+        let header = record.header();
+        assert_eq!((header.id, header.position, header.time), (genesis.id, Position(999), LogTime(50)));
+        assert_eq!(two.form(genesis.record).unwrap().id, genesis.id);
+    }
+
+    #[test]
+    fn formation_of_nodes_that_begin_with_different_states_is_refused_on_both_sides() {
+        let members = members().to_string();
+        let (empty, seven, eight) = (None, Some(backup(7)), Some(backup(8)));
+        for (mut here, there) in [(restored(1, 7), empty), (restored(1, 7), eight), (node(1), seven)] {
+            introduce(&mut here, 2);
+            introduce(&mut here, 3);
+            let refused = here.hello(NodeId(2), Incarnation(200), &members, there).unwrap_err();
+            assert!(refused.contains("restore the same backup on all"), "{refused}");
+            assert_eq!(here.mint(7, LogTime(5)), None, "what it said before counts no more");
+        }
+        let mut one = restored(1, 7);
+        introduce(&mut one, 2);
+        introduce(&mut one, 3);
+        let genesis = one.mint(7, LogTime(5)).unwrap();
+        let refused = node(2).form(genesis.record).unwrap_err();
+        assert!(refused.contains("begins with an empty state"), "{refused}");
     }
 
     #[test]

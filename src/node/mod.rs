@@ -8,6 +8,7 @@
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
 //!   data_dir.rs  lock, identity, opening the log
+//!   restore.rs   how a cluster begins with a backup
 //!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs, snapshot_thread.rs   the machine around it
 //!   handle.rs    what callers hold
 //! ```
@@ -31,6 +32,7 @@ mod reads;
 mod repair;
 mod repair_service;
 mod replica;
+mod restore;
 mod runtime;
 mod scrub;
 #[cfg(feature = "simulation")]
@@ -56,6 +58,7 @@ use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
 pub use handle::{NodeHandle, NodeStatus, Outcome};
+pub use restore::{RESTORE_GAP, RestoreError, RestoreOptions, restore};
 pub use runtime::Hooks;
 pub use scrub::ScrubProgress;
 

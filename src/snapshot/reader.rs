@@ -28,6 +28,8 @@ pub struct Snapshot {
     file: Arc<dyn File>,
     path: Arc<Path>,
     plants: Plants,
+    /// Where its data starts in the file: behind the head of a backup, else at the beginning.
+    start: u64,
 }
 
 impl Snapshot {
@@ -50,12 +52,17 @@ impl Snapshot {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged(&path, 0, "it is gone")),
             opened => opened.name(&path, 0)?,
         };
-        Ok(Self { manifest: Arc::new(manifest), file, path: path.into(), plants: Plants::NONE })
+        Ok(Self { manifest: Arc::new(manifest), file, path: path.into(), start: 0, plants: Plants::NONE })
     }
 
     /// The same, with a rule broken.
     pub(super) fn planted(self, plants: Plants) -> Self {
         Self { plants, ..self }
+    }
+
+    /// A snapshot whose data is the rest of `file` from `start` on.
+    pub(super) fn within(manifest: Manifest, file: Arc<dyn File>, path: &Path, start: u64) -> Self {
+        Self { manifest: Arc::new(manifest), file, path: path.into(), start, plants: Plants::NONE }
     }
 
     /// What it is of.
@@ -97,9 +104,10 @@ impl Snapshot {
     /// `Unsupported` and `Damaged`.
     pub fn verify(&self) -> Result<(), SnapshotError> {
         let length = self.file.len().name(&self.path, 0)?;
-        if length != self.manifest.data_bytes {
-            let reason = format!("it has {length} bytes instead of {}", self.manifest.data_bytes);
-            return Err(damaged(&self.path, length.min(self.manifest.data_bytes), reason));
+        let due = self.start.saturating_add(self.manifest.data_bytes);
+        if length != due {
+            let reason = format!("it has {length} bytes instead of {due}");
+            return Err(damaged(&self.path, length.min(due), reason));
         }
         let mut head = [0; PREFIX_BYTES];
         self.read(&mut head, 0)?;
@@ -114,11 +122,14 @@ impl Snapshot {
         if crc.finalize() == self.manifest.data_crc || self.plants.has(Plant::SnapshotUnverified) {
             return Ok(());
         }
-        Err(damaged(&self.path, 0, "all of it does not match the checksum in its manifest"))
+        Err(damaged(&self.path, self.start, "all of it does not match the checksum in its manifest"))
     }
 
     fn read_chunk(&self, number: u64) -> Result<Bytes, SnapshotError> {
-        let none = || damaged(&self.path, self.manifest.data_bytes, format!("it has no chunk {number}"));
+        let none = || {
+            let end = self.start.saturating_add(self.manifest.data_bytes);
+            damaged(&self.path, end, format!("it has no chunk {number}"))
+        };
         let (offset, length) = self.manifest.place(number).ok_or_else(none)?;
         let mut bytes = vec![0; length];
         self.read(&mut bytes, offset)?;
@@ -126,15 +137,19 @@ impl Snapshot {
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), SnapshotError> {
-        let failed = |error| damaged(&self.path, offset, format!("it cannot be read: {error}"));
-        self.file.read_exact_at(buffer, offset).map_err(failed)
+        let place = self.start.saturating_add(offset);
+        let failed = |error| damaged(&self.path, place, format!("it cannot be read: {error}"));
+        self.file.read_exact_at(buffer, place).map_err(failed)
+    }
+
+    /// What is wrong with a chunk.
+    fn wrong(&self, number: u64, reason: &str) -> SnapshotError {
+        let offset = self.manifest.place(number).map_or(0, |(offset, _length)| offset);
+        damaged(&self.path, self.start.saturating_add(offset), reason)
     }
 
     fn verify_chunk<'a>(&self, number: u64, bytes: &'a [u8]) -> Result<Body<'a>, SnapshotError> {
-        let wrong = |reason: &str| {
-            let offset = self.manifest.place(number).map_or(0, |(offset, _length)| offset);
-            damaged(&self.path, offset, reason)
-        };
+        let wrong = |reason: &str| self.wrong(number, reason);
         let planted = self.plants.has(Plant::SnapshotUnverified);
         let chunk = if planted { chunk::read(bytes) } else { chunk::verify(bytes) }.map_err(wrong)?;
         let last = number + 1 == self.manifest.chunks;
@@ -200,8 +215,7 @@ impl Items<'_> {
     }
 
     fn wrong(&self, reason: &str) -> SnapshotError {
-        let offset = self.snapshot.manifest.place(self.next).map_or(0, |(offset, _length)| offset);
-        damaged(&self.snapshot.path, offset, reason)
+        self.snapshot.wrong(self.next, reason)
     }
 
     fn step(&mut self) -> Result<Option<Bytes>, SnapshotError> {

@@ -276,6 +276,23 @@ impl std::fmt::Debug for SnapshotStore {
     }
 }
 
+/// Removes all snapshots of a group, whosever they are: for a node that never belonged to a cluster. Blocks.
+///
+/// # Errors
+/// `Io`.
+pub fn remove_all(disk: &dyn Disk, group_dir: &Path) -> Result<(), SnapshotError> {
+    let directory = layout::snapshot_dir(group_dir);
+    let names = match disk.list(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        listed => listed.name(&directory, 0)?,
+    };
+    for name in names.iter().filter(|name| layout::parse(name).is_some()) {
+        let path = directory.join(name);
+        discard(disk, &directory, &path).name(&path, 0)?;
+    }
+    Ok(())
+}
+
 /// Removes a snapshot's directory. The manifest goes first, and durably: a power cut in between leaves an unfinished
 /// snapshot and not a damaged one. Files that are nobody's stay, and the directory with them.
 pub(super) fn discard(disk: &dyn Disk, parent: &Path, directory: &Path) -> io::Result<()> {

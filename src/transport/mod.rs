@@ -51,7 +51,7 @@ pub mod wire;
 
 pub use admission::Credit;
 pub use connection::ClientConnection;
-pub use formation::FormationMessage;
+pub use formation::{BackupId, FormationMessage};
 pub use handshake::{ClientHello, Refusal, RefusalCode};
 pub use repair::{RepairRefusal, RepairRequest};
 pub use snapshot::{SnapshotRefusal, SnapshotRequest, SnapshotWant};

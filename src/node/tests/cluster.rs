@@ -67,6 +67,12 @@ impl StateMachine for Recorder {
     }
 }
 
+impl Recorder {
+    pub(super) fn what_it_applied(&self) -> Vec<(Index, Bytes)> {
+        self.applied.lock().unwrap().clone()
+    }
+}
+
 /// What a recorder remembers, an entry an item.
 #[derive(Default)]
 pub(super) struct Items(Vec<(Index, Bytes)>);
@@ -232,7 +238,7 @@ impl Cluster {
             let mut first = formation(0);
             for (node, directory) in directories.iter().enumerate().skip(1) {
                 let incarnation = directory.identity.incarnation;
-                first.hello(Self::id(node), incarnation, &members.to_string()).unwrap();
+                first.hello(Self::id(node), incarnation, &members.to_string(), None).unwrap();
             }
             first.mint(u128::from(self.hand.next_u64()), LogTime(self.hand.wall_ms())).unwrap()
         });
@@ -367,7 +373,12 @@ impl Cluster {
         let peer = (node + 1) % self.nodes.len();
         let replica = &mut self.nodes[node].running.as_mut().unwrap().replica;
         let member = replica.raft().membership().unwrap().members().find(|member| member.id == Self::id(peer)).unwrap();
-        let hello = FormationMessage::Hello { incarnation: member.incarnation, empty: true, members: String::new() };
+        let hello = FormationMessage::Hello {
+            incarnation: member.incarnation,
+            empty: true,
+            members: String::new(),
+            backup: None,
+        };
         replica.formation(Self::id(peer), &hello);
         let answer = replica.effects.send.pop()?.frame;
         assert_eq!(answer.body, PeerBody::Formation(FormationMessage::Form));

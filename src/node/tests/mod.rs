@@ -5,6 +5,7 @@ mod data_dir;
 mod disk_loop;
 mod power_cut;
 mod repair;
+mod restore;
 mod rot;
 mod scrub;
 mod snapshots;

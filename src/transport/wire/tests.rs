@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::raft::message::{AppendOutcome, Body};
 use crate::transport::frame::{FrameBatch, FrameDecoder, MAX_FRAME_BYTES};
-use crate::transport::{SnapshotWant, WireWriteError};
-use crate::types::{EntryId, Incarnation, NodeId, Position, Term, TermRun};
+use crate::transport::{BackupId, SnapshotWant, WireWriteError};
+use crate::types::{ClusterId, EntryId, Incarnation, NodeId, Position, Term, TermRun};
 
 use super::*;
 
@@ -114,9 +114,17 @@ fn frames() -> Vec<(&'static str, PeerFrame)> {
     };
     let refused = |error| answer(Err(ForwardError::Refused(error)));
     let text = || "text".to_owned();
+    let hello = |backup| FormationMessage::Hello {
+        incarnation: Incarnation(77),
+        empty: true,
+        members: members.clone(),
+        backup,
+    };
+    let backup = BackupId { cluster: ClusterId(0xc1), entry: EntryId::new(Index(70), Term(4)), checksum: 0x0bad_cafe };
     let mut frames = raft_frames();
     frames.extend([
-        ("formation_hello", formation(FormationMessage::Hello { incarnation: Incarnation(77), empty: true, members })),
+        ("formation_hello", formation(hello(None))),
+        ("formation_hello_restored", formation(hello(Some(backup)))),
         (
             "formation_form",
             PeerFrame { attached: vec![Bytes::from_static(b"genesis")], ..formation(FormationMessage::Form) },
