@@ -157,6 +157,9 @@ pub enum SnapshotRequestError {
     /// It could not be written. The log before it stays.
     #[error("no snapshot was taken: {0}; the log before it stays")]
     Failed(String),
+    /// A piece of a snapshot was asked for that cannot be given.
+    #[error("the snapshot cannot be read here: {0}; take another one, or ask another node")]
+    Absent(String),
     /// The node has stopped.
     #[error("the node has stopped: {0}")]
     Stopped(String),

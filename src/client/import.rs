@@ -240,7 +240,12 @@ impl Importer {
         match response.answer {
             Answer::Written(_) => {}
             Answer::Failed(failure) => return Err(failed(LinkError::Rejected(failure))),
-            Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Status(_) | Answer::Snapshot(_) => {
+            Answer::Deleted(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Status(_)
+            | Answer::Snapshot(_)
+            | Answer::Piece(_) => {
                 return Err(response.answer.out_of_place());
             }
         }
@@ -287,7 +292,8 @@ impl Importer {
             | Answer::Deleted(_)
             | Answer::Page(_)
             | Answer::Status(_)
-            | Answer::Snapshot(_)) => {
+            | Answer::Snapshot(_)
+            | Answer::Piece(_)) => {
                 return Err(other.out_of_place());
             }
         }

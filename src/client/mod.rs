@@ -27,6 +27,7 @@
 //!
 //! Deliberately absent: exactly-once (it needs sessions), watches, caches.
 
+mod backup;
 mod error;
 mod import;
 mod link;
@@ -46,6 +47,7 @@ use crate::server::kinds::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
 use crate::types::{ClusterId, Index, NodeId};
 
+pub use backup::Backup;
 pub use error::ClientError;
 pub use import::{ImportError, ImportOptions, Importer};
 pub use status::ClusterStatus;
@@ -186,6 +188,15 @@ impl Client {
         status::snapshot(&self.shared.routes, Instant::now() + self.shared.timeout).await
     }
 
+    /// Begins a backup: a snapshot of everything that was acknowledged before the call, in the form of one file. Taken from
+    /// the first endpoint in reach, whatever its role; reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable` when no node took a snapshot, `WrongCluster` and `Protocol` when none ever could.
+    pub async fn backup(&self) -> Result<Backup, ClientError> {
+        Backup::begin(self.clone()).await
+    }
+
     /// Starts an import: puts in order, many under way, with `progress` told the number of acknowledged lines.
     #[must_use]
     pub fn import(&self, options: ImportOptions, progress: impl FnMut(u64) + Send + 'static) -> Importer {
@@ -301,6 +312,7 @@ impl Answer {
             Self::Page(_) => "a page",
             Self::Status(_) => "a status",
             Self::Snapshot(_) => "a snapshot",
+            Self::Piece(_) => "a piece of a snapshot",
             Self::Failed(_) => "a failure",
         };
         ClientError::Protocol(format!("the node answered \"{kind}\" to another kind of request"))

@@ -236,7 +236,12 @@ impl Routes {
         match response.answer {
             Answer::Status(status) => Ok((link, *status)),
             Answer::Failed(failure) => Err(DialError::Unreachable(describe(&failure))),
-            Answer::Written(_) | Answer::Deleted(_) | Answer::Value(_) | Answer::Page(_) | Answer::Snapshot(_) => {
+            Answer::Written(_)
+            | Answer::Deleted(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Snapshot(_)
+            | Answer::Piece(_) => {
                 Err(DialError::Protocol("it answered another question than the one asked".to_owned()))
             }
         }
@@ -319,6 +324,11 @@ impl Routes {
         self.with(|known| known.members.clone())
     }
 
+    /// Takes note of the members that a node has named.
+    pub(crate) fn learn(&self, members: &[(NodeId, String)]) {
+        members.iter().for_each(|(id, address)| self.with(|known| known.remember(*id, address)));
+    }
+
     /// The cluster asked for, or the one that was met.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
         self.with(|known| known.cluster)
@@ -352,10 +362,8 @@ impl Round<'_> {
     pub(crate) async fn next(&mut self) -> Option<Asked> {
         let asked = self.asking.next().await?;
         if let Ok((_link, status)) = &asked.result {
-            for (id, address) in &status.members {
-                self.routes.with(|known| known.remember(*id, address));
-                self.ask(address);
-            }
+            self.routes.learn(&status.members);
+            status.members.iter().for_each(|(_id, address)| self.ask(address));
         }
         Some(asked)
     }

@@ -52,6 +52,8 @@ pub(crate) enum Answer {
     Read(Result<Index, ReadError>),
     /// To a snapshot that was asked for: the last entry in it.
     Snapshot(Result<EntryId, SnapshotRequestError>),
+    /// To a piece of one that was asked for.
+    Piece(Result<Bytes, SnapshotRequestError>),
 }
 
 /// What became of entries that were proposed together: they stand in the log one behind the other, in one term.

@@ -57,6 +57,8 @@ enum Caller {
     Read(Reply<Index, ReadError>),
     /// For a snapshot.
     Snapshot(Reply<EntryId, SnapshotRequestError>),
+    /// For a piece of one.
+    Piece(Reply<Bytes, SnapshotRequestError>),
 }
 
 /// What a caller asked before the cluster was formed.
@@ -410,6 +412,18 @@ impl<M: StateMachine> EventLoop<M> {
                     }
                 }
             }
+            Command::Piece { want, reply } => {
+                let ticket = self.caller(Caller::Piece(reply));
+                match &mut self.phase {
+                    Phase::Running { replica, .. } if self.stopping.is_none() => {
+                        replica.give_to_caller(now, ticket, want);
+                    }
+                    Phase::Running { .. } | Phase::Forming { .. } | Phase::Stopped => {
+                        let reason = "the node runs in no cluster".to_owned();
+                        self.answer(ticket, Answer::Piece(Err(SnapshotRequestError::Stopped(reason))));
+                    }
+                }
+            }
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));
             }
@@ -498,6 +512,7 @@ impl<M: StateMachine> EventLoop<M> {
             (Some(Caller::Write(reply, _permit, _framed)), Answer::Write(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Read(reply)), Answer::Read(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Snapshot(reply)), Answer::Snapshot(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Piece(reply)), Answer::Piece(outcome)) => drop(reply.send(outcome)),
             (caller, answer) => {
                 debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());
             }

@@ -12,6 +12,7 @@ use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, wa
 use crate::commitlog::LogReader;
 use crate::config::Config;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::transport::SnapshotWant;
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Read { timeout: Duration, reply: Reply<Index, ReadError> },
     /// Take a snapshot of what is applied.
     Snapshot { reply: Reply<EntryId, SnapshotRequestError> },
+    /// Read a piece of a snapshot.
+    Piece { want: SnapshotWant, reply: Reply<Bytes, SnapshotRequestError> },
     /// Read committed records.
     Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
     /// Stop.
@@ -292,6 +295,18 @@ impl NodeHandle {
         let stopped = || SnapshotRequestError::Stopped(self.why_stopped());
         let (reply, answer) = oneshot::channel();
         self.send(Command::Snapshot { reply }).map_err(|()| stopped())?;
+        answer.await.unwrap_or_else(|_dropped| Err(stopped()))
+    }
+
+    /// A piece of one of this node's snapshots, as peers are given it: a manifest, or a chunk as it stands on the disk,
+    /// verified. No faster than [`Config::snapshot_send_rate`] allows to all who ask.
+    ///
+    /// # Errors
+    /// `Absent` when there is no such snapshot, or it cannot be read; `Stopped`.
+    pub async fn snapshot_piece(&self, want: SnapshotWant) -> Result<Bytes, SnapshotRequestError> {
+        let stopped = || SnapshotRequestError::Stopped(self.why_stopped());
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Piece { want, reply }).map_err(|()| stopped())?;
         answer.await.unwrap_or_else(|_dropped| Err(stopped()))
     }
 

@@ -78,13 +78,15 @@ impl From<Effects> for Turn {
                 Answered::Write(outcome) => Answer::Write(outcome),
                 Answered::Read(outcome) => Answer::Read(outcome),
                 Answered::Snapshot(outcome) => Answer::Snapshot(outcome),
+                // Nobody simulated takes a backup.
+                Answered::Piece(_) => return None,
             };
-            (ticket.0, answer)
+            Some((ticket.0, answer))
         };
         let sent = effects.send.into_iter().map(|out| Sent { to: out.to, channel: out.channel, frame: out.frame });
         Self {
             send: sent.collect(),
-            answers: effects.answers.into_iter().map(answer).collect(),
+            answers: effects.answers.into_iter().filter_map(answer).collect(),
             roles: effects.roles,
             disconnect: effects.disconnect,
             more: effects.more,

@@ -71,8 +71,8 @@ fn run<M: StateMachine>(
             std::thread::sleep(pause(written - paced, write_rate));
             paced = written;
             while let Ok(order) = orders.try_recv() {
-                if let SnapshotOrder::Serve { to, request } = order {
-                    report(worker.serve(to, request));
+                if let SnapshotOrder::Serve { to, want } = order {
+                    report(worker.serve(to, want));
                 } else {
                     later.push_back(order);
                 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   event loop ──Take─────────────────────────► store: data, manifest ──► Taken: what there is now
-//!              ──Serve────────────────────────► manifest or chunk ──────► Served ──► peer
+//!              ──Serve────────────────────────► manifest or chunk ──────► Served ──► peer, caller
 //!              ──Begin, Chunk … Chunk, Load───► copy, verified, restored ► Begun, Stored …, Loaded ──► machine
 //! ```
 //! Every order blocks on the disk. A snapshot may take minutes to be written; between two of its items what peers ask for
@@ -15,8 +15,10 @@ use bytes::Bytes;
 use crate::simulation::marks::{Mark, reach};
 use crate::snapshot::{ChunkWriter, Manifest, Snapshot, SnapshotError, SnapshotStore};
 use crate::state_machine::{Capture, CaptureError, StateMachine};
-use crate::transport::{SnapshotRefusal, SnapshotRequest, SnapshotWant};
-use crate::types::{EntryId, LogBase, NodeId};
+use crate::transport::{SnapshotRefusal, SnapshotWant};
+use crate::types::{EntryId, LogBase};
+
+use super::snapshot_service::Asker;
 
 /// Snapshots of which the files stay open for peers that fetch them, though they may be removed meanwhile.
 const MAX_OPEN: usize = 4;
@@ -34,12 +36,12 @@ pub(crate) enum SnapshotOrder<M: StateMachine> {
         /// What peers are fetching.
         pinned: Vec<EntryId>,
     },
-    /// A peer asks.
+    /// Somebody asks for a piece.
     Serve {
         /// Who.
-        to: NodeId,
+        to: Asker,
         /// For what.
-        request: SnapshotRequest,
+        want: SnapshotWant,
     },
     /// Begin a copy of a peer's snapshot, in place of any that was begun before.
     Begin(Box<Manifest>),
@@ -67,9 +69,7 @@ pub(crate) enum SnapshotReport<M: StateMachine> {
     /// To `Serve`.
     Served {
         /// Whom to answer.
-        to: NodeId,
-        /// Which request.
-        number: u64,
+        to: Asker,
         /// The manifest or the chunk.
         result: Result<Bytes, SnapshotRefusal>,
     },
@@ -155,7 +155,7 @@ impl SnapshotWorker {
                     error.to_string()
                 }))
             }
-            SnapshotOrder::Serve { to, request } => self.serve(to, request),
+            SnapshotOrder::Serve { to, want } => self.serve(to, want),
             SnapshotOrder::Begin(manifest) => SnapshotReport::Begun(self.begin(*manifest)),
             SnapshotOrder::Chunk(bytes) => SnapshotReport::Stored(self.chunk(&bytes)),
             SnapshotOrder::Load { id, state, keep } => {
@@ -196,9 +196,9 @@ impl SnapshotWorker {
         Kept::of(&self.store)
     }
 
-    /// Gives a peer what it asks for.
-    pub(crate) fn serve<M: StateMachine>(&mut self, to: NodeId, request: SnapshotRequest) -> SnapshotReport<M> {
-        let result = match request.want {
+    /// Gives what is asked for.
+    pub(crate) fn serve<M: StateMachine>(&mut self, to: Asker, want: SnapshotWant) -> SnapshotReport<M> {
+        let result = match want {
             SnapshotWant::Newest { at_least } => {
                 let newest = self.store.usable().ok().and_then(|usable| usable.first().map(|(id, _bytes)| *id));
                 let newest = newest.filter(|id| id.index >= at_least).ok_or(SnapshotRefusal::Absent);
@@ -206,14 +206,14 @@ impl SnapshotWorker {
             }
             SnapshotWant::Chunk { snapshot, chunk } => self.opened(snapshot).and_then(|opened| {
                 opened.chunk(chunk).map_err(|error| {
-                    tracing::error!(%error, "a snapshot that a peer fetches is damaged");
+                    tracing::error!(%error, "a snapshot that somebody fetches is damaged");
                     self.store.disregard(snapshot);
                     self.open.retain(|open| open.manifest().id() != snapshot);
                     SnapshotRefusal::Damaged
                 })
             }),
         };
-        SnapshotReport::Served { to, number: request.number, result }
+        SnapshotReport::Served { to, result }
     }
 
     fn opened(&mut self, id: EntryId) -> Result<Snapshot, SnapshotRefusal> {

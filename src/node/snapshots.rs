@@ -141,7 +141,7 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn snapshot_report(&mut self, now: Monotonic, report: SnapshotReport<M>) {
         match report {
             SnapshotReport::Taken(taken) => self.taken(taken),
-            SnapshotReport::Served { to, number, result } => self.served(to, number, result),
+            SnapshotReport::Served { to, result } => self.served(to, result),
             SnapshotReport::Begun(begun) => self.copy_begun(now, begun),
             SnapshotReport::Stored(stored) => self.chunk_stored(now, stored),
             SnapshotReport::Loaded(loaded) => self.loaded(now, loaded),
@@ -194,7 +194,7 @@ impl<M: StateMachine> Replica<M> {
 
     fn purge_to(&mut self, oldest: Index) {
         let tail = Position(self.end.get().saturating_sub(self.snapshots.knobs.tail_bytes));
-        let pinned = self.serving.pinned().map(|id| id.index).min().unwrap_or(oldest);
+        let pinned = self.serving.fetched_by_peers().map(|id| id.index).min().unwrap_or(oldest);
         let applied = self.applier.applied().index;
         let upto = oldest.min(applied).min(self.log.last_before_segment_of(tail)).min(pinned);
         // The disk may purge before it starts over behind an installed snapshot: what is there still may be of another

@@ -35,7 +35,9 @@ use tokio::time::timeout;
 
 use crate::types::Term;
 
-use answers::{Done, Read, answer_reads, as_stopped, charge, deleted, fail_reads, response_packet, snapshot, written};
+use answers::{
+    Done, Read, answer_reads, as_stopped, charge, deleted, fail_reads, piece, response_packet, snapshot, written,
+};
 
 use super::limits::{
     Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_TURN, MAX_WAIT, WRITE_STALL,
@@ -177,6 +179,7 @@ impl<S: Store> Connection<S> {
             RequestBody::Delete { key } => deleted(self.store.delete(key, wait)),
             RequestBody::DeletePrefix { prefix } => deleted(self.store.delete_prefix(prefix, wait)),
             RequestBody::Snapshot => snapshot(&self.store, wait),
+            RequestBody::Piece(want) => piece(&self.store, want, wait),
             RequestBody::Get { .. } | RequestBody::Scan { .. } | RequestBody::Status => {
                 self.count(id)?;
                 self.enter(bytes);

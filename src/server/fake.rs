@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::transport::SnapshotWant;
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
@@ -45,6 +46,15 @@ pub(crate) struct State {
     held: Vec<oneshot::Sender<()>>,
     pub(crate) leadership: Leadership,
     pub(crate) status: NodeStatus,
+    /// The manifest of its snapshot, and the chunks by their numbers.
+    pub(crate) pieces: BTreeMap<Option<u64>, Bytes>,
+}
+
+fn want_key(want: SnapshotWant) -> Option<u64> {
+    match want {
+        SnapshotWant::Newest { .. } => None,
+        SnapshotWant::Chunk { chunk, .. } => Some(chunk),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +98,7 @@ impl FakeStore {
             held: Vec::new(),
             leadership: Leadership { leads_in: Some(Term(1)), elsewhere: None },
             status,
+            pieces: BTreeMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -178,6 +189,11 @@ impl Store for FakeStore {
 
     fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
         std::future::ready(Ok(Index(self.state().revision))).boxed()
+    }
+
+    fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
+        let absent = || SnapshotRequestError::Absent("a fake".to_owned());
+        std::future::ready(self.state().pieces.get(&want_key(want)).cloned().ok_or_else(absent)).boxed()
     }
 
     fn put_batch(

@@ -7,6 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
+use crate::transport::SnapshotWant;
 use crate::types::{Index, Role, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
@@ -75,6 +76,11 @@ impl Store for KvStore {
     fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
         let node = self.node().clone();
         async move { node.snapshot().await.map(|last| last.index) }.boxed()
+    }
+
+    fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
+        let node = self.node().clone();
+        async move { node.snapshot_piece(want).await }.boxed()
     }
 
     fn status(&self) -> NodeStatus {

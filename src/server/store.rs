@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::transport::SnapshotWant;
 use crate::types::{Index, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
@@ -57,6 +58,9 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
 
     /// Writes this node's state down; the answer is the last index in it.
     fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>>;
+
+    /// A piece of one of this node's snapshots.
+    fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>>;
 
     /// How the node is.
     fn status(&self) -> NodeStatus;

@@ -157,6 +157,13 @@ impl BackupWriter {
         &self.manifest
     }
 
+    /// Bytes of the chunks that have not come.
+    #[must_use]
+    pub fn data_left(&self) -> u64 {
+        let came = self.manifest.place(self.next).map_or(self.manifest.data_bytes, |(offset, _length)| offset);
+        self.manifest.data_bytes - came
+    }
+
     /// The number of the chunk that is due; `None` once all have come.
     #[must_use]
     pub fn next(&self) -> Option<u64> {

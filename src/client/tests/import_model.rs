@@ -15,6 +15,7 @@ use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
 use crate::server::store::{Leadership, Store};
 use crate::server::wire::WireError;
+use crate::transport::SnapshotWant;
 use crate::types::{Role, Term};
 
 use super::*;
@@ -259,6 +260,10 @@ fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, WriteError>>
 }
 
 impl Store for ModelNode {
+    fn snapshot_piece(&self, _want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
+        std::future::ready(Err(SnapshotRequestError::NoState)).boxed()
+    }
+
     fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
         std::future::ready(Err(SnapshotRequestError::NoState)).boxed()
     }

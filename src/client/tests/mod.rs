@@ -1,5 +1,6 @@
 //! A client against fake stores behind queues: every fault is chosen by the test, and time is the test's own.
 
+mod backups;
 mod calls;
 mod import_model;
 mod imports;

@@ -11,6 +11,8 @@ use crate::server::kinds::Deleted;
 use crate::server::limits::MAX_PAGE_BYTES;
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
+use crate::snapshot::MAX_CHUNK_BYTES;
+use crate::transport::SnapshotWant;
 use crate::types::Index;
 
 /// Requests that were answered together.
@@ -39,6 +41,7 @@ pub(super) fn charge(body: &RequestBody) -> usize {
         | RequestBody::Get { .. }
         | RequestBody::Status
         | RequestBody::Snapshot => body.raw_bytes(),
+        RequestBody::Piece(_) => MAX_CHUNK_BYTES as usize,
     }
 }
 
@@ -65,6 +68,19 @@ pub(super) fn snapshot<S: Store>(store: &S, wait: Duration) -> BoxFuture<'static
     .boxed()
 }
 
+/// The answer to a request for a piece of a snapshot.
+pub(super) fn piece<S: Store>(store: &S, want: SnapshotWant, wait: Duration) -> BoxFuture<'static, Answer> {
+    let given = store.snapshot_piece(want);
+    async move {
+        match timeout(wait, given).await {
+            Ok(Ok(bytes)) => Answer::Piece(bytes),
+            Ok(Err(error)) => Answer::Failed(error.into()),
+            Err(_elapsed) => Answer::Failed(Failure::Overloaded("others are given snapshots too".to_owned())),
+        }
+    }
+    .boxed()
+}
+
 /// Answers reads from the node's state as it is.
 pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
     let mut done = Done { bytes: 0, answers: Vec::with_capacity(reads.len()) };
@@ -81,7 +97,8 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
             | RequestBody::PutBatch { .. }
             | RequestBody::Delete { .. }
             | RequestBody::DeletePrefix { .. }
-            | RequestBody::Snapshot => continue,
+            | RequestBody::Snapshot
+            | RequestBody::Piece(_) => continue,
         };
         done.bytes += read.bytes;
         done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
@@ -99,7 +116,8 @@ pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
         | Answer::Value(_)
         | Answer::Page(_)
         | Answer::Status(_)
-        | Answer::Snapshot(_) => None,
+        | Answer::Snapshot(_)
+        | Answer::Piece(_) => None,
     }
 }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::server::kinds::{Consistency, Scan};
-use crate::types::Term;
+use crate::transport::SnapshotWant;
+use crate::types::{EntryId, Index, Term};
 
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
@@ -17,6 +18,7 @@ const GET: u8 = 5;
 const SCAN: u8 = 6;
 const STATUS: u8 = 7;
 const SNAPSHOT: u8 = 8;
+const PIECE: u8 = 9;
 
 /// Most pairs of a batch: each costs some bytes of bookkeeping, however short it is.
 pub(crate) const MAX_BATCH_PAIRS: usize = 1 << 16;
@@ -77,6 +79,8 @@ pub(crate) enum RequestBody {
     Status,
     /// Write the node's state down.
     Snapshot,
+    /// Give a piece of a snapshot of the node's.
+    Piece(SnapshotWant),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +121,31 @@ struct ScanFixed {
 
 /// The order of the variants is part of the format.
 #[derive(Clone, Copy, Serialize, Deserialize)]
+enum WirePiece {
+    Manifest { at_least: Index },
+    Chunk { snapshot: EntryId, chunk: u64 },
+}
+
+impl From<SnapshotWant> for WirePiece {
+    fn from(want: SnapshotWant) -> Self {
+        match want {
+            SnapshotWant::Newest { at_least } => Self::Manifest { at_least },
+            SnapshotWant::Chunk { snapshot, chunk } => Self::Chunk { snapshot, chunk },
+        }
+    }
+}
+
+impl From<WirePiece> for SnapshotWant {
+    fn from(piece: WirePiece) -> Self {
+        match piece {
+            WirePiece::Manifest { at_least } => Self::Newest { at_least },
+            WirePiece::Chunk { snapshot, chunk } => Self::Chunk { snapshot, chunk },
+        }
+    }
+}
+
+/// The order of the variants is part of the format.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum WireConsistency {
     Linearizable,
     Stale,
@@ -144,7 +173,7 @@ impl RequestBody {
     /// True when answering it changes nothing, so that asking twice is always safe.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Get { .. } | Self::Scan { .. } | Self::Status => true,
+            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Piece(_) => true,
             Self::Put { .. }
             | Self::PutBatch { .. }
             | Self::Delete { .. }
@@ -160,7 +189,7 @@ impl RequestBody {
                 Consistency::Stale => true,
                 Consistency::Linearizable => false,
             },
-            Self::Status | Self::Snapshot => true,
+            Self::Status | Self::Snapshot | Self::Piece(_) => true,
             Self::Put { .. } | Self::PutBatch { .. } | Self::Delete { .. } | Self::DeletePrefix { .. } => false,
         }
     }
@@ -174,7 +203,7 @@ impl RequestBody {
             Self::Delete { key } | Self::Get { key, .. } => key.len(),
             Self::DeletePrefix { prefix } => prefix.len(),
             Self::Scan { scan, .. } => optional(&scan.from) + optional(&scan.to) + scan.prefix.len(),
-            Self::Status | Self::Snapshot => 0,
+            Self::Status | Self::Snapshot | Self::Piece(_) => 0,
         }
     }
 
@@ -204,6 +233,7 @@ impl RequestBody {
             Self::Scan { consistency, scan } => (SCAN, encode_scan(writer, *consistency, scan)?),
             Self::Status => (STATUS, writer.fixed("status", &())?),
             Self::Snapshot => (SNAPSHOT, writer.fixed("snapshot", &())?),
+            Self::Piece(want) => (PIECE, writer.fixed("piece", &WirePiece::from(*want))?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
     }
@@ -241,6 +271,7 @@ impl Request {
                 let () = reader.fixed()?;
                 RequestBody::Snapshot
             }
+            PIECE => RequestBody::Piece(reader.fixed::<WirePiece>()?.into()),
             tag => return Err(PacketError::Unsupported { id, tag, version: packet.version }),
         };
         reader.finish()?;

@@ -18,6 +18,7 @@ const STATUS: u8 = 69;
 const FAILED: u8 = 70;
 const GOODBYE: u8 = 71;
 const SNAPSHOT: u8 = 72;
+const PIECE: u8 = 73;
 
 /// Something a node says on a client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub(crate) enum Answer {
     Status(Box<NodeStatus>),
     /// To a request for a snapshot: the last index in it.
     Snapshot(Index),
+    /// To a request for a piece of one: its bytes, which have checksums of their own.
+    Piece(Bytes),
     /// There is no answer.
     Failed(Failure),
 }
@@ -115,7 +118,9 @@ impl From<SnapshotRequestError> for Failure {
     fn from(error: SnapshotRequestError) -> Self {
         match error {
             SnapshotRequestError::Stopped(reason) => Self::Stopped(reason),
-            SnapshotRequestError::NoState | SnapshotRequestError::Failed(_) => Self::Unavailable(error.to_string()),
+            SnapshotRequestError::NoState | SnapshotRequestError::Failed(_) | SnapshotRequestError::Absent(_) => {
+                Self::Unavailable(error.to_string())
+            }
         }
     }
 }
@@ -158,6 +163,11 @@ struct PageFixed {
     count: u64,
     next: Option<u32>,
     revision: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PieceFixed {
+    bytes: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -245,6 +255,7 @@ impl Response {
                 let items: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
                 items + page.next.as_ref().map_or(0, Bytes::len)
             }
+            Answer::Piece(bytes) => bytes.len(),
             Answer::Written(_)
             | Answer::Deleted(_)
             | Answer::Value(None)
@@ -274,6 +285,12 @@ impl Response {
                 (STATUS, writer.fixed("status", &Fixed { leader, answer: status_fixed(status) })?)
             }
             Answer::Snapshot(index) => (SNAPSHOT, writer.fixed("snapshot", &Fixed { leader, answer: index })?),
+            Answer::Piece(bytes) => {
+                let answer = PieceFixed { bytes: length("piece", bytes)? };
+                let mut writer = writer.fixed("piece", &Fixed { leader, answer })?;
+                writer.raw(bytes);
+                (PIECE, writer)
+            }
             Answer::Failed(failure) => (FAILED, writer.fixed("failure", &Fixed { leader, answer: failure })?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
@@ -306,6 +323,10 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
         SNAPSHOT => {
             let Fixed { leader, answer } = reader.fixed()?;
             Ok((leader, Answer::Snapshot(answer)))
+        }
+        PIECE => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<PieceFixed>>()?;
+            Ok((leader, Answer::Piece(reader.raw(answer.bytes)?)))
         }
         FAILED => {
             let Fixed { leader, answer } = reader.fixed()?;

@@ -5,7 +5,8 @@ use std::{env, fs};
 use proptest::prelude::*;
 
 use crate::server::kinds::{Consistency, Deleted, KeyValue, NodeStatus, Scan, ScanPage};
-use crate::types::{ClusterId, Index, NodeId, Role, Term};
+use crate::transport::SnapshotWant;
+use crate::types::{ClusterId, EntryId, Index, NodeId, Role, Term};
 
 use super::*;
 
@@ -32,6 +33,11 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("scan", RequestBody::Scan { consistency: Consistency::Stale, scan }),
         ("status", RequestBody::Status),
         ("snapshot", RequestBody::Snapshot),
+        ("piece_manifest", RequestBody::Piece(SnapshotWant::Newest { at_least: Index(40) })),
+        (
+            "piece_chunk",
+            RequestBody::Piece(SnapshotWant::Chunk { snapshot: EntryId::new(Index(40), Term(3)), chunk: 7 }),
+        ),
     ];
     bodies.into_iter().map(|(name, body)| (name, Request { id: 3, deadline_ms: 5000, body })).collect()
 }
@@ -82,6 +88,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("page", Answer::Page(page)),
         ("status_answer", Answer::Status(Box::new(status()))),
         ("snapshot_answer", Answer::Snapshot(Index(40))),
+        ("piece_answer", Answer::Piece(Bytes::from("the bytes of a chunk"))),
         ("failed_unknown", Answer::Failed(Failure::Unknown("lost".to_owned()))),
         ("failed_unavailable", Answer::Failed(Failure::Unavailable("no leader".to_owned()))),
         ("failed_too_large", Answer::Failed(Failure::TooLarge("key".to_owned()))),
