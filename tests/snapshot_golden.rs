@@ -14,7 +14,8 @@ mod tests {
     use super::fixtures::{check, pinned};
     use super::snapshot_support::*;
     use dledger::env::memory::MemoryDisk;
-    use dledger::snapshot::{SnapshotOptions, SnapshotStore};
+    use dledger::snapshot::{SnapshotOptions, SnapshotStore, open_backup};
+    use std::path::Path;
 
     const FILES: [&str; 2] = ["data", "manifest"];
 
@@ -39,6 +40,24 @@ mod tests {
         for name in FILES {
             check(&fixture(name), &read_file(&*memory.handle(), &file(7, name)));
         }
+    }
+
+    #[test]
+    fn golden_backup_is_written_as_pinned() {
+        let memory = MemoryDisk::new();
+        let mut store = store(&memory);
+        store.write(base(7), &example()).unwrap();
+        check("backup.hex", &backup_of(&store.get(id(7)).unwrap()));
+    }
+
+    #[test]
+    fn golden_backup_still_opens() {
+        let memory = MemoryDisk::new();
+        let path = Path::new("/backup");
+        write_file(&*memory.handle(), path, &pinned("backup.hex"));
+        let found = open_backup(&*memory.handle(), path).unwrap();
+        found.verify().unwrap();
+        assert_eq!((&found.manifest().base, content(&found)), (&base(7), example()));
     }
 
     #[test]

@@ -112,6 +112,15 @@ pub(crate) enum Command {
     Status,
     /// Have every known node write its state down, so that the log before can go; print a row for each
     Snapshot,
+    /// Write a snapshot of everything acknowledged so far to one file, while the cluster serves on; prints its index and bytes
+    Backup {
+        /// The file, which must not exist yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Prepare the empty directory of a stopped node so that it begins with a backup; prints the backup's index and where
+    /// the new log begins. Do so for every node of the new cluster, then start them
+    Restore(RestoreArgs),
     /// Measure throughput and latency
     Bench {
         #[command(subcommand)]
@@ -157,6 +166,23 @@ pub(crate) struct ServeArgs {
     /// Listen beyond loopback although nothing is encrypted or authenticated
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+/// Flags of `restore`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data directory of the node, empty or absent
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The node's number
+    #[arg(long, value_name = "N")]
+    pub(crate) id: NonZeroU64,
+    /// All members of the new cluster, this node among them; as many as you like
+    #[arg(long, value_name = "1=HOST:PORT,2=…")]
+    pub(crate) cluster: String,
 }
 
 /// Flags of `demo`.

@@ -16,6 +16,8 @@ use std::fmt;
 use std::io;
 
 use dledger::error::OpenError;
+use dledger::node::RestoreError;
+use dledger::snapshot::BackupError;
 
 /// How a command that gave its answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,20 @@ impl From<OpenError> for Failure {
             _ => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Directory(error) => error.into(),
+            RestoreError::Usage(message) => Self::usage(message),
+            RestoreError::Backup(error) => {
+                let kind = if matches!(error, BackupError::Io { .. }) { Kind::Usage } else { Kind::Corrupt };
+                Self::new(kind, error.to_string())
+            }
+            other => Self::new(Kind::Unavailable, other.to_string()),
+        }
     }
 }
 

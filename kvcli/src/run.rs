@@ -140,10 +140,11 @@ async fn main_task(cli: Cli) -> Result<Outcome, Failure> {
     }
 }
 
-/// Runs the command of the command line. An import says how far it came when a signal ends it; `serve` and `demo`
+/// Runs the command of the command line. An import says how far it came when a signal ends it, a
+/// backup removes what it wrote; `serve` and `demo`
 /// listen for signals themselves; all others just end.
 async fn execute_interruptibly(session: &Session, command: Command) -> Result<Outcome, Failure> {
-    if !matches!(command, Command::Import { .. }) {
+    if !matches!(command, Command::Import { .. } | Command::Backup { .. }) {
         return execute(session, command).await;
     }
     let mut stop = signals::Stop::on(&signals::STOP).map_err(|error| no_signals(&error))?;
@@ -187,6 +188,8 @@ pub(crate) fn execute(
             Command::Export { prefix, format } => commands::export::run(session, prefix, format).await,
             Command::Status => commands::status::run(session).await,
             Command::Snapshot => commands::snapshot::run(session).await,
+            Command::Backup { file } => commands::backup::run(session, &file).await,
+            Command::Restore(args) => commands::restore::run(session, args).await,
             Command::Bench { operation } => commands::bench::run(session, operation).await,
             Command::Log { action } => commands::log::run(session, action).await,
             Command::Quit => Ok(Outcome::Quit),

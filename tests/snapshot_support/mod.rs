@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dledger::commitlog::layout::group_dir;
 use dledger::env::memory::MemoryDisk;
 use dledger::env::{Disk, OpenMode};
-use dledger::snapshot::{Snapshot, SnapshotError, SnapshotOptions, SnapshotStore, snapshot_dir};
+use dledger::snapshot::{BackupWriter, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore, snapshot_dir};
 use dledger::state_machine::{Capture, CaptureError, Restore, RestoreError};
 use dledger::types::{ClusterId, EntryId, GroupId, Index, LogBase, LogTime, Position, Term};
 
@@ -69,6 +69,17 @@ pub(crate) fn file(index: u64, name: &str) -> PathBuf {
 
 pub(crate) fn open(memory: &MemoryDisk) -> SnapshotStore {
     SnapshotStore::open(memory.handle(), &group(), options()).unwrap()
+}
+
+/// The bytes of a backup of this snapshot.
+pub(crate) fn backup_of(snapshot: &Snapshot) -> Vec<u8> {
+    let (mut writer, mut bytes) = BackupWriter::begin(Path::new("backup"), &snapshot.manifest().encode()).unwrap();
+    while let Some(number) = writer.next() {
+        let chunk = snapshot.chunk(number).unwrap();
+        writer.take(&chunk).unwrap();
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes
 }
 
 pub(crate) fn content(snapshot: &Snapshot) -> List {

@@ -1,5 +1,6 @@
 //! The commands, one a file. Each takes the session and its own arguments, prints answers and says how it ended.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod del;
 pub(crate) mod export;
@@ -8,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod log;
 mod progress;
 pub(crate) mod put;
+pub(crate) mod restore;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod status;

@@ -22,6 +22,8 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         }
         Answer::Count(count) => object(out, &json!({ "count": count })),
         Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
+        Answer::BackedUp(backup) => object(out, &json!({ "index": backup.index, "bytes": backup.bytes })),
+        Answer::Restored(restored) => object(out, &json!({ "index": restored.index, "begins": restored.begins })),
         Answer::Snapshots(rows) => {
             for row in rows {
                 let (index, error) = (row.taken.as_ref().ok(), row.taken.as_ref().err());

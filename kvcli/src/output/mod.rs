@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) use self::json::bytes_value;
 
 use crate::args::Format;
+use crate::commands::backup::BackedUp;
 use crate::commands::bench::Report;
 use crate::commands::log::repair::{CutRow, HoleRow};
 use crate::commands::log::{RecordRow, SegmentRow, Verified};
+use crate::commands::restore::Restored;
 use crate::escape::append_visible;
 use crate::exit::Failure;
 use crate::store::{Deleted, KeyValue, Nodes, SnapshotRow};
@@ -50,6 +52,10 @@ pub(crate) enum Answer<'a> {
     Nodes(&'a Nodes),
     /// What became of snapshots.
     Snapshots(&'a [SnapshotRow]),
+    /// A backup that was written.
+    BackedUp(&'a BackedUp),
+    /// A directory that was restored.
+    Restored(&'a Restored),
     /// What a benchmark measured.
     Bench(&'a Report),
     /// Segments of a log.

@@ -36,6 +36,8 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
                 }
             }
         }
+        Answer::BackedUp(backup) => line(out, &format!("{}\t{}", backup.index, backup.bytes)),
+        Answer::Restored(restored) => line(out, &format!("{}\t{}", restored.index, restored.begins)),
         Answer::Bench(report) => bench(report, out),
         Answer::Segments(segments) => {
             for segment in segments {

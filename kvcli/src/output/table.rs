@@ -28,6 +28,8 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Acknowledged(lines) => (&["ACKNOWLEDGED"], vec![vec![lines.to_string()]], true),
         Answer::Nodes(nodes) => (NODE, nodes.nodes.iter().map(|row| node(row, nodes)).collect(), true),
         Answer::Snapshots(rows) => (&["ID", "INDEX", "ERROR"], rows.iter().map(snapshot).collect(), true),
+        Answer::BackedUp(backup) => (&["INDEX", "BYTES"], vec![numbers([backup.index, backup.bytes])], true),
+        Answer::Restored(restored) => (&["INDEX", "BEGINS"], vec![numbers([restored.index, restored.begins])], true),
         Answer::Bench(report) => (BENCH, vec![bench(report)], true),
         Answer::Segments(segments) => {
             let row = |segment: &crate::commands::log::SegmentRow| {
@@ -159,6 +161,10 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
         }
     }
     cells
+}
+
+fn numbers(row: [u64; 2]) -> Vec<String> {
+    row.map(|number| number.to_string()).to_vec()
 }
 
 fn snapshot(row: &SnapshotRow) -> Vec<String> {

@@ -12,7 +12,7 @@ mod types;
 use bytes::Bytes;
 
 pub(crate) use self::importer::{Importer, Stopped};
-pub(crate) use self::remote::Remote;
+pub(crate) use self::remote::{Backup, Remote};
 pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes, SnapshotRow};
 pub(crate) use dledger::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
@@ -107,6 +107,15 @@ impl Store {
             Self::Remote(remote) => remote.snapshot().await,
             #[cfg(test)]
             Self::Fake(fake) => Ok(fake.snapshot()),
+        }
+    }
+
+    /// Begins a backup.
+    pub(crate) async fn backup(&self) -> Result<Backup, Failure> {
+        match self {
+            Self::Remote(remote) => remote.backup().await,
+            #[cfg(test)]
+            Self::Fake(_) => Err(Failure::usage("a fake has no backup")),
         }
     }
 

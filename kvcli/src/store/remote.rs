@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dledger::client::{Client, ClientError, ClientOptions, ClusterStatus, ImportOptions};
+use dledger::client::{self, Client, ClientError, ClientOptions, ClusterStatus, ImportOptions};
 use dledger::node::NodeStatus;
 
 use crate::exit::{Failure, Kind};
@@ -71,8 +71,32 @@ impl Remote {
         Ok(rows.into_iter().map(row).collect())
     }
 
+    pub(crate) async fn backup(&self) -> Result<Backup, Failure> {
+        self.client.backup().await.map(Backup).map_err(failure)
+    }
+
     pub(crate) async fn nodes(&self) -> Result<Nodes, Failure> {
         self.client.status().await.map(nodes).map_err(failure)
+    }
+}
+
+/// A backup on its way.
+pub(crate) struct Backup(client::Backup);
+
+impl Backup {
+    /// The last index in it.
+    pub(crate) fn index(&self) -> u64 {
+        self.0.manifest().id().index.get()
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    /// The next bytes of it.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.0.next().await.map_err(failure)
     }
 }
 

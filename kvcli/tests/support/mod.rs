@@ -213,12 +213,18 @@ impl Cluster {
 
     /// The same with a configuration file for all.
     pub(crate) fn configured(count: u16, config: &str) -> Self {
+        Self::prepared(count, config, |_cluster, _place| ())
+    }
+
+    /// The same with something done to each node's directory before its first start.
+    pub(crate) fn prepared(count: u16, config: &str, prepare: impl Fn(&Self, u16)) -> Self {
         let base = free_ports(count);
         let members: Vec<String> =
             (0..count).map(|place| format!("{}=127.0.0.1:{}", place + 1, base + place)).collect();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("config.toml"), config).unwrap();
         let mut cluster = Self { spec: members.join(","), base, directory, nodes: Vec::new() };
+        (0..count).for_each(|place| prepare(&cluster, place));
         for place in 0..count {
             let server = cluster.server(place);
             cluster.nodes.push(Some(server));
