@@ -14,10 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use crate::server::kinds::Consistency;
+use crate::server::kinds::{Consistency, SnapshotWant};
 use crate::server::protocol::{Answer, RequestBody};
 use crate::snapshot::{BackupWriter, Manifest};
-use crate::transport::SnapshotWant;
 
 use super::error::ClientError;
 use super::link::{Link, LinkError};
@@ -149,28 +148,23 @@ impl Backup {
 async fn taken(routes: &Routes, link: &Link, timeout: Duration) -> Result<Bytes, Step> {
     let read = RequestBody::Get { consistency: Consistency::Linearizable, key: Bytes::new() };
     judge(link.call(read, Instant::now() + timeout).await)?;
-    let mut at_least = match judge(link.call(RequestBody::Status, Instant::now() + timeout).await)? {
-        Answer::Status(status) => {
-            // Whoever may have to go on.
-            routes.learn(&status.members);
-            status.applied
-        }
-        other => return Err(Step::Stop(other.out_of_place())),
-    };
+    let answer = judge(link.call(RequestBody::Status, Instant::now() + timeout).await)?;
+    let Answer::Status(status) = answer else { return Err(Step::Stop(answer.out_of_place())) };
+    // Whoever may have to go on.
+    routes.learn(&status.members);
     loop {
         let asked = link.call(RequestBody::Snapshot, Instant::now() + timeout).await;
         let slow = matches!(asked, Err(LinkError::TimedOut));
         match judge(asked) {
             Ok(Answer::Snapshot(index)) => {
-                at_least = index;
-                return piece(link, SnapshotWant::Newest { at_least }, timeout).await;
+                return piece(link, SnapshotWant::Newest { at_least: index }, timeout).await;
             }
             Ok(other) => return Err(Step::Stop(other.out_of_place())),
             // A large state takes longer to be written than we wait for one answer.
             Err(Step::Lost(_)) if slow || link.is_open() => {}
             Err(step) => return Err(step),
         }
-        match piece(link, SnapshotWant::Newest { at_least }, timeout).await {
+        match piece(link, SnapshotWant::Newest { at_least: status.applied }, timeout).await {
             Err(Step::Again(_)) => {}
             done => return done,
         }
@@ -179,8 +173,6 @@ async fn taken(routes: &Routes, link: &Link, timeout: Duration) -> Result<Bytes,
 
 async fn piece(link: &Link, want: SnapshotWant, timeout: Duration) -> Result<Bytes, Step> {
     let deadline = Instant::now() + timeout.max(PIECE_PATIENCE);
-    match judge(link.call(RequestBody::Piece(want), deadline).await)? {
-        Answer::Piece(bytes) => Ok(bytes),
-        other => Err(Step::Stop(other.out_of_place())),
-    }
+    let answer = judge(link.call(RequestBody::Piece(want), deadline).await)?;
+    if let Answer::Piece(bytes) = answer { Ok(bytes) } else { Err(Step::Stop(answer.out_of_place())) }
 }

@@ -414,15 +414,11 @@ impl<M: StateMachine> EventLoop<M> {
             }
             Command::Piece { want, reply } => {
                 let ticket = self.caller(Caller::Piece(reply));
-                match &mut self.phase {
-                    Phase::Running { replica, .. } if self.stopping.is_none() => {
-                        replica.give_to_caller(now, ticket, want);
-                    }
-                    Phase::Running { .. } | Phase::Forming { .. } | Phase::Stopped => {
-                        let reason = "the node runs in no cluster".to_owned();
-                        self.answer(ticket, Answer::Piece(Err(SnapshotRequestError::Stopped(reason))));
-                    }
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    return replica.give_to_caller(now, ticket, want);
                 }
+                let reason = "it does not belong to a cluster yet".to_owned();
+                self.answer(ticket, Answer::Piece(Err(SnapshotRequestError::Absent(reason))));
             }
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));

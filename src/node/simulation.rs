@@ -454,7 +454,7 @@ pub fn form(nodes: &[(Environment, Config)]) -> Result<(), OpenError> {
         match &mut formation {
             None => formation = Some(Formation::new(config.id, incarnation, config.cluster.clone())),
             Some(formation) => {
-                formation.hello(config.id, incarnation, &config.cluster.to_string()).map_err(foreign)?;
+                formation.hello(config.id, incarnation, &config.cluster.to_string(), None).map_err(foreign)?;
             }
         }
     }

@@ -10,10 +10,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::transport::SnapshotWant;
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
 use super::protocol::{LeaderHint, Packet};
 use super::store::{Leadership, Store};
 use super::wire::{PacketSink, PacketSource, WireError};

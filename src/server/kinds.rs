@@ -2,3 +2,4 @@
 
 pub(crate) use crate::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 pub(crate) use crate::node::{NodeStatus, ScrubProgress};
+pub(crate) use crate::transport::SnapshotWant;

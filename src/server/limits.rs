@@ -26,6 +26,8 @@ pub(crate) const MAX_TURN: usize = 256;
 /// Bytes of keys and values after which a page of a scan is full. With the item that filled it and the bookkeeping of
 /// all items, a page must fit a frame, which is 1 MiB larger than the largest record.
 pub(crate) const MAX_PAGE_BYTES: u64 = 512 << 10;
+/// What a piece of a snapshot may have: the longest chunk.
+pub(crate) const MAX_PIECE_BYTES: usize = 1 << 20;
 /// Items after which a page is full, give or take one step of the view: each costs some bytes of bookkeeping.
 pub(crate) const MAX_PAGE_ITEMS: usize = 8 << 10;
 /// Bytes of answers that are encoded before they are written.

@@ -7,10 +7,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
-use crate::transport::SnapshotWant;
 use crate::types::{Index, Role, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
 use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::LeaderHint;
 use super::store::{Leadership, Store};

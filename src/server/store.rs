@@ -5,10 +5,9 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::transport::SnapshotWant;
 use crate::types::{Index, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage};
+use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
 use super::protocol::LeaderHint;
 
 /// Who leads, as this node knows it.

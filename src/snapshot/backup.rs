@@ -120,9 +120,9 @@ pub fn open_backup(disk: &dyn Disk, path: &Path) -> Result<Snapshot, BackupError
     };
     let mut manifest = vec![0; usize::try_from(manifest_bytes).unwrap_or_default()];
     file.read_exact_at(&mut manifest, HEAD_BYTES as u64).map_err(io)?;
-    let manifest = Manifest::decode(path, &manifest).map_err(|error| match error {
-        newer @ SnapshotError::Unsupported { .. } => BackupError::of(path, newer),
-        _damaged => broken(HEAD_BYTES, "its manifest is damaged"),
+    let manifest = Manifest::decode(path, &manifest).map_err(|error| {
+        let newer = matches!(error, SnapshotError::Unsupported { .. });
+        if newer { BackupError::of(path, error) } else { broken(HEAD_BYTES, "its manifest is damaged") }
     })?;
     Ok(Snapshot::within(manifest, file, path, start))
 }

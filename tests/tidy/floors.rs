@@ -62,10 +62,10 @@ const ROWS: &[Row] = &[
     row("simulation", false, &["node", "simulation::marks", "simulation::plants"]),
     // Floor 4.
     row("ledger", true, &["commitlog", "node"]),
-    row("server::kinds", true, &["kv", "node"]),
+    row("server::kinds", true, &["kv", "node", "transport"]),
     row("server::protocol", true, &["server::kinds"]),
     row("server::wire", true, &["server::protocol", "transport"]),
-    row("client", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
+    row("client", true, &["kv", "node", "snapshot", "server::kinds", "server::protocol", "server::wire", "transport"]),
     row("server", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
     row("kv::store", true, &["kv", "node", "server", "transport"]),
     // Behind the feature of that name: shows inner parts to the fuzz targets.

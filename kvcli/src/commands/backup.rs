@@ -70,12 +70,12 @@ impl Unfinished {
         name.push(".tmp");
         let path = file.with_file_name(name);
         let created = File::options().write(true).create_new(true).open(&path);
-        let file = created.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => Failure::usage(format!(
-                "{} is there already: another backup writes it, or one was killed; remove it then",
-                path.display()
-            )),
-            _ => unwritable(&path, &error),
+        let file = created.map_err(|error| {
+            if error.kind() != ErrorKind::AlreadyExists {
+                return unwritable(&path, &error);
+            }
+            let why = "another backup writes it, or one was killed; remove it then";
+            Failure::usage(format!("{} is there already: {why}", path.display()))
         })?;
         Ok(Self { file, path, published: false })
     }

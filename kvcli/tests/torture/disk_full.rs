@@ -5,6 +5,7 @@
 //! is room, and neither is ever ended by a signal (a file that is shorter than its map would be SIGBUS).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::runtime::Runtime;
 use crate::load::{Load, client};
 use crate::machine::{Tmpfs, in_parallel, or_skip};
 use crate::process::{ConfigFile, Ended, Members, Process, member, single};
-use crate::support::{SOON, eventually, free_ports};
+use crate::support::{Finished, SOON, eventually, free_ports, names, run};
 
 const PAGE: u64 = 4 << 10;
 /// Room for everything.
@@ -279,4 +280,40 @@ fn disk_full_on_one_follower_holds_nobody_up_and_it_catches_up_with_room() {
     // It looks at every node, the third one too, and waits until all hold the same.
     load.finish();
     three.stop();
+}
+
+/// What `kvcli` says to a restore into a directory on a disk.
+fn restore(file: &Path, disk: &Tmpfs, address: &str) -> Finished {
+    let (file, data, spec) = (file.to_str().unwrap(), disk.data_dir(), format!("1={address}"));
+    run(&["restore", file, "--data-dir", data.to_str().unwrap(), "--id", "1", "--cluster", &spec])
+}
+
+#[test]
+fn disk_full_during_a_backup_or_a_restore_is_refused_and_leaves_nothing_that_is_in_the_way() {
+    let Some(disk) = or_skip(Tmpfs::mount(ROOMY)) else { return };
+    let node = Single::on(disk);
+    let process = node.start().unwrap();
+    (0..200).for_each(|number| node.put(&format!("key-{number}"), FILL_BYTES).unwrap());
+    let (small, roomy) = (Tmpfs::mount(100 * PAGE).unwrap(), tempfile::tempdir().unwrap());
+    let backup = |file: &Path| run(&["--endpoints", &node.address, "backup", file.to_str().unwrap()]);
+    let refused = backup(&small.path().join("one.backup")).ended(REFUSED);
+    assert!(refused.stderr.contains("no backup was made"), "{}", refused.stderr);
+    assert_eq!(names(small.path()), [""; 0]);
+    let file = roomy.path().join("one.backup");
+    backup(&file).ended(0);
+    drop(process);
+    let bytes = std::fs::metadata(&file).unwrap().len();
+    for pages in [2, 3, 5, 40] {
+        small.resize(pages * PAGE);
+        let refused = restore(&file, &small, &node.address).ended(REFUSED);
+        assert!(refused.stderr.contains("has no room"), "{}", refused.stderr);
+    }
+    // Room for the copy, and none for the state that is made of it.
+    small.resize(bytes + 20 * PAGE);
+    restore(&file, &small, &node.address).ended(0);
+    let started = Process::start(&mut single(&node.address, &small.data_dir(), &node.config)).ready();
+    refused_for_room(&started.unwrap_err(), REFUSED, bytes);
+    small.resize(ROOMY);
+    let _process = Process::start(&mut single(&node.address, &small.data_dir(), &node.config)).ready().unwrap();
+    assert_eq!((node.bytes_of("key-0"), node.bytes_of("key-199")), (Some(FILL_BYTES), Some(FILL_BYTES)));
 }

@@ -10,12 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
-use crate::server::kinds::{NodeStatus, Scan, ScanPage};
+use crate::server::kinds::{NodeStatus, Scan, ScanPage, SnapshotWant};
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
 use crate::server::store::{Leadership, Store};
 use crate::server::wire::WireError;
-use crate::transport::SnapshotWant;
 use crate::types::{Role, Term};
 
 use super::*;

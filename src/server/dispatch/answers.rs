@@ -7,12 +7,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use crate::error::WriteError;
-use crate::server::kinds::Deleted;
-use crate::server::limits::MAX_PAGE_BYTES;
+use crate::server::kinds::{Deleted, SnapshotWant};
+use crate::server::limits::{MAX_PAGE_BYTES, MAX_PIECE_BYTES};
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
-use crate::snapshot::MAX_CHUNK_BYTES;
-use crate::transport::SnapshotWant;
 use crate::types::Index;
 
 /// Requests that were answered together.
@@ -41,7 +39,7 @@ pub(super) fn charge(body: &RequestBody) -> usize {
         | RequestBody::Get { .. }
         | RequestBody::Status
         | RequestBody::Snapshot => body.raw_bytes(),
-        RequestBody::Piece(_) => MAX_CHUNK_BYTES as usize,
+        RequestBody::Piece(_) => MAX_PIECE_BYTES,
     }
 }
 

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::server::kinds::{Consistency, Scan};
-use crate::transport::SnapshotWant;
+use crate::server::kinds::{Consistency, Scan, SnapshotWant};
 use crate::types::{EntryId, Index, Term};
 
 use super::raw::{Reader, Writer, length};

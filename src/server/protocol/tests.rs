@@ -4,8 +4,7 @@ use std::{env, fs};
 
 use proptest::prelude::*;
 
-use crate::server::kinds::{Consistency, Deleted, KeyValue, NodeStatus, Scan, ScanPage};
-use crate::transport::SnapshotWant;
+use crate::server::kinds::{Consistency, Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, Term};
 
 use super::*;
