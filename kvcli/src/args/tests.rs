@@ -29,8 +29,6 @@ fn commands_and_flags_of_later_releases_are_unknown() {
         "lock a",
         "members",
         "transfer 1",
-        "backup f",
-        "restore f",
         "bench mixed",
         "put a b --if-absent",
         "put a b --lease 1",
