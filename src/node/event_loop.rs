@@ -1,7 +1,6 @@
 //! The event loop: carries inputs into the replica and effects out of it.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,16 +29,16 @@ use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
 use super::{Environment, max_frame_bytes, replica_options};
 
+mod publish;
+
+use publish::IN_DOUBT;
+
 /// Inputs of each kind taken into one turn.
 const TURN: usize = 4096;
 /// How long a node that stops lets writes under way finish.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often a node that is not formed looks whether it can, and for callers past their deadline.
 const FORMING_TICK: Duration = Duration::from_millis(50);
-
-/// What a node in doubt says of itself.
-const IN_DOUBT: &str = "acknowledged entries may be missing at the end of its log: its vote counts only in an election of \
-                        all members, until a leader has caught it up";
 
 /// Where inputs come from.
 pub(crate) struct Inputs<M: StateMachine> {
@@ -533,32 +532,6 @@ impl<M: StateMachine> EventLoop<M> {
             }
             Early::Read(ticket, _) => self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))),
         }
-    }
-
-    /// Shows handles what this node is now.
-    fn publish(&self) {
-        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.cluster = self.data_dir.identity.cluster;
-        let Phase::Running { replica, .. } = &self.phase else { return };
-        let (raft, log) = (replica.raft(), replica.log());
-        // Who reads the log by itself must not take what the disk has yet to discard for committed.
-        if !replica.is_starting_over() {
-            self.shared.committed.store(raft.committed().get(), Ordering::Release);
-        }
-        (status.role, status.term, status.leader) = (raft.role(), raft.term(), raft.leader());
-        (status.first, status.last) = (log.first(), raft.last().index);
-        (status.durable, status.committed) = (raft.durable(), raft.committed());
-        status.applied = replica.applied().index;
-        status.disk_bytes = log.disk_bytes() + replica.snapshots().bytes;
-        status.snapshot = replica.snapshots().ids.first().map_or(Index::ZERO, |id| id.index);
-        status.snapshot_bytes_received = replica.snapshot_bytes_received();
-        let damaged = replica.holes().iter().map(|hole| hole.last.get() - hole.first.prev().get()).sum();
-        (status.damaged, status.mended, status.scrub) = (damaged, replica.mended(), self.scrub);
-        let doubt = || raft.in_doubt().then(|| IN_DOUBT.to_owned());
-        status.error = replica.failure().map(str::to_owned).or_else(|| replica.missing_snapshot());
-        status.error = status.error.take().or_else(|| replica.unmended()).or_else(doubt);
-        let untaken = || replica.snapshot_failure().map(|reason| format!("no snapshot was taken: {reason}"));
-        status.error = status.error.take().or_else(untaken);
     }
 
     /// Whether the loop is to end, and why.

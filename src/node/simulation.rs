@@ -31,6 +31,7 @@ use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, 
 use super::formation::Formation;
 use super::replica::Replica;
 use super::scrub::Scrub;
+use super::snapshot_service::Asker;
 use super::snapshot_worker::{Loaded, SnapshotOrder, SnapshotReport, SnapshotWorker};
 use super::{Environment, max_frame_bytes, replica_options};
 
@@ -122,8 +123,8 @@ pub struct Seams {
 pub enum SnapshotTask {
     /// To write down the state after an entry, and to remove older ones.
     Take(EntryId),
-    /// To read for a peer.
-    Serve(NodeId),
+    /// To read for a peer, or for a caller of this node.
+    Serve(Option<NodeId>),
     /// To begin a copy of a peer's.
     Begin(EntryId),
     /// To write a chunk of the copy.
@@ -143,7 +144,8 @@ impl<M: StateMachine> SnapshotWork<M> {
     pub fn task(&self) -> SnapshotTask {
         match &self.0 {
             SnapshotOrder::Take { base, .. } => SnapshotTask::Take(base.entry),
-            SnapshotOrder::Serve { to, .. } => SnapshotTask::Serve(*to),
+            SnapshotOrder::Serve { to: Asker::Peer(peer, _number), .. } => SnapshotTask::Serve(Some(*peer)),
+            SnapshotOrder::Serve { to: Asker::Caller(_), .. } => SnapshotTask::Serve(None),
             SnapshotOrder::Begin(manifest) => SnapshotTask::Begin(manifest.id()),
             SnapshotOrder::Chunk(_) => SnapshotTask::Chunk,
             SnapshotOrder::Load { id, .. } => SnapshotTask::Load(*id),
