@@ -178,8 +178,9 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         drop(opened);
         opened = open()?;
     }
-    // A base without a membership is that of a log whose first record is the membership.
-    if opened.state.last == opened.state.base && opened.state.memberships.is_empty() {
+    // A base that nobody knows the members of is that of a log whose first record names them.
+    let nameless = opened.state.memberships.is_empty() && base.membership.0.is_zero();
+    if opened.state.last == opened.state.base && nameless {
         return Err(OpenError::LostSegment { path: directory, index: opened.state.base.index.next() });
     }
     let genesis = load_genesis(environment.disk.as_ref(), &directory)
