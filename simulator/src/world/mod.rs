@@ -83,6 +83,8 @@ enum Event {
     Fault,
     /// A leader that took office is cut off.
     Coup { node: usize, life: u64 },
+    /// A machine whose disk failed loses its power too.
+    CutPower { node: usize, life: u64 },
     /// A fault that lasts is over.
     Heal(nemesis::Lasting),
     /// A machine starts its process.
@@ -239,6 +241,9 @@ impl World {
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
+            Event::CutPower { node, life } if self.nodes.get(node).is_some_and(|it| it.life == life) => {
+                self.power_off_for_a_while(node);
+            }
             Event::Heal(lasting) => self.heal(lasting),
             Event::Start { node } => self.start(node),
             Event::Look => self.look(),
@@ -248,6 +253,7 @@ impl World {
             | Event::Idle { .. }
             | Event::Scrub { .. }
             | Event::Snapshot { .. }
+            | Event::CutPower { .. }
             | Event::DamageTail { .. } => {}
         }
     }

@@ -242,6 +242,12 @@ impl World {
         }
         it.disk_fails = true;
         it.healthy_since = None;
+        let life = it.life;
+        // Whoever goes on over a sync that failed has little time to write what it lost again.
+        if sync && self.profile.has(Fault::PowerCut) && self.nemesis.random.chance(500) {
+            let wait = self.nemesis.random.within(1_000..30_000);
+            self.schedule(wait, Event::CutPower { node, life });
+        }
     }
 
     fn disk_full(&mut self, node: usize) {
