@@ -5,8 +5,11 @@ use bytes::Bytes;
 
 use crate::commitlog::WriteBatch;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::raft::Membership;
 use crate::transport::{Channel, PeerFrame};
 use crate::types::{EntryId, Index, NodeId, Position, ReadyNumber, RoleChange};
+
+use super::members::{MembersError, TransferError};
 
 /// The caller's name for a question to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +57,10 @@ pub(crate) enum Answer {
     Snapshot(Result<EntryId, SnapshotRequestError>),
     /// To a piece of one that was asked for.
     Piece(Result<Bytes, SnapshotRequestError>),
+    /// To a change of members: who belongs to the cluster now.
+    Members(Result<Membership, MembersError>),
+    /// To a transfer of leadership.
+    Transfer(Result<(), TransferError>),
 }
 
 /// What became of entries that were proposed together: they stand in the log one behind the other, in one term.

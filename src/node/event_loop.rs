@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::commitlog::Opened;
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
+use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
@@ -22,6 +23,7 @@ use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
 use super::formation::{Formation, Genesis, Step};
 use super::handle::{Command, Reply, Shared};
+use super::members::{MembersError, TransferError};
 use super::replica::Replica;
 use super::scrub::{Scrub, ScrubProgress};
 use super::snapshot_thread::SnapshotThread;
@@ -39,6 +41,9 @@ const TURN: usize = 4096;
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often a node that is not formed looks whether it can, and for callers past their deadline.
 const FORMING_TICK: Duration = Duration::from_millis(50);
+
+/// Why a node that is still forming cannot do what only a member can.
+const NO_CLUSTER: &str = "it does not belong to a cluster yet";
 
 /// Where inputs come from.
 pub(crate) struct Inputs<M: StateMachine> {
@@ -58,6 +63,10 @@ enum Caller {
     Snapshot(Reply<EntryId, SnapshotRequestError>),
     /// For a piece of one.
     Piece(Reply<Bytes, SnapshotRequestError>),
+    /// For other members.
+    Members(Reply<Membership, MembersError>),
+    /// For another leader.
+    Transfer(Reply<(), TransferError>),
 }
 
 /// What a caller asked before the cluster was formed.
@@ -406,8 +415,8 @@ impl<M: StateMachine> EventLoop<M> {
                 match &mut self.phase {
                     Phase::Running { replica, .. } => replica.ask_for_snapshot(ticket),
                     Phase::Forming { .. } | Phase::Stopped => {
-                        let reason = "it does not belong to a cluster yet".to_owned();
-                        self.answer(ticket, Answer::Snapshot(Err(SnapshotRequestError::Failed(reason))));
+                        let error = SnapshotRequestError::Failed(NO_CLUSTER.to_owned());
+                        self.answer(ticket, Answer::Snapshot(Err(error)));
                     }
                 }
             }
@@ -416,8 +425,21 @@ impl<M: StateMachine> EventLoop<M> {
                 if let Phase::Running { replica, .. } = &mut self.phase {
                     return replica.give_to_caller(now, ticket, want);
                 }
-                let reason = "it does not belong to a cluster yet".to_owned();
-                self.answer(ticket, Answer::Piece(Err(SnapshotRequestError::Absent(reason))));
+                self.answer(ticket, Answer::Piece(Err(SnapshotRequestError::Absent(NO_CLUSTER.to_owned()))));
+            }
+            Command::ChangeMembers { change, timeout, reply } => {
+                let ticket = self.caller(Caller::Members(reply));
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    return replica.change_members(ticket, change, now.after(timeout));
+                }
+                self.answer(ticket, Answer::Members(Err(MembersError::Unavailable(NO_CLUSTER.to_owned()))));
+            }
+            Command::Transfer { to, reply } => {
+                let ticket = self.caller(Caller::Transfer(reply));
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    return replica.transfer_leadership(now, ticket, to);
+                }
+                self.answer(ticket, Answer::Transfer(Err(TransferError::Unavailable(NO_CLUSTER.to_owned()))));
             }
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));
@@ -508,6 +530,8 @@ impl<M: StateMachine> EventLoop<M> {
             (Some(Caller::Read(reply)), Answer::Read(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Snapshot(reply)), Answer::Snapshot(outcome)) => drop(reply.send(outcome)),
             (Some(Caller::Piece(reply)), Answer::Piece(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Members(reply)), Answer::Members(outcome)) => drop(reply.send(outcome)),
+            (Some(Caller::Transfer(reply)), Answer::Transfer(outcome)) => drop(reply.send(outcome)),
             (caller, answer) => {
                 debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());
             }

@@ -12,11 +12,17 @@ use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, wa
 use crate::commitlog::LogReader;
 use crate::config::Config;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
+use crate::raft::{Change, Membership};
 use crate::transport::SnapshotWant;
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
+use super::members::{MembersError, TransferError};
 use super::scrub::ScrubProgress;
+
+mod members;
+
+pub use members::MemberChange;
 
 /// What an entry costs of the pending budget beside its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -88,6 +94,10 @@ pub(crate) enum Command {
     Snapshot { reply: Reply<EntryId, SnapshotRequestError> },
     /// Read a piece of a snapshot.
     Piece { want: SnapshotWant, reply: Reply<Bytes, SnapshotRequestError> },
+    /// Change who belongs to the cluster.
+    ChangeMembers { change: Change, timeout: Duration, reply: Reply<Membership, MembersError> },
+    /// Hand leadership over.
+    Transfer { to: NodeId, reply: Reply<(), TransferError> },
     /// Read committed records.
     Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
     /// Stop.

@@ -3,7 +3,8 @@
 //! ```text
 //!   replica.rs   raft + log + machine, pure          ┐
 //!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
-//!   forwards.rs, reads.rs, apply.rs, tail.rs         │  and by a simulator
+//!   forwards.rs, reads.rs, apply.rs, tail.rs,        │  and by a simulator
+//!   members.rs                                       │
 //!   repair.rs, repair_service.rs, scrub.rs,          │
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
@@ -26,6 +27,7 @@ mod handle;
 mod incoming;
 mod install;
 mod log_clock;
+mod members;
 mod pending;
 mod perform;
 mod reads;
@@ -57,7 +59,8 @@ use crate::simulation::plants::Plants;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
-pub use handle::{NodeHandle, NodeStatus, Outcome};
+pub use handle::{MemberChange, NodeHandle, NodeStatus, Outcome};
+pub use members::{MembersError, TransferError};
 pub use restore::{RESTORE_GAP, RestoreError, RestoreOptions, restore};
 pub use runtime::Hooks;
 pub use scrub::ScrubProgress;

@@ -145,6 +145,9 @@ impl<M: StateMachine> Replica<M> {
         if let Some(lack) = ready.lacks {
             self.install.lacks(lack);
         }
+        if let Some(end) = ready.transfer {
+            self.transfer_ended(end);
+        }
         for read in ready.reads {
             let applied_by = |index| if self.plants.has(Plant::ReadBeforeApplied) { Index::ZERO } else { index };
             self.reads.answered(now, read.token, read.index.map(applied_by));

@@ -32,6 +32,7 @@ use super::effects::{Effects, Outbound, Proposal, Ticket};
 use super::forwards::Forwards;
 use super::install::Install;
 use super::log_clock::LogClock;
+use super::members::Requests;
 use super::pending::{Origin, Pending};
 use super::reads::Reads;
 use super::repair::{Repair, first_uncovered};
@@ -102,6 +103,7 @@ pub(crate) struct Replica<M: StateMachine> {
     pub(crate) snapshots: Snapshots,
     pub(crate) serving: Serving,
     pub(crate) install: Install<M>,
+    pub(crate) requests: Requests,
     pub(crate) snapshot_orders: Vec<SnapshotOrder<M>>,
     /// Writes to be taken up at the end of the turn, or once there is a leader and a connection to it.
     pub(crate) waiting: VecDeque<WriteRequest>,
@@ -176,6 +178,7 @@ impl<M: StateMachine> Replica<M> {
             snapshots: Snapshots::new(options.snapshots, kept),
             serving: Serving::default(),
             install: Install::default(),
+            requests: Requests::default(),
             snapshot_orders: Vec::new(),
             waiting: VecDeque::new(),
             connected: BTreeSet::new(),
@@ -260,6 +263,7 @@ impl<M: StateMachine> Replica<M> {
         }
         self.look_after_damage(now);
         self.look_after_install(now);
+        self.look_after_members(now);
         self.give_snapshots(now);
         self.raft.room(now, self.log.space() == Space::Open);
         self.apply(now);
@@ -278,6 +282,7 @@ impl<M: StateMachine> Replica<M> {
             self.repair.next_deadline(),
             self.install.next_deadline(),
             self.serving.next_deadline(),
+            self.next_change_deadline(),
             sweep,
         ]
         .into_iter()
@@ -294,6 +299,7 @@ impl<M: StateMachine> Replica<M> {
         self.reads.abandon(reason, &mut self.effects.answers);
         self.refuse_waiting(reason);
         self.abandon_askers(reason);
+        self.abandon_requests(reason);
         std::mem::take(&mut self.effects)
     }
 

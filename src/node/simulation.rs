@@ -17,7 +17,7 @@ use crate::commitlog::{
 };
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
-use crate::raft::Raft;
+use crate::raft::{Change, Membership, Raft};
 use crate::simulation::plants::Plants;
 use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
@@ -29,6 +29,7 @@ use super::data_dir::{self, DataDir, Recovered};
 use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
+use super::members::{MembersError, TransferError};
 use super::replica::Replica;
 use super::scrub::Scrub;
 use super::snapshot_service::Asker;
@@ -44,6 +45,10 @@ pub enum Answer {
     Read(Result<Index, ReadError>),
     /// Of a snapshot: the last entry in it.
     Snapshot(Result<EntryId, SnapshotRequestError>),
+    /// Of a change of members: who belongs to the cluster now.
+    Members(Result<Membership, MembersError>),
+    /// Of a transfer of leadership.
+    Transfer(Result<(), TransferError>),
 }
 
 /// A frame to be carried to a peer.
@@ -79,6 +84,8 @@ impl From<Effects> for Turn {
                 Answered::Write(outcome) => Answer::Write(outcome),
                 Answered::Read(outcome) => Answer::Read(outcome),
                 Answered::Snapshot(outcome) => Answer::Snapshot(outcome),
+                Answered::Members(outcome) => Answer::Members(outcome),
+                Answered::Transfer(outcome) => Answer::Transfer(outcome),
                 // Nobody simulated takes a backup.
                 Answered::Piece(_) => return None,
             };
@@ -300,6 +307,16 @@ impl<M: StateMachine> Process<M> {
     /// A caller asks for a snapshot.
     pub fn snapshot(&mut self, ticket: u64) {
         self.replica.ask_for_snapshot(Ticket(ticket));
+    }
+
+    /// A caller wants other members.
+    pub fn change_members(&mut self, ticket: u64, change: Change, deadline: Monotonic) {
+        self.replica.change_members(Ticket(ticket), change, deadline);
+    }
+
+    /// A caller wants another leader.
+    pub fn transfer_leadership(&mut self, now: Monotonic, ticket: u64, to: NodeId) {
+        self.replica.transfer_leadership(now, Ticket(ticket), to);
     }
 
     /// Drops the front of the log as far as it was ordered, between two writes. Whether anything was ordered.

@@ -272,7 +272,7 @@ impl World {
                 self.clients.operations.extend(operations(&asked, None));
                 Err(error.to_string())
             }
-            (Told::Write(_) | Told::Read(_) | Told::Snapshot(_), _) => {
+            (Told::Write(_) | Told::Read(_) | Told::Snapshot(_) | Told::Members(_) | Told::Transfer(_), _) => {
                 Err("an answer to another kind of question".to_owned())
             }
         };

@@ -1,0 +1,121 @@
+//! Changing members and the leader, through the handle.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::raft::{Change, Member, Membership};
+use crate::transport::dial::dial_client;
+use crate::transport::{ClientConnection, ClientHello};
+use crate::types::NodeId;
+
+use super::{Command, NodeHandle};
+use crate::node::members::{MembersError, TransferError};
+
+/// A change of who belongs to the cluster, as an operator asks for it: nodes by number and address. Which life of a
+/// directory is admitted is what the node at that address says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum MemberChange {
+    /// A node that was started to join receives the log; it does not vote.
+    Add {
+        /// Its number, which must never have been a member's.
+        id: NodeId,
+        /// `HOST:PORT` that the members reach it under.
+        address: String,
+        /// The leader makes it a voter by itself once it has caught up.
+        promote: bool,
+    },
+    /// A learner becomes a voter.
+    Promote {
+        /// Which.
+        id: NodeId,
+    },
+    /// A member leaves, voter or learner, the leader too.
+    Remove {
+        /// Which.
+        id: NodeId,
+    },
+    /// A node that was started to join takes a voter's place once it has caught up.
+    Replace {
+        /// The voter that leaves then, running or not.
+        old: NodeId,
+        /// The number of the node that comes.
+        new: NodeId,
+        /// Where it is reached.
+        address: String,
+    },
+    /// How gladly a member is seen as the leader; 0 for no preference.
+    Prioritise {
+        /// Which.
+        id: NodeId,
+        /// Above all others for the preferred leader.
+        priority: u8,
+    },
+}
+
+impl NodeHandle {
+    /// Changes the members and resolves, with all of them, once the change is committed; a change of voters that goes
+    /// in two steps, once both are. A learner that is to vote is promoted later, when it has caught up: the members
+    /// say whether it is. Asked of the leader; another node answers who that is. While another change is under way,
+    /// and while there is no leader, it waits.
+    ///
+    /// Dropping the future leaves the outcome unknown.
+    ///
+    /// # Errors
+    /// See [`MembersError`]; only `Unknown` leaves open whether the members change.
+    pub async fn change_members(&self, change: MemberChange, timeout: Duration) -> Result<Membership, MembersError> {
+        let change = match change {
+            MemberChange::Add { id, address, promote } => {
+                Change::AddLearner { member: self.candidate(id, address).await?, promote }
+            }
+            MemberChange::Replace { old, new, address } => {
+                Change::Replace { old, new: self.candidate(new, address).await? }
+            }
+            MemberChange::Promote { id } => Change::Promote { id },
+            MemberChange::Remove { id } => Change::Remove { id },
+            MemberChange::Prioritise { id, priority } => Change::Prioritise { id, priority },
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::ChangeMembers { change, timeout, reply })
+            .map_err(|()| MembersError::Unavailable(self.why_stopped()))?;
+        answer.await.unwrap_or_else(|_dropped| Err(MembersError::Unknown(self.why_stopped())))
+    }
+
+    /// Makes a voter the leader and resolves once it is. Asked of the leader. Writes wait meanwhile, for an election
+    /// timeout at most.
+    ///
+    /// Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Transfer { to, reply }).map_err(|()| TransferError::Unavailable(self.why_stopped()))?;
+        answer.await.unwrap_or_else(|_dropped| Err(TransferError::Unavailable(self.why_stopped())))
+    }
+
+    /// Asks the node at an address who it is.
+    async fn candidate(&self, id: NodeId, address: String) -> Result<Member, MembersError> {
+        let hello = ClientHello { client: 0, cluster: None };
+        let dialled = {
+            let address = address.clone();
+            self.shared.runtime.spawn(async move { dial_client(&address, hello).await })
+        };
+        let refuse = |reason: String| Err(MembersError::Candidate(reason));
+        let connection: ClientConnection = match dialled.await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return refuse(format!("{error}; start node {id} there with `--join` first")),
+            Err(_stopped) => return Err(MembersError::Unavailable(self.why_stopped())),
+        };
+        let welcome = &connection.welcome;
+        if welcome.node != id {
+            return refuse(format!("the node at {address} is node {}, not node {id}", welcome.node));
+        }
+        if let Some(cluster) = welcome.cluster {
+            return refuse(format!("node {id} at {address} belongs to cluster {cluster} already"));
+        }
+        Ok(Member { id, incarnation: welcome.incarnation, address })
+    }
+}
