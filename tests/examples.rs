@@ -52,6 +52,12 @@ fn example_snapshot_speed_restores_every_key_that_it_wrote() {
 }
 
 #[test]
+fn example_snapshot_pause_measures_puts_with_and_without_a_snapshot() {
+    let said = run("snapshot_pause");
+    assert!(said.contains("no snapshot\n  puts ") && said.contains("on 3 nodes, of 5000 keys"), "{said}");
+}
+
+#[test]
 fn example_embedded_kv_needs_at_most_25_lines() {
     let lines = include_str!("../examples/embedded_kv.rs").lines().count();
     assert!(lines <= 25, "{lines} lines");

@@ -85,11 +85,12 @@ fn killed_leader_is_replaced_and_status_says_so() {
     cluster.run(&["put", "a", "1"]).ended(0);
     let leader = cluster.leader();
     cluster.nodes[leader].take().unwrap().kill();
+    // What a follower hands to a leader before it notices that it is gone is unknown, as it should be.
+    assert_ne!(cluster.leader(), leader);
     cluster.run(&["put", "b", "2"]).ended(0);
     let status = cluster.run(&["status", "--output", "json"]).ended(0);
     let nodes = status.json()[0]["nodes"].clone();
     assert_eq!(nodes[leader]["role"], "unreachable");
-    assert_ne!(cluster.leader(), leader);
     assert_eq!(cluster.run(&["scan"]).ended(0).text(), "a\t1\nb\t2\n");
     let back = cluster.server(u16::try_from(leader).unwrap());
     cluster.nodes[leader] = Some(back);

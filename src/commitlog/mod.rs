@@ -7,7 +7,7 @@
 //!   │ writer roll room meta  ├──────────────►│ reader (any thread)      │
 //!   │ purge  reset  poison   │     View      │ live ─ map, pread, index │
 //!   └────────────┬───────────┘               └──────────────────────┬───┘
-//!                │ create, prepare                                  │
+//!                │ create, prepare, removal                         │
 //!   ┌────────────▼──────────────────────────────────────────────────▼───┐
 //!   │ segment/  header │ slot A │ slot B │ footer │ records … │ zeros   │ ◄── open: survey, tail, restart
 //!   └───────────────────────────────────────────────────────────────────┘         (table in recovery)
@@ -48,6 +48,7 @@ mod prepare;
 mod purge;
 mod reader;
 pub mod recovery;
+mod removal;
 pub mod repair;
 mod reset;
 mod restart;
@@ -76,6 +77,7 @@ pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};
 pub use reader::LogReader;
 pub use recovery::{Cut, RecoveryReport, Rule};
+pub use removal::{Removal, Removed};
 pub use scrub::{BadBlock, Region, Scrubbed};
 pub use space::Space;
 pub use writer::{LogWriter, WriteBatch};

@@ -5,16 +5,15 @@
 //!   after                     │ 91..130 │ 131..                 the base is entry 90
 //! ```
 //! The base file is written first and durably (`base`): a power cut before that leaves the log as it was, one after it
-//! leaves the new one, whichever of the removals have reached the disk. Readers keep what they hold: a file that was
-//! removed lives as long as its map. Deliberately absent: when to purge and how much; whoever owns the log knows what
-//! its snapshots cover and what a slow follower may still ask for.
-
-use std::io;
+//! leaves the new one, whichever of the removals have reached the disk; those are left to `removal`. Readers keep what
+//! they hold: a file that was removed lives as long as its map. Deliberately absent: when to purge and how much; whoever
+//! owns the log knows what its snapshots cover and what a slow follower may still ask for.
 
 use super::base::{self, Start};
-use super::layout::{LogFile, RESERVE_FILE, SPARE_FILE};
+use super::layout::{RESERVE_FILE, SPARE_FILE};
 use super::poison::{LogFault, broken};
 use super::reader::{LogReader, View};
+use super::removal::Removal;
 use super::space::Space;
 use super::writer::LogWriter;
 use crate::failure::is_full;
@@ -30,9 +29,21 @@ impl LogWriter {
     /// # Errors
     /// `Full`: nothing was dropped, it may be tried again. `Poisoned`: for good.
     pub fn purge(&mut self, upto: Index) -> Result<(), LogFault> {
+        match self.drop_front(upto)? {
+            Some(removal) => self.removed(removal.run()),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`LogWriter::purge`], but leaves the slow part, the removal of the files, to any thread: from here on they are no
+    /// part of the log, and durably so. `None` when nothing was dropped.
+    ///
+    /// # Errors
+    /// As for [`LogWriter::purge`].
+    pub fn drop_front(&mut self, upto: Index) -> Result<Option<Removal>, LogFault> {
         self.poison.check()?;
-        let purged = self.drop_front(upto);
-        self.poison.note(purged)
+        let dropped = self.forget_front(upto);
+        self.poison.note(dropped)
     }
 
     /// Where the log begins.
@@ -41,20 +52,21 @@ impl LogWriter {
         &self.start.base
     }
 
-    fn drop_front(&mut self, upto: Index) -> Result<(), LogFault> {
+    fn forget_front(&mut self, upto: Index) -> Result<Option<Removal>, LogFault> {
         let view = self.shared.view.load_full();
         let closed = view.parts.len().saturating_sub(1);
         let count = view.parts.iter().take(closed).take_while(|part| part.last() <= upto).count();
-        let Some(first) = view.parts.get(count).filter(|_first| count > 0) else { return Ok(()) };
+        let Some(first) = view.parts.get(count).filter(|_first| count > 0) else { return Ok(None) };
         // It may be writing the index of a segment that is about to go.
-        self.settle_job()?;
+        self.settle_index_job()?;
         let header = &first.segment.header;
         let start =
             Start { generation: header.generation, resetting: false, base: self.base_of(&base::base_of(header)) };
         self.store_start(&start)?;
         let parts = view.parts.iter().skip(count).cloned().collect();
         self.begin_at(start, View { base: header.previous, base_position: header.first_position, parts });
-        self.remove_dropped()
+        self.count_bytes();
+        Ok(Some(self.removal(Some(view))))
     }
 
     /// What is known of a base beside what a segment's header says: the header may have been made behind a hole.
@@ -110,20 +122,5 @@ impl LogWriter {
         let above = self.memberships.drain(..).filter(|(index, _)| *index > base);
         self.memberships = in_force.into_iter().chain(above).collect();
         self.start = start;
-    }
-
-    /// Removes every file of a generation that was dropped. One that cannot be removed now is left to the next time.
-    pub(super) fn remove_dropped(&self) -> Result<(), LogFault> {
-        let failed = |error: &io::Error| broken("removing the front of the log", error);
-        for file in self.disk.list(&self.log_dir).map_err(|error| failed(&error))? {
-            let (LogFile::Segment(name) | LogFile::Index(name)) = LogFile::of(&file) else { continue };
-            if name.generation < self.start.generation
-                && let Err(error) = self.disk.remove(&self.log_dir.join(&file))
-            {
-                tracing::warn!(file, %error, "a file that is no part of the log any more cannot be removed");
-            }
-        }
-        self.count_bytes();
-        self.disk.sync_dir(&self.log_dir).map_err(|error| failed(&error))
     }
 }

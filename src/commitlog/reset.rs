@@ -69,7 +69,9 @@ impl LogWriter {
         let parts = vec![Part::whole(segment)];
         self.begin_at(start, View { base: base.entry, base_position: base.position, parts });
         self.shared.known.change().replace((Index::ZERO, Index(u64::MAX)), Vec::new());
-        self.remove_dropped()
+        self.count_bytes();
+        let removal = self.removal(None);
+        self.removed(removal.run())
     }
 
     /// Refuses a base that would lose entries of its own history. True when nobody knows whether it does.

@@ -96,6 +96,14 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Ends the outstanding job if it writes the index of a segment.
+    pub(super) fn settle_index_job(&mut self) -> Result<(), LogFault> {
+        match self.job {
+            Some((_, Wanted::Index)) => self.settle_job(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Space was prepared: as much as it should be, or only what a write could not do without.
     pub(super) fn made_room(&self, ample: bool) {
         self.shared.space.set(if ample && self.reserve_bytes > 0 { Space::Open } else { Space::Reserve });

@@ -53,6 +53,8 @@ pub(crate) struct Install<M: StateMachine> {
     last_number: u64,
     /// Who gave nothing, and why, since somebody last did.
     refused: BTreeMap<NodeId, String>,
+    /// Why the last copy could not be written here, until another is begun.
+    failure: Option<String>,
     /// Bytes of chunks that have arrived since this node was started.
     received: u64,
 }
@@ -80,6 +82,7 @@ impl<M: StateMachine> Default for Install<M> {
             loaded: None,
             last_number: 0,
             refused: BTreeMap::new(),
+            failure: None,
             received: 0,
         }
     }
@@ -138,7 +141,9 @@ impl<M: StateMachine> Replica<M> {
     /// Why a node that needs a snapshot has none, for a person.
     pub(crate) fn missing_snapshot(&self) -> Option<String> {
         let needed = self.needed_snapshot()?;
-        let why: Vec<String> = self.install.refused.iter().map(|(peer, why)| format!("node {peer} {why}")).collect();
+        let mut why: Vec<String> =
+            self.install.refused.iter().map(|(peer, why)| format!("node {peer} {why}")).collect();
+        why.extend(self.install.failure.clone());
         match (&self.install.copy, why.is_empty()) {
             (Some((manifest, next)), _) => {
                 Some(format!("is being sent snapshot {}: chunk {next} of {}", manifest.id(), manifest.chunks))
@@ -248,6 +253,7 @@ impl<M: StateMachine> Replica<M> {
         match begun {
             Ok(true) => {
                 tracing::info!(node = %self.id, snapshot = %id, bytes = manifest.data_bytes, "fetching a snapshot");
+                self.install.failure = None;
                 if self.plants.has(Plant::ResetBeforeSnapshot) {
                     let reset = Some(manifest.base.clone());
                     let number = self.raft.reserve_number();
@@ -290,6 +296,7 @@ impl<M: StateMachine> Replica<M> {
 
     fn copy_failed(&mut self, now: Monotonic, reason: &str) {
         tracing::warn!(node = %self.id, reason, "a snapshot could not be fetched; trying again");
+        self.install.failure = Some(reason.to_owned());
         self.install.copy = None;
         self.install.state = Fetching::Pause(now.after(PAUSE));
     }

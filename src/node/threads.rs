@@ -1,4 +1,4 @@
-//! Starts and joins the threads that block on the disk: writer, preparer, scrub.
+//! Starts and joins the threads that block on the disk: writer, preparer, remover, scrub.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
-use crate::commitlog::{LogReader, LogWriter, PrepareJob};
+use crate::commitlog::{LogReader, LogWriter, PrepareJob, Removal};
 use crate::config::Durability;
 use crate::env::Clock;
 use crate::types::NodeId;
@@ -20,6 +20,7 @@ pub(crate) struct DiskThreads {
     stopping: Arc<AtomicBool>,
     disk: JoinHandle<()>,
     preparer: JoinHandle<()>,
+    remover: JoinHandle<()>,
     scrub: JoinHandle<()>,
     /// Dropped to end the scrub.
     scrubbing: Sender<()>,
@@ -40,6 +41,9 @@ impl DiskThreads {
         let (jobs, preparing) = channel();
         let done = orders.clone();
         let preparer = Builder::new().name(format!("dledger-{id}-prep")).spawn(move || prepare(&preparing, &done))?;
+        let (removals, removing) = channel();
+        let done = orders.clone();
+        let remover = Builder::new().name(format!("dledger-{id}-drop")).spawn(move || remove(&removing, &done))?;
         let (scrubbing, stop_scrub) = channel();
         let (found, tell, time) = (orders.clone(), report.clone(), Arc::clone(&clock));
         let scrub = Builder::new()
@@ -47,10 +51,19 @@ impl DiskThreads {
             .spawn(move || run_scrub(scrub, &*time, &stop_scrub, &found, tell))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
-        let disk_loop =
-            DiskLoop { writer, reader, durability, clock, stopping: stop, orders: incoming, preparer: jobs, report };
+        let disk_loop = DiskLoop {
+            writer,
+            reader,
+            durability,
+            clock,
+            stopping: stop,
+            orders: incoming,
+            preparer: jobs,
+            remover: removals,
+            report,
+        };
         let disk = Builder::new().name(format!("dledger-{id}-disk")).spawn(move || disk_loop.run())?;
-        Ok(Self { orders, stopping, disk, preparer, scrub, scrubbing })
+        Ok(Self { orders, stopping, disk, preparer, remover, scrub, scrubbing })
     }
 
     /// Hands an order to the disk thread. When that thread is gone it has reported why.
@@ -58,13 +71,13 @@ impl DiskThreads {
         let _reported = self.orders.send(order);
     }
 
-    /// Finishes what was ordered, as far as the disk has room, syncs, and waits for both threads: blocks for a sync
-    /// or two and for the scrub's step.
+    /// Finishes what was ordered, as far as the disk has room, syncs, and waits for all threads: blocks for a sync
+    /// or two, for what the remover has begun, and for the scrub's step.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         self.order(DiskOrder::Stop);
         drop(self.scrubbing);
-        for thread in [self.disk, self.preparer, self.scrub] {
+        for thread in [self.disk, self.preparer, self.remover, self.scrub] {
             if thread.join().is_err() {
                 tracing::error!("a disk thread panicked");
             }
@@ -76,6 +89,13 @@ impl DiskThreads {
 fn prepare(jobs: &Receiver<PrepareJob>, done: &Sender<DiskOrder>) {
     while let Ok(job) = jobs.recv() {
         let _disk_thread_ended = done.send(DiskOrder::Prepared(job.run()));
+    }
+}
+
+/// The remover's loop: ends when the disk thread does.
+fn remove(removals: &Receiver<Removal>, done: &Sender<DiskOrder>) {
+    while let Ok(removal) = removals.recv() {
+        let _disk_thread_ended = done.send(DiskOrder::Removed(removal.run()));
     }
 }
 

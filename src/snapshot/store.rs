@@ -166,7 +166,8 @@ impl SnapshotStore {
         self.writer(base, self.options.chunk_bytes, None).map(ItemWriter::new)
     }
 
-    /// Begins a copy of a peer's snapshot, to be written chunk by chunk. Blocks on the disk.
+    /// Begins a copy of a peer's snapshot, to be written chunk by chunk. One that the disk has no room for is not begun:
+    /// most of it would be sent in vain, over and over. Blocks on the disk.
     ///
     /// # Errors
     /// As for [`SnapshotStore::begin`]; `Foreign` when it is not of this group.
@@ -175,6 +176,10 @@ impl SnapshotStore {
         if (manifest.cluster, manifest.group) != (cluster, group) {
             let reason = format!("it is of cluster {}, group {}", manifest.cluster, manifest.group);
             return Err(SnapshotError::Foreign { path: self.path(manifest.id()), reason });
+        }
+        let needed = manifest.data_bytes;
+        if self.disk.free_bytes(&self.directory).is_ok_and(|free| free < needed) {
+            return Err(SnapshotError::DiskFull { path: self.path(manifest.id()), needed });
         }
         self.writer(manifest.base.clone(), manifest.chunk_bytes, Some(manifest))
     }
