@@ -26,7 +26,7 @@ use crate::snapshot::{
     BackupError, CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore, remove_all,
 };
 use crate::state_machine::StateMachine;
-use crate::types::{ClusterId, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
+use crate::types::{ClusterId, Epoch, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
 
 use super::Environment;
 use super::formation::{Formation, Genesis, MAX_GENESIS_BYTES};
@@ -57,6 +57,7 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
                 node: config.id,
                 incarnation: Incarnation(environment.entropy.next_u64() | 1),
                 cluster: None,
+                epoch: Epoch::NONE,
                 members: members.clone(),
             };
             store_identity(disk, directory, &identity)?;
@@ -292,7 +293,8 @@ pub(crate) fn adopt(
     failure::replace_file(environment.disk.as_ref(), &unfinished, &path, &genesis.record)?;
     // The members that formed, which an earlier attempt may have named otherwise.
     let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
-    let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };
+    let identity =
+        Identity { cluster: Some(cluster), epoch: genesis.membership.epoch, members, ..data_dir.identity.clone() };
     store_identity(disk, &config.data_dir, &identity)?;
     data_dir.identity = identity;
     data_dir.origin = None;

@@ -113,7 +113,7 @@ fn pair(pair: &KeyValue, keys_only: bool) -> Value {
 fn node(row: &NodeRow, nodes: &Nodes) -> Value {
     match &row.answer {
         Ok(answer) => json!({
-            "id": row.id, "address": row.address, "role": answer.role, "term": answer.term,
+            "id": row.id, "address": row.address, "role": answer.role, "epoch": answer.epoch, "term": answer.term,
             "committed": answer.committed, "applied": answer.applied, "durable": answer.durable,
             "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
             "snapshot": answer.snapshot, "snapshot_bytes_received": answer.received,
@@ -121,7 +121,7 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "scrub_rounds": answer.scrub_rounds, "version": answer.version, "error": answer.error,
         }),
         Err(reason) => json!({
-            "id": row.id, "address": row.address, "role": "unreachable", "term": null, "committed": null,
+            "id": row.id, "address": row.address, "role": "unreachable", "epoch": null, "term": null, "committed": null,
             "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
             "snapshot": null, "snapshot_bytes_received": null,
             "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,

@@ -93,6 +93,7 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
         Ok(answer) => {
             let mut fields = vec![
                 answer.role.clone(),
+                format!("epoch={}", answer.epoch),
                 format!("term={}", answer.term),
                 format!("committed={}", answer.committed),
                 format!("applied={}", answer.applied),

@@ -111,6 +111,7 @@ const NODE: &[&str] = &[
     "ID",
     "ADDRESS",
     "ROLE",
+    "EPOCH",
     "TERM",
     "COMMITTED",
     "APPLIED",
@@ -135,6 +136,7 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
         Ok(answer) => {
             cells.push(answer.role.clone());
             let numbers = [
+                answer.epoch,
                 answer.term,
                 answer.committed,
                 answer.applied,

@@ -47,6 +47,7 @@ fn nodes() -> Nodes {
     let answer = |role: &str, applied| NodeAnswer {
         role: role.to_owned(),
         term: 3,
+        epoch: 2,
         leader: Some(1),
         first: 1,
         last: 9,
@@ -96,7 +97,7 @@ fn plain_status_has_a_row_for_every_node() {
     let shown = text(Answer::Nodes(&nodes()), Format::Plain);
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.len(), 3);
-    assert_eq!(rows[0][..4], ["1", "127.0.0.1:7101", "leader", "term=3"]);
+    assert_eq!(rows[0][..4], ["1", "127.0.0.1:7101", "leader", "epoch=2"]);
     assert!(rows[1].contains(&"lag=3"));
     assert_eq!(rows[2][2..], ["unreachable", "connection refused"]);
 }
@@ -131,6 +132,7 @@ fn json_status_names_unreachable_members() {
         "id",
         "address",
         "role",
+        "epoch",
         "term",
         "committed",
         "applied",
