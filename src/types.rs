@@ -215,6 +215,42 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// A life of a cluster. It begins with one; each recovery after a lost majority (`node::recover`) begins another, and
+/// nodes of two of them have nothing to say to each other: what one counts as committed the other may never have had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1, one more with each recovery; 0 before there is a cluster.
+    pub number: u64,
+    /// Drawn at random by the recovery that began it, so that two recoveries of one cluster begin two lives; 0 for the
+    /// first.
+    pub draw: u64,
+}
+
+impl Epoch {
+    /// Of a node that belongs to no cluster.
+    pub const NONE: Self = Self { number: 0, draw: 0 };
+    /// Of a cluster that was never recovered.
+    pub const FIRST: Self = Self { number: 1, draw: 0 };
+
+    /// The one that a recovery begins.
+    #[must_use]
+    pub const fn after(self, draw: u64) -> Self {
+        Self { number: self.number.saturating_add(1), draw }
+    }
+
+    /// The later of two that one node knows: `self` when there is no difference.
+    #[must_use]
+    pub const fn or_later(self, other: Self) -> Self {
+        if other.number > self.number { other } else { self }
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number.fmt(f)
+    }
+}
+
 /// A point on this process's monotonic clock, in microseconds since an arbitrary start. Not comparable between
 /// processes and never stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

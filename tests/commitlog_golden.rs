@@ -16,7 +16,7 @@ mod tests {
     use dledger::commitlog::inspect::inspect;
     use dledger::commitlog::{HEADER_BYTES, Identity, WriteBatch, load_identity, lock_data_dir, store_identity};
     use dledger::env::memory::MemoryDisk;
-    use dledger::types::{ClusterId, EntryId, Incarnation, Index, Kind, NodeId, Term, Vote};
+    use dledger::types::{ClusterId, EntryId, Epoch, Incarnation, Index, Kind, NodeId, Term, Vote};
     use std::path::Path;
 
     fn identity() -> Identity {
@@ -25,6 +25,7 @@ mod tests {
             node: NodeId(2),
             incarnation: Incarnation(0x1122_3344_5566_7788),
             cluster: Some(ClusterId(0xc1)),
+            epoch: Epoch { number: 2, draw: 0x99aa },
             members,
         }
     }

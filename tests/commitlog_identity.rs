@@ -9,7 +9,7 @@ mod tests {
     use dledger::commitlog::{Identity, load_identity, lock_data_dir, renew_identity, store_identity};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
-    use dledger::types::{ClusterId, Incarnation, NodeId};
+    use dledger::types::{ClusterId, Epoch, Incarnation, NodeId};
     use std::path::Path;
 
     fn data() -> &'static Path {
@@ -18,7 +18,7 @@ mod tests {
 
     fn identity(cluster: Option<ClusterId>) -> Identity {
         let members = "1=127.0.0.1:7101,2=[::1]:7102".parse().unwrap();
-        Identity { node: NodeId(2), incarnation: Incarnation(99), cluster, members }
+        Identity { node: NodeId(2), incarnation: Incarnation(99), cluster, epoch: Epoch::FIRST, members }
     }
 
     #[test]

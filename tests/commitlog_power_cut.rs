@@ -17,7 +17,7 @@ use dledger::commitlog::{Identity, load_identity, lock_data_dir, store_identity}
 use dledger::env::Disk;
 use dledger::env::memory::{Fate, MemoryDisk, Pending};
 use dledger::error::OpenError;
-use dledger::types::{ClusterId, Incarnation, NodeId};
+use dledger::types::{ClusterId, Epoch, Incarnation, NodeId};
 use log_disk::prepared_disk;
 use log_history::{Model, Step};
 
@@ -198,7 +198,7 @@ fn found_a_directory(disk: &dyn Disk, stored: &mut Option<Identity>) -> Result<(
     let lock = lock_data_dir(disk, Path::new("/home/data"))?;
     for cluster in [None, Some(ClusterId(7))] {
         let members = "1=localhost:1".parse().map_err(OpenError::Config)?;
-        let identity = Identity { node: NodeId(1), incarnation: Incarnation(9), cluster, members };
+        let identity = Identity { node: NodeId(1), incarnation: Incarnation(9), cluster, epoch: Epoch::FIRST, members };
         store_identity(disk, lock.path(), &identity)?;
         *stored = Some(identity);
     }

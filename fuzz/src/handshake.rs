@@ -15,7 +15,7 @@ use dledger::transport::handshake::{
     self, Answer, Hello, MAX_HANDSHAKE_BYTES, PREFIX_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, PeerHello, Prefix, Welcome,
 };
 use dledger::transport::{LocalIdentity, Refusal};
-use dledger::types::{ClusterId, Incarnation, NodeId};
+use dledger::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use crate::{Seed, golden, memory};
 
@@ -45,6 +45,7 @@ fn identity(formed: bool) -> LocalIdentity {
     let member = |id: u64| (NodeId(id), (format!("h:{id}"), formed.then_some(Incarnation(100 + id))));
     LocalIdentity {
         cluster: formed.then_some(CLUSTER),
+        epoch: if formed { Epoch::FIRST } else { Epoch::NONE },
         node: NodeId(3),
         incarnation: Incarnation(103),
         members: (1..=3).map(member).collect::<BTreeMap<_, _>>(),
@@ -79,15 +80,21 @@ fn check_hello(identity: &LocalIdentity, prefix: Prefix, content: &[u8], said: &
 
 fn check_admitted(identity: &LocalIdentity, peer: &PeerHello) {
     assert!(peer.receiver == identity.node && peer.node < identity.node && !peer.node.is_zero());
-    check_known(identity, peer.node, peer.incarnation, peer.cluster);
+    check_known(identity, peer.node, peer.incarnation, (peer.cluster, peer.epoch));
     assert!(peer.record_version >= 1 && peer.command_version >= 1);
 }
 
 /// Whoever is let in is a member, with what is known of it.
-fn check_known(identity: &LocalIdentity, node: NodeId, incarnation: Incarnation, cluster: Option<ClusterId>) {
+fn check_known(
+    identity: &LocalIdentity,
+    node: NodeId,
+    incarnation: Incarnation,
+    (cluster, epoch): (Option<ClusterId>, Epoch),
+) {
     let (_address, known) = &identity.members[&node];
     assert!(known.is_none_or(|known| known == incarnation) && incarnation != identity.incarnation);
-    assert!(cluster.is_none() || identity.cluster.is_none() || cluster == identity.cluster);
+    let same = (cluster, epoch) == (identity.cluster, identity.epoch);
+    assert!(cluster.is_none() || identity.cluster.is_none() || same);
     assert!(known.is_some() || identity.cluster.is_none());
 }
 
@@ -109,9 +116,9 @@ fn check_answer(identity: &LocalIdentity, prefix: Prefix, content: &[u8], said: 
     match handshake::judge_welcome(identity, peer, &welcome) {
         Err(refusal) => check_refusal(&refusal),
         Ok(()) => {
-            let Welcome { node, incarnation, cluster, .. } = welcome;
+            let Welcome { node, incarnation, cluster, epoch, .. } = welcome;
             assert_eq!(node, peer);
-            check_known(identity, node, incarnation, cluster);
+            check_known(identity, node, incarnation, (cluster, epoch));
         }
     }
 }
@@ -156,6 +163,7 @@ pub fn seeds() -> Vec<Seed> {
     let hello = |node: u64, cluster: Option<ClusterId>| {
         let peer = PeerHello {
             cluster,
+            epoch: if cluster.is_some() { Epoch::FIRST } else { Epoch::NONE },
             node: NodeId(node),
             incarnation: Incarnation(100 + node),
             receiver: NodeId(3),

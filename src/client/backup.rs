@@ -120,6 +120,9 @@ impl Backup {
             let mut round = client.shared.routes.ask_all(give_up);
             while let Some(asked) = round.next().await {
                 let Ok((link, _status)) = asked.result else { continue };
+                if !client.shared.routes.is_current(&link) {
+                    continue;
+                }
                 match self.fetch(&link, want).await {
                     Ok(bytes) => {
                         self.from = Some(link);

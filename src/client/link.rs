@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::server::protocol::{Failure, Goodbye, Message, Packet, RequestBody, Response};
 use crate::server::wire::{PacketSink, PacketSource};
-use crate::types::{ClusterId, NodeId};
+use crate::types::{ClusterId, Epoch, NodeId};
 
 /// Orders that may wait to be written; callers beyond wait for room.
 const LINE: usize = 256;
@@ -40,6 +40,8 @@ pub(crate) struct LinkInfo {
     pub(crate) node: NodeId,
     /// Its cluster; `None` until formation.
     pub(crate) cluster: Option<ClusterId>,
+    /// Which life of it.
+    pub(crate) epoch: Epoch,
 }
 
 /// Why a request has no answer.

@@ -5,6 +5,9 @@
 //! leader it names has stayed out of reach for a while: in the moments of a failover the followers still name the
 //! dead leader, and a write sent to one of them would end as unknown.
 //!
+//! After a recovery from one survivor (`node::recover`) nodes of two *epochs* may be reachable, both with a leader. Once a
+//! client has met the later one it goes back to none of before, and what it knew of the cluster is void.
+//!
 //! Connections made here are anonymous: two addresses may lead to one node, and must not fence each other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::server::kinds::NodeStatus;
 use crate::server::protocol::{ANONYMOUS, Answer, RequestBody};
-use crate::types::{ClusterId, NodeId, Role, Term};
+use crate::types::{ClusterId, Epoch, NodeId, Role, Term};
 
 use super::error::ClientError;
 use super::link::{Link, describe};
@@ -93,6 +96,8 @@ pub(crate) struct Routes {
 struct Known {
     /// The cluster asked for, or the first one met: one client never mixes two.
     cluster: Option<ClusterId>,
+    /// The latest life of it that was met.
+    epoch: Epoch,
     members: BTreeMap<NodeId, String>,
     /// The highest term seen: whoever claims to lead in a lower one is not believed.
     term: Term,
@@ -135,7 +140,8 @@ impl Routes {
         const DETOUR_FOR: Duration = Duration::from_secs(10);
         self.with(|known| {
             let route = known.route.as_ref()?;
-            let usable = route.link.is_open() && (route.leads || route.found.elapsed() < DETOUR_FOR);
+            let current = known.is_current(&route.link);
+            let usable = route.link.is_open() && current && (route.leads || route.found.elapsed() < DETOUR_FOR);
             if !usable {
                 known.route = None;
             }
@@ -196,13 +202,32 @@ impl Routes {
 
     /// Connects to an address, within the time that one node may take.
     pub(crate) async fn dial(&self, address: String, client: u128, deadline: Instant) -> Result<Link, DialError> {
+        let link = self.reach(address, client, deadline).await?;
+        if self.is_current(&link) { Ok(link) } else { Err(self.left_behind(&link)) }
+    }
+
+    /// The same, also to a node that a recovery has left behind: it may say how it is.
+    async fn reach(&self, address: String, client: u128, deadline: Instant) -> Result<Link, DialError> {
         let deadline = deadline.min(Instant::now() + PROBE_WAIT);
         let cluster = self.with(|known| known.cluster);
         let dialing = self.dialer.dial(address, client, cluster);
         let slow = |_elapsed| DialError::Unreachable("it does not answer".to_owned());
         let link = timeout_at(deadline, dialing).await.map_err(slow)??;
         self.check_cluster(&link)?;
+        self.with(|known| known.meet(link.info().epoch));
         Ok(link)
+    }
+
+    /// Whether a node is in the latest life of the cluster that was met.
+    pub(crate) fn is_current(&self, link: &Link) -> bool {
+        self.with(|known| known.is_current(link))
+    }
+
+    fn left_behind(&self, link: &Link) -> DialError {
+        let (old, new) = (link.info().epoch, self.with(|known| known.epoch));
+        DialError::Unreachable(format!(
+            "the cluster was recovered (epoch {new}) without this node, which is of epoch {old}; stop it for good"
+        ))
     }
 
     fn check_cluster(&self, link: &Link) -> Result<(), DialError> {
@@ -230,7 +255,7 @@ impl Routes {
 
     async fn ask_at(&self, address: String, deadline: Instant) -> Result<(Arc<Link>, NodeStatus), DialError> {
         let deadline = deadline.min(Instant::now() + PROBE_WAIT);
-        let link = Arc::new(self.dial(address, ANONYMOUS, deadline).await?);
+        let link = Arc::new(self.reach(address, ANONYMOUS, deadline).await?);
         let response = link.call(RequestBody::Status, deadline).await;
         let response = response.map_err(|error| DialError::Unreachable(error.to_string()))?;
         match response.answer {
@@ -281,6 +306,10 @@ impl Routes {
                     continue;
                 }
             };
+            if !self.is_current(&link) {
+                failures.push((asked.address, self.left_behind(&link)));
+                continue;
+            }
             reached.insert(status.id);
             let outdated = self.with(|known| {
                 known.term = known.term.max(status.term);
@@ -307,7 +336,7 @@ impl Routes {
     fn detour(&self, follower: Option<(Arc<Link>, NodeStatus)>, reached: &BTreeSet<NodeId>) -> Option<Route> {
         let now = Instant::now();
         self.with(|known| {
-            let (link, status) = follower?;
+            let (link, status) = follower.filter(|(link, _status)| known.is_current(link))?;
             let leader = status.leader.filter(|leader| !reached.contains(leader))?;
             let since = match known.hidden_leader {
                 Some((hidden, since)) if hidden == leader => since,
@@ -336,6 +365,19 @@ impl Routes {
 }
 
 impl Known {
+    /// Takes note of the life of the cluster that a node is in.
+    fn meet(&mut self, epoch: Epoch) {
+        if self.epoch == Epoch::NONE {
+            self.epoch = epoch;
+        } else if epoch.number > self.epoch.number {
+            *self = Self { cluster: self.cluster, epoch, ..Self::default() };
+        }
+    }
+
+    fn is_current(&self, link: &Link) -> bool {
+        link.info().epoch == Epoch::NONE || link.info().epoch == self.epoch
+    }
+
     fn remember(&mut self, id: NodeId, address: &str) {
         if self.members.len() < MAX_ADDRESSES || self.members.contains_key(&id) {
             self.members.insert(id, address.to_owned());
@@ -361,7 +403,9 @@ impl Round<'_> {
     /// The next answer; `None` after the last.
     pub(crate) async fn next(&mut self) -> Option<Asked> {
         let asked = self.asking.next().await?;
-        if let Ok((_link, status)) = &asked.result {
+        if let Ok((link, status)) = &asked.result
+            && self.routes.is_current(link)
+        {
             self.routes.learn(&status.members);
             status.members.iter().for_each(|(_id, address)| self.ask(address));
         }

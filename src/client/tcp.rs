@@ -22,7 +22,9 @@ impl Dialer for TcpDialer {
     ) -> BoxFuture<'static, Result<Link, DialError>> {
         async move {
             let connection = dial_client(&address, ClientHello { client, cluster }).await?;
-            let info = LinkInfo { address, node: connection.welcome.node, cluster: connection.welcome.cluster };
+            let (node, cluster) = (connection.welcome.node, connection.welcome.cluster);
+            let epoch = connection.welcome.epoch;
+            let info = LinkInfo { address, node, cluster, epoch };
             let (reader, writer) = connection.split();
             Ok(Link::start(info, reader, writer))
         }
@@ -50,7 +52,8 @@ impl From<TransportError> for DialError {
                 | RefusalCode::Direction
                 | RefusalCode::Timeout
                 | RefusalCode::Disconnected
-                | RefusalCode::Violation => Self::Unreachable(refusal.text),
+                | RefusalCode::Violation
+                | RefusalCode::Epoch => Self::Unreachable(refusal.text),
             },
         }
     }

@@ -17,13 +17,13 @@ use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure::{self, Blame};
 use crate::fields::{Block, Fields, PREFIX_BYTES, Prefix, checksum_holds, prefix};
-use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use crate::types::{ClusterId, Epoch, GroupId, Incarnation, Index, NodeId};
 
 const MAGIC: &[u8; 8] = b"DLEDG-ID";
 /// The format version of the data directory that this release writes and the newest it reads.
 pub const DATA_VERSION: u32 = 1;
 /// Where the fixed fields end and the members' text starts.
-const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 8 + 1 + 16 + 4;
+const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 8 + 1 + 16 + 8 + 8 + 4;
 /// Bounds what is read before a checksum is known to hold.
 const MAX_COPY_BYTES: usize = 1 << 20;
 /// How often it stands in the file.
@@ -40,6 +40,9 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// The cluster; `None` before formation.
     pub cluster: Option<ClusterId>,
+    /// The life of the cluster that this node belongs to, or the one before it: a membership in its log counts for more.
+    /// `NONE` before formation.
+    pub epoch: Epoch,
     /// The members as configured when the directory was made.
     pub members: Members,
 }
@@ -244,6 +247,8 @@ fn encode(identity: &Identity) -> Vec<u8> {
         .u64(identity.incarnation.get())
         .u8(u8::from(identity.cluster.is_some()))
         .u128(identity.cluster.map_or(0, |cluster| cluster.0))
+        .u64(identity.epoch.number)
+        .u64(identity.epoch.draw)
         .u32(u32::try_from(members.len()).unwrap_or(u32::MAX))
         .raw(members.as_bytes())
         .sealed_from(PREFIX_BYTES)
@@ -259,7 +264,8 @@ fn decode(bytes: &[u8]) -> Option<Identity> {
     let mut fields = Fields::at(bytes, PREFIX_BYTES)?;
     let (node, incarnation) = (NodeId(fields.u64()?), Incarnation(fields.u64()?));
     let (formed, cluster) = (fields.u8()? == 1, ClusterId(fields.u128()?));
+    let epoch = Epoch { number: fields.u64()?, draw: fields.u64()? };
     let members_bytes = fields.u32()? as usize;
     let members = std::str::from_utf8(fields.bytes(members_bytes)?).ok()?.parse().ok()?;
-    Some(Identity { node, incarnation, cluster: formed.then_some(cluster), members })
+    Some(Identity { node, incarnation, cluster: formed.then_some(cluster), epoch, members })
 }

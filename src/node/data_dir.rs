@@ -20,16 +20,18 @@ use crate::config::{Config, Members};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure;
+use crate::raft::Membership;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
 use crate::snapshot::{
     BackupError, CHUNK_BYTES, Newest, Snapshot, SnapshotError, SnapshotOptions, SnapshotStore, remove_all,
 };
 use crate::state_machine::StateMachine;
-use crate::types::{ClusterId, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
+use crate::types::{ClusterId, Epoch, GroupId, Incarnation, Index, LogBase, NodeId, Vote};
 
 use super::Environment;
 use super::formation::{Formation, Genesis, MAX_GENESIS_BYTES};
+use super::recover::follow;
 use super::restore::{self, Origin};
 use super::snapshot_worker::Kept;
 
@@ -57,6 +59,7 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
                 node: config.id,
                 incarnation: Incarnation(environment.entropy.next_u64() | 1),
                 cluster: None,
+                epoch: Epoch::NONE,
                 members: members.clone(),
             };
             store_identity(disk, directory, &identity)?;
@@ -178,6 +181,10 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         drop(opened);
         opened = open()?;
     }
+    let latest = opened.state.memberships.last().and_then(|(_index, payload)| Membership::decode(payload).ok());
+    if let Some(members) = latest {
+        follow(environment.disk.as_ref(), &config.data_dir, &members)?;
+    }
     // A base that nobody knows the members of is that of a log whose first record names them.
     let nameless = opened.state.memberships.is_empty() && base.membership.0.is_zero();
     if opened.state.last == opened.state.base && nameless {
@@ -292,7 +299,8 @@ pub(crate) fn adopt(
     failure::replace_file(environment.disk.as_ref(), &unfinished, &path, &genesis.record)?;
     // The members that formed, which an earlier attempt may have named otherwise.
     let members = Members(genesis.membership.members().map(|member| (member.id, member.address.clone())).collect());
-    let identity = Identity { cluster: Some(cluster), members, ..data_dir.identity.clone() };
+    let identity =
+        Identity { cluster: Some(cluster), epoch: genesis.membership.epoch, members, ..data_dir.identity.clone() };
     store_identity(disk, &config.data_dir, &identity)?;
     data_dir.identity = identity;
     data_dir.origin = None;

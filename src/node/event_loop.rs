@@ -372,6 +372,7 @@ impl<M: StateMachine> EventLoop<M> {
         self.introduced = replica.raft().membership_index();
         self.transport.set_identity(LocalIdentity {
             cluster: identity.cluster,
+            epoch: membership.map_or(identity.epoch, |membership| identity.epoch.or_later(membership.epoch)),
             node: self.config.id,
             incarnation: identity.incarnation,
             members,

@@ -23,7 +23,7 @@ use crate::error::OpenError;
 use crate::failure::{Blame, create_dir_durably, remove_if_there};
 use crate::snapshot::{BackupError, Manifest, Snapshot, open_backup};
 use crate::transport::BackupId;
-use crate::types::{EntryId, GroupId, Incarnation, Index, LogBase, NodeId};
+use crate::types::{EntryId, Epoch, GroupId, Incarnation, Index, LogBase, NodeId};
 
 use super::Environment;
 
@@ -88,6 +88,7 @@ pub fn restore(environment: &Environment, options: &RestoreOptions) -> Result<Ma
         node: *id,
         incarnation: Incarnation(environment.entropy.next_u64() | 1),
         cluster: None,
+        epoch: Epoch::NONE,
         members: cluster.clone(),
     };
     store_identity(disk, data_dir, &identity)?;

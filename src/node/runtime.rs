@@ -190,6 +190,7 @@ fn members(config: &Config, address: SocketAddr) -> Members {
 fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> LocalIdentity {
     LocalIdentity {
         cluster: data_dir.identity.cluster,
+        epoch: data_dir.identity.epoch,
         node: config.id,
         incarnation: data_dir.identity.incarnation,
         members: members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
@@ -202,6 +203,7 @@ fn first_status(config: &Config, members: &Members) -> NodeStatus {
     NodeStatus {
         id: config.id,
         cluster: None,
+        epoch: 0,
         address: members.0.get(&config.id).cloned().unwrap_or_default(),
         role: Role::Follower,
         term: Term::ZERO,

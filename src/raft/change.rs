@@ -185,7 +185,8 @@ impl Membership {
     }
 
     /// Whether a leader may write this membership behind `before`: either no majority moves, or a joint change begins,
-    /// or it ends. Any majority of the one then shares a voter with any majority of the other.
+    /// or it ends. Any majority of the one then shares a voter with any majority of the other. No leader begins an epoch:
+    /// what [`Membership::recovered_by`] gives may follow nothing.
     #[must_use]
     pub fn may_follow(&self, before: &Self) -> bool {
         let voters = |members: &[Member]| {
@@ -199,7 +200,7 @@ impl Membership {
             (false, false) | (true, false) => mine == theirs,
             (true, true) => false,
         };
-        steps && self.cluster == before.cluster && self.removed.covers(&before.removed)
+        steps && (self.cluster, self.epoch) == (before.cluster, before.epoch) && self.removed.covers(&before.removed)
     }
 
     fn known(&self, id: NodeId) -> Result<&Member, ChangeRefused> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::simulation::plants::{Plant, Plants};
-use crate::types::{ClusterId, Incarnation, Index, NodeId};
+use crate::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 use super::quorum::Quorum;
 use super::removed::RemovedIds;
@@ -62,6 +62,8 @@ pub struct Priority {
 pub struct Membership {
     /// The cluster's identity.
     pub cluster: ClusterId,
+    /// Which life of it.
+    pub epoch: Epoch,
     /// Members that vote.
     pub voters: Vec<Member>,
     /// While voters change, those of before: a majority of them must agree as well. Empty otherwise.
@@ -80,6 +82,7 @@ pub struct Membership {
 #[derive(Serialize, Deserialize)]
 struct BodyV1 {
     cluster: u128,
+    epoch: Epoch,
     voters: Vec<Member>,
     outgoing: Vec<Member>,
     learners: Vec<Member>,
@@ -94,6 +97,7 @@ impl Membership {
     pub const fn new(cluster: ClusterId, voters: Vec<Member>) -> Self {
         Self {
             cluster,
+            epoch: Epoch::FIRST,
             voters,
             outgoing: Vec::new(),
             learners: Vec::new(),
@@ -108,6 +112,7 @@ impl Membership {
     pub fn encode(&self) -> Vec<u8> {
         let body = BodyV1 {
             cluster: self.cluster.0,
+            epoch: self.epoch,
             voters: self.voters.clone(),
             outgoing: self.outgoing.clone(),
             learners: self.learners.clone(),
@@ -127,7 +132,7 @@ impl Membership {
     ///
     /// # Errors
     /// `Unsupported` for another tag or version; `Malformed` when the bytes are not a membership, or it has no voter,
-    /// too many members, a member twice or a member 0, or speaks of a learner or a member that it has not.
+    /// too many members, a member twice or a member 0, speaks of a learner or a member that it has not, or is of no epoch.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let [tag, version, body @ ..] = bytes else {
             return Err(malformed("shorter than its tag and version"));
@@ -135,10 +140,10 @@ impl Membership {
         if (*tag, *version) != (TAG, VERSION) {
             return Err(DecodeError::Unsupported { what: WHAT, tag: *tag, version: *version });
         }
-        let BodyV1 { cluster, voters, outgoing, learners, promotions, priorities, removed } =
+        let BodyV1 { cluster, epoch, voters, outgoing, learners, promotions, priorities, removed } =
             codec::decode(WHAT, body)?;
         let cluster = ClusterId(cluster);
-        let membership = Self { cluster, voters, outgoing, learners, promotions, priorities, removed };
+        let membership = Self { cluster, epoch, voters, outgoing, learners, promotions, priorities, removed };
         membership.check().map_err(malformed)?;
         Ok(membership)
     }
@@ -147,6 +152,9 @@ impl Membership {
     fn check(&self) -> Result<(), &'static str> {
         if self.voters.is_empty() {
             return Err("it names no voter");
+        }
+        if self.epoch.number == 0 {
+            return Err("it is of no epoch");
         }
         // Whoever votes before and after a change stands in both lists, as the same member.
         let twins = |member: &&Member| !self.voters.contains(member);
@@ -401,6 +409,7 @@ mod tests {
         let lists = |lists: [&[u64]; 3]| {
             let mut golden = vec![0x4d, 1];
             golden.extend(0x0102u128.to_le_bytes());
+            golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             for ids in lists {
                 golden.extend((ids.len() as u64).to_le_bytes());
                 for id in ids {
@@ -443,6 +452,7 @@ mod tests {
         {
             assert!(malformed(&Membership { learners, ..Membership::new(ClusterId(1), voters) }));
         }
+        assert!(malformed(&Membership { epoch: Epoch::NONE, ..sample() }));
     }
 
     #[test]

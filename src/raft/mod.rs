@@ -54,6 +54,7 @@ pub mod quorum;
 mod random;
 mod read_index;
 pub mod ready;
+mod recovered;
 pub mod removed;
 mod replication;
 mod stall;

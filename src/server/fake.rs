@@ -67,6 +67,7 @@ impl FakeStore {
         let status = NodeStatus {
             id: NodeId(1),
             cluster: Some(ClusterId(1)),
+            epoch: 1,
             address: String::new(),
             role: Role::Leader,
             term: Term(1),

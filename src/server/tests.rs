@@ -17,7 +17,7 @@ use crate::transport::frame::{FrameBatch, FrameDecoder, Head, MAX_FRAME_BYTES};
 use crate::transport::handshake::{self, Hello};
 use crate::transport::tcp::TcpTransport;
 use crate::transport::{ClientHello, LocalIdentity};
-use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use crate::types::{ClusterId, Epoch, GroupId, Incarnation, Index, NodeId};
 
 use super::fake::{FakeStore, Mode};
 use super::kinds::{Consistency, Scan};
@@ -50,6 +50,7 @@ impl Node {
         store.state().status.members = vec![(NodeId(1), address.clone())];
         let identity = LocalIdentity {
             cluster: Some(ClusterId(1)),
+            epoch: Epoch::FIRST,
             node: NodeId(1),
             incarnation: Incarnation(1),
             members: BTreeMap::new(),

@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! - At most [`MAX_HANDSHAKE_BYTES`] are read from a stranger, in all, before the verdict.
-//! - Two ends that both belong to a cluster belong to the same one. Where either belongs to none yet the connection
+//! - Two ends that both belong to a cluster belong to the same one, in the same life of it. Where either belongs to none yet the connection
 //!   is admitted, since formation has to pass through it, but only formation frames are sent or decoded on it.
 //! - A peer is a configured member, in the incarnation it had at formation, and dialled *this* node on purpose.
 //!
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::codec;
-use crate::types::{ClusterId, Incarnation, NodeId};
+use crate::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use super::{Channel, LocalIdentity};
 
@@ -65,6 +65,8 @@ const CONTENT_HEAD_BYTES: usize = 6;
 pub struct PeerHello {
     /// The sender's cluster, if it has one.
     pub cluster: Option<ClusterId>,
+    /// Which life of it.
+    pub epoch: Epoch,
     /// The sender.
     pub node: NodeId,
     /// The sender's life.
@@ -106,6 +108,8 @@ pub struct Welcome {
     pub protocol: u16,
     /// The answering node's cluster, if it has one.
     pub cluster: Option<ClusterId>,
+    /// Which life of it.
+    pub epoch: Epoch,
     /// The answering node.
     pub node: NodeId,
     /// Its life.
@@ -223,6 +227,7 @@ pub fn decode_answer(prefix: Prefix, content: &[u8]) -> Result<Answer, Refusal> 
 pub fn peer_hello(identity: &LocalIdentity, receiver: NodeId, channel: Channel) -> Hello {
     Hello::Peer(PeerHello {
         cluster: identity.cluster,
+        epoch: identity.epoch,
         node: identity.node,
         incarnation: identity.incarnation,
         receiver,
@@ -245,7 +250,7 @@ pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Re
             if peer.receiver != identity.node {
                 return Err(Refusal::receiver(identity.node, peer.receiver));
             }
-            judge_cluster(identity, peer.node, peer.cluster)?;
+            judge_cluster(identity, peer.node, (peer.cluster, peer.epoch))?;
             judge_member(identity, peer.node, peer.incarnation, peer.cluster)?;
             judge_versions(identity.node, peer.node, peer.record_version, peer.command_version)?;
             if peer.node > identity.node {
@@ -256,6 +261,7 @@ pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Re
     Ok(Welcome {
         protocol,
         cluster: identity.cluster,
+        epoch: identity.epoch,
         node: identity.node,
         incarnation: identity.incarnation,
         record_version: RECORD_VERSION_READ,
@@ -273,7 +279,7 @@ pub fn judge_welcome(identity: &LocalIdentity, peer: NodeId, welcome: &Welcome) 
     if welcome.node != peer {
         return Err(Refusal::receiver(welcome.node, peer));
     }
-    judge_cluster(identity, peer, welcome.cluster)?;
+    judge_cluster(identity, peer, (welcome.cluster, welcome.epoch))?;
     judge_member(identity, peer, welcome.incarnation, welcome.cluster)?;
     judge_versions(identity.node, peer, welcome.record_version, welcome.command_version)
 }
@@ -298,9 +304,17 @@ fn judge_life(identity: &LocalIdentity, peer: NodeId, incarnation: Incarnation) 
     if incarnation == identity.incarnation { Err(Refusal::self_connection(identity.node, peer)) } else { Ok(()) }
 }
 
-fn judge_cluster(identity: &LocalIdentity, peer: NodeId, cluster: Option<ClusterId>) -> Result<(), Refusal> {
+/// Before it is asked who is a member: whom a recovery left behind is none any more, and is to hear why.
+fn judge_cluster(
+    identity: &LocalIdentity,
+    peer: NodeId,
+    (cluster, epoch): (Option<ClusterId>, Epoch),
+) -> Result<(), Refusal> {
     match (identity.cluster, cluster) {
         (Some(own), Some(other)) if own != other => Err(Refusal::cluster(identity.node, own, peer, other)),
+        (Some(_), Some(_)) if identity.epoch != epoch => {
+            Err(Refusal::epoch((identity.node, identity.epoch), (peer, epoch)))
+        }
         (Some(_) | None, Some(_) | None) => Ok(()),
     }
 }

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::WriteError;
 use crate::raft::message::Message;
-use crate::types::{ClusterId, EntryId, GroupId, Incarnation, Index, NodeId, Position};
+use crate::types::{ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, NodeId, Position};
 
 mod accept;
 mod admission;
@@ -220,6 +220,8 @@ impl From<WriteError> for ForwardError {
 pub struct LocalIdentity {
     /// The cluster; `None` until formation.
     pub cluster: Option<ClusterId>,
+    /// Which life of it; `NONE` until formation.
+    pub epoch: Epoch,
     /// This node.
     pub node: NodeId,
     /// This life of its directory.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::raft::message::Body;
-use crate::types::Term;
+use crate::types::{Epoch, Term};
 
 use super::connection::{FrameReader, FrameWriter};
 use super::dial::{HandshakeFault, read_content};
@@ -53,6 +53,7 @@ fn identity(node: u64, addresses: &[SocketAddr]) -> LocalIdentity {
     let members = (1..).zip(addresses).map(|(id, at)| (NodeId(id), (at.to_string(), Some(Incarnation(100 + id)))));
     LocalIdentity {
         cluster: Some(CLUSTER),
+        epoch: Epoch::FIRST,
         node: NodeId(node),
         incarnation: Incarnation(100 + node),
         members: members.collect(),

@@ -78,7 +78,7 @@ pub enum Event {
     Read(ReadState),
     Lacks(Lack),
     Transfer(TransferEnd),
-    Write { number: ReadyNumber, vote: Option<Vote>, append: Option<LogAppend> },
+    Write { number: ReadyNumber, vote: Option<Vote>, append: Option<Box<LogAppend>> },
 }
 
 pub struct Node {
@@ -375,7 +375,11 @@ impl Node {
         if ready.vote.is_some() || ready.append.is_some() {
             let records = |append: &LogAppend| self.log[append.after.index.0 as usize..].to_vec();
             let append = ready.append.as_ref().map(|append| (append.after.index, records(append)));
-            self.events.push(Event::Write { number: ready.number, vote: ready.vote, append: ready.append });
+            self.events.push(Event::Write {
+                number: ready.number,
+                vote: ready.vote,
+                append: ready.append.map(Box::new),
+            });
             self.writes.push_back(Write { number: ready.number, vote: ready.vote, append });
         }
         self.events.extend(ready.role.map(Event::Role));

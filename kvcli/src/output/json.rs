@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::commands::bench::Report;
+use crate::commands::recover::SurvivorRow;
 use crate::store::{KeyValue, NodeRow, Nodes};
 
 use super::Answer;
@@ -24,6 +25,13 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
         Answer::BackedUp(backup) => object(out, &json!({ "index": backup.index, "bytes": backup.bytes })),
         Answer::Restored(restored) => object(out, &json!({ "index": restored.index, "begins": restored.begins })),
+        Answer::Survivor(row) => object(out, &survivor(row)),
+        Answer::Recovered(row) => {
+            let value = json!({
+                "id": row.id, "address": row.address, "epoch": row.epoch, "index": row.index, "already": row.already,
+            });
+            object(out, &value);
+        }
         Answer::Snapshots(rows) => {
             for row in rows {
                 let (index, error) = (row.taken.as_ref().ok(), row.taken.as_ref().err());
@@ -113,7 +121,7 @@ fn pair(pair: &KeyValue, keys_only: bool) -> Value {
 fn node(row: &NodeRow, nodes: &Nodes) -> Value {
     match &row.answer {
         Ok(answer) => json!({
-            "id": row.id, "address": row.address, "role": answer.role, "term": answer.term,
+            "id": row.id, "address": row.address, "role": answer.role, "epoch": answer.epoch, "term": answer.term,
             "committed": answer.committed, "applied": answer.applied, "durable": answer.durable,
             "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
             "snapshot": answer.snapshot, "snapshot_bytes_received": answer.received,
@@ -121,12 +129,21 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "scrub_rounds": answer.scrub_rounds, "version": answer.version, "error": answer.error,
         }),
         Err(reason) => json!({
-            "id": row.id, "address": row.address, "role": "unreachable", "term": null, "committed": null,
+            "id": row.id, "address": row.address, "role": "unreachable", "epoch": null, "term": null, "committed": null,
             "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
             "snapshot": null, "snapshot_bytes_received": null,
             "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,
         }),
     }
+}
+
+fn survivor(row: &SurvivorRow) -> Value {
+    let member = |(id, address, votes): &(u64, String, bool)| json!({ "id": id, "address": address, "voter": votes });
+    json!({
+        "survivor": row.survivor, "id": row.id, "cluster_id": row.cluster_id, "epoch": row.epoch,
+        "members": row.members.iter().map(member).collect::<Vec<_>>(), "term": row.term, "index": row.index,
+        "voted_term": row.voted_term, "committed": row.committed, "snapshot": row.snapshot, "damage": row.damage,
+    })
 }
 
 fn bench(report: &Report) -> Value {

@@ -123,6 +123,7 @@ fn nodes(status: ClusterStatus) -> Nodes {
 fn answered(status: NodeStatus) -> NodeAnswer {
     NodeAnswer {
         role: status.role.to_string(),
+        epoch: status.epoch,
         term: status.term.get(),
         leader: status.leader.map(|leader| leader.get()),
         first: status.first.get(),

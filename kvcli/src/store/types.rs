@@ -20,6 +20,8 @@ pub(crate) struct NodeRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeAnswer {
     pub(crate) role: String,
+    /// The life of the cluster: 1, and one more with each recovery.
+    pub(crate) epoch: u64,
     pub(crate) term: u64,
     pub(crate) leader: Option<u64>,
     pub(crate) first: u64,

@@ -186,6 +186,35 @@ async fn client_never_mixes_two_clusters() {
     assert!(second.state().proposed.is_empty());
 }
 
+// After a recovery from one survivor the majority of before may come back, with a leader of a higher term.
+#[tokio::test(start_paused = true)]
+async fn client_that_has_met_a_recovered_cluster_goes_back_to_no_node_of_before() {
+    let (net, [first, second, third]) = Net::three();
+    let client = net.client(&[1, 2, 3]);
+    client.put(key("a"), key("v")).await.unwrap();
+    net.hosts().get_mut(&address(3)).unwrap().epoch = Epoch::FIRST.after(7);
+    third.lead(1);
+    third.state().status.members = vec![(NodeId(3), address(3))];
+    first.follow(9, None);
+    net.cut(1).await;
+    client.put(key("b"), key("v")).await.unwrap();
+    second.lead(9);
+    net.cut(3).await;
+    client.put(key("c"), key("v")).await.unwrap();
+    assert_eq!((third.state().proposed.len(), second.state().proposed.len()), (2, 0));
+    net.reach(3, Reach::Refused);
+    net.cut(3).await;
+    let error = client.put(key("d"), key("v")).await.unwrap_err().to_string();
+    assert!(error.contains("recovered (epoch 2) without this node, which is of epoch 1"), "{error}");
+    let status = client.status().await.unwrap();
+    assert_eq!(
+        status.nodes.iter().filter(|(_id, _address, said)| said.is_ok()).count(),
+        2,
+        "they still say how they are"
+    );
+    assert!(second.state().proposed.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn client_believes_no_leader_of_an_earlier_term() {
     let (net, [first, second, _third]) = Net::three();

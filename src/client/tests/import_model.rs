@@ -351,7 +351,7 @@ impl Dialer for World {
             tokio::spawn(async move {
                 dispatch::run(node, admission.fence(), QueueSource(server_source), QueueSink(server_sink)).await;
             });
-            let info = LinkInfo { address, node: NodeId(id as u64 + 1), cluster: None };
+            let info = LinkInfo { address, node: NodeId(id as u64 + 1), cluster: None, epoch: Epoch::NONE };
             Ok(Link::start(info, QueueSource(source), QueueSink(from_client)))
         }
         .boxed()

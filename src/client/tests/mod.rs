@@ -19,7 +19,7 @@ use crate::server::limits::Registry;
 
 use super::link::{Link, LinkInfo};
 use super::routes::{DialError, Dialer};
-use crate::types::NodeId;
+use crate::types::{Epoch, NodeId};
 
 use super::*;
 
@@ -38,6 +38,7 @@ struct Host {
     registry: Arc<Registry>,
     reach: Reach,
     cluster: u128,
+    epoch: Epoch,
     /// What serves its connections.
     served: Vec<JoinHandle<()>>,
 }
@@ -66,6 +67,7 @@ impl Net {
                 registry: Registry::new(16),
                 reach: Reach::Open,
                 cluster: 1,
+                epoch: Epoch::FIRST,
                 served: Vec::new(),
             };
             net.hosts().insert(address(id), host);
@@ -137,7 +139,8 @@ impl Dialer for Net {
                     host.served.push(tokio::spawn(dispatch::refuse(reason, server_sink)));
                 }
             }
-            let info = LinkInfo { address, node: host.store.state().status.id, cluster: Some(ClusterId(host.cluster)) };
+            let (node, epoch) = (host.store.state().status.id, host.epoch);
+            let info = LinkInfo { address, node, cluster: Some(ClusterId(host.cluster)), epoch };
             Ok(Link::start(info, source, sink))
         }
         .boxed()

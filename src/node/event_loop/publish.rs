@@ -17,7 +17,10 @@ impl<M: StateMachine> EventLoop<M> {
     pub(super) fn publish(&self) {
         let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.cluster = self.data_dir.identity.cluster;
+        status.epoch = self.data_dir.identity.epoch.number;
         let Phase::Running { replica, .. } = &self.phase else { return };
+        let epoch = replica.raft().membership().map_or(0, |membership| membership.epoch.number);
+        status.epoch = status.epoch.max(epoch);
         let (raft, log) = (replica.raft(), replica.log());
         // Who reads the log by itself must not take what the disk has yet to discard for committed.
         if !replica.is_starting_over() {

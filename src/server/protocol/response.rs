@@ -174,6 +174,7 @@ struct PieceFixed {
 struct StatusFixed {
     id: NodeId,
     cluster: Option<ClusterId>,
+    epoch: u64,
     address: String,
     role: WireRole,
     term: Term,
@@ -384,6 +385,7 @@ fn status_fixed(status: &NodeStatus) -> StatusFixed {
     StatusFixed {
         id: status.id,
         cluster: status.cluster,
+        epoch: status.epoch,
         address: status.address.clone(),
         role: match status.role {
             Role::Leader => WireRole::Leader,
@@ -416,6 +418,7 @@ fn status_of(fixed: StatusFixed) -> NodeStatus {
     NodeStatus {
         id: fixed.id,
         cluster: fixed.cluster,
+        epoch: fixed.epoch,
         address: fixed.address,
         role: match fixed.role {
             WireRole::Leader => Role::Leader,

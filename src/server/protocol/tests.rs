@@ -55,6 +55,7 @@ fn status() -> NodeStatus {
     NodeStatus {
         id: NodeId(1),
         cluster: Some(ClusterId(0x0123_4567_89ab_cdef)),
+        epoch: 6,
         address: "127.0.0.1:7101".to_owned(),
         role: Role::Follower,
         term: Term(3),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::types::{ClusterId, NodeId};
+use crate::types::{ClusterId, Epoch, NodeId};
 
 use super::{PROTOCOL_MAX, PROTOCOL_MIN};
 
@@ -48,10 +48,12 @@ pub enum RefusalCode {
     Disconnected = 14,
     /// A peer broke a rule of the connection after the handshake.
     Violation = 15,
+    /// The same cluster, in another life of it: it was recovered without one of the two.
+    Epoch = 16,
 }
 
 impl RefusalCode {
-    pub(super) const KNOWN: [Self; 15] = [
+    pub(super) const KNOWN: [Self; 16] = [
         Self::Malformed,
         Self::Protocol,
         Self::Unsupported,
@@ -67,6 +69,7 @@ impl RefusalCode {
         Self::Timeout,
         Self::Disconnected,
         Self::Violation,
+        Self::Epoch,
     ];
 
     pub(super) fn from_number(number: u16) -> Self {
@@ -144,6 +147,23 @@ impl Refusal {
              in `cluster`"
         );
         Self::new(RefusalCode::Cluster, text)
+    }
+
+    pub(super) fn epoch(one: (NodeId, Epoch), other: (NodeId, Epoch)) -> Self {
+        let ((behind, old), (_ahead, new)) = if one.1.number <= other.1.number { (one, other) } else { (other, one) };
+        let text = if old.number == new.number {
+            format!(
+                "node {} and node {} were each made a cluster of their own by a recovery, both of epoch {old}: decide \
+                 which one stays, stop the other and remove its directory",
+                one.0, other.0
+            )
+        } else {
+            format!(
+                "this cluster was recovered (epoch {new}) without node {behind}, which is of epoch {old}: stop node \
+                 {behind}, remove its directory, and let it join anew under a new number"
+            )
+        };
+        Self::new(RefusalCode::Epoch, text)
     }
 
     pub(super) fn client_cluster(node: NodeId, own: ClusterId, meant: ClusterId) -> Self {

@@ -8,6 +8,7 @@ const CLUSTER: ClusterId = ClusterId(0xabcd);
 fn identity() -> LocalIdentity {
     LocalIdentity {
         cluster: Some(CLUSTER),
+        epoch: Epoch::FIRST,
         node: NodeId(2),
         incarnation: Incarnation(102),
         members: (1..=3).map(|id| (NodeId(id), (format!("h:{id}"), Some(Incarnation(100 + id))))).collect(),
@@ -18,7 +19,7 @@ fn identity() -> LocalIdentity {
 
 fn unformed() -> LocalIdentity {
     let mut identity = identity();
-    identity.cluster = None;
+    (identity.cluster, identity.epoch) = (None, Epoch::NONE);
     identity.members.values_mut().for_each(|(_, incarnation)| *incarnation = None);
     identity
 }
@@ -27,6 +28,7 @@ fn unformed() -> LocalIdentity {
 fn hello() -> PeerHello {
     PeerHello {
         cluster: Some(CLUSTER),
+        epoch: Epoch::FIRST,
         node: NodeId(1),
         incarnation: Incarnation(101),
         receiver: NodeId(2),
@@ -41,6 +43,7 @@ fn welcome() -> Welcome {
     Welcome {
         protocol: PROTOCOL_MAX,
         cluster: Some(CLUSTER),
+        epoch: Epoch::FIRST,
         node: NodeId(3),
         incarnation: Incarnation(103),
         record_version: RECORD_VERSION_READ,
@@ -109,6 +112,33 @@ fn handshake_of_a_wiped_node_with_a_formed_one_is_refused() {
     forgetful.lives_unknown = true;
     assert_eq!(judge(&forgetful, wiped).unwrap_err(), RefusalCode::Incarnation, "whatever is known");
     judge(&forgetful, |_| {}).unwrap();
+}
+
+#[test]
+fn handshake_of_another_epoch_is_refused_on_both_ends_and_says_who_was_left_behind() {
+    let twice = |draw| Epoch::FIRST.after(draw);
+    let mut recovered = LocalIdentity { epoch: twice(7), ..identity() };
+    // A recovery leaves nobody but the survivor: the epoch is judged before the members are.
+    recovered.members.clear();
+    let told = |identity: &LocalIdentity, epoch| {
+        let hello = PeerHello { epoch, ..hello() };
+        let refused = judge_hello(identity, PROTOCOL_MAX, &Hello::Peer(hello)).unwrap_err();
+        let welcome = Welcome { epoch, ..welcome() };
+        let by_the_other = judge_welcome(identity, NodeId(3), &welcome).unwrap_err();
+        assert_eq!((refused.code, by_the_other.code), (RefusalCode::Epoch, RefusalCode::Epoch));
+        (refused.text, by_the_other.text)
+    };
+    let (one, three) = told(&recovered, Epoch::FIRST);
+    assert!(one.contains("recovered (epoch 2) without node 1"), "{one}");
+    assert!(three.contains("recovered (epoch 2) without node 3"), "{three}");
+    let (by_one, by_three) = told(&identity(), twice(7));
+    assert!(by_one.contains("without node 2, which is of epoch 1"), "{by_one}");
+    assert!(by_three.contains("without node 2, which is of epoch 1"), "{by_three}");
+    let (both, _) = told(&recovered, twice(8));
+    assert!(both.contains("node 2 and node 1 were each made a cluster of their own"), "{both}");
+    // Whoever belongs to no cluster yet is not of another life of this one.
+    judge(&LocalIdentity { epoch: twice(7), ..unformed() }, |_| {}).unwrap();
+    judge(&identity(), |hello| (hello.cluster, hello.epoch) = (None, Epoch::NONE)).unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 fn unformed(mut identity: LocalIdentity) -> LocalIdentity {
-    identity.cluster = None;
+    (identity.cluster, identity.epoch) = (None, Epoch::NONE);
     identity.members.values_mut().for_each(|(_, incarnation)| *incarnation = None);
     identity
 }

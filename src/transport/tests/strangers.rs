@@ -121,6 +121,7 @@ async fn stranger_behind_a_member_address_is_refused_by_the_dialler() {
     let welcome = Welcome {
         protocol: 1,
         cluster: Some(CLUSTER),
+        epoch: Epoch::FIRST,
         node: NodeId(2),
         incarnation: Incarnation(999),
         record_version: 1,
