@@ -52,6 +52,12 @@ fn example_snapshot_speed_restores_every_key_that_it_wrote() {
 }
 
 #[test]
+fn example_backend_speed_finds_every_key_again_after_a_start() {
+    let said = run("backend_speed");
+    assert!(said.contains("memory, 20000 keys") && said.matches("gets of any key").count() == 2, "{said}");
+}
+
+#[test]
 fn example_embedded_kv_needs_at_most_25_lines() {
     let lines = include_str!("../examples/embedded_kv.rs").lines().count();
     assert!(lines <= 25, "{lines} lines");

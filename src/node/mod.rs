@@ -15,6 +15,7 @@
 //! A node runs any state machine and knows nothing of keys and values.
 
 mod apply;
+mod apply_thread;
 mod data_dir;
 mod disk_batch;
 mod disk_thread;
@@ -28,6 +29,7 @@ mod install;
 mod log_clock;
 mod pending;
 mod perform;
+pub(crate) mod read_thread;
 mod reads;
 mod repair;
 mod repair_service;

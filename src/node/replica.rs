@@ -151,6 +151,13 @@ impl<M: StateMachine> Replica<M> {
                 .collect(),
             in_doubt: state.last_in_doubt.is_some(),
         };
+        let applier = Applier::new(machine, base);
+        let mut knobs = options.snapshots;
+        if applier.on_disk() {
+            // The machine's own state is the second copy.
+            knobs.keep = 1;
+        }
+        let uncovered = kept.ids.first().is_none_or(|newest| newest.index < state.base.index);
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
         raft.plant(plants);
@@ -168,12 +175,12 @@ impl<M: StateMachine> Replica<M> {
             disk_asked: ReadyNumber::default(),
             disk_done: ReadyNumber::default(),
             held: VecDeque::new(),
-            applier: Applier::new(machine, base),
+            applier,
             pending: Pending::with(plants),
             forwards: Forwards::named_from(forwards_from),
             reads: Reads::default(),
             repair: Repair::default(),
-            snapshots: Snapshots::new(options.snapshots, kept),
+            snapshots: Snapshots::new(knobs, kept),
             serving: Serving::default(),
             install: Install::default(),
             snapshot_orders: Vec::new(),
@@ -184,6 +191,11 @@ impl<M: StateMachine> Replica<M> {
             next_sweep: now,
         };
         replica.set_places();
+        if replica.applier.on_disk() && uncovered && state.base.index <= base.entry.index && !state.base.index.is_zero()
+        {
+            // The log begins behind what only the machine has: no peer could be helped with that.
+            replica.applier.make_due();
+        }
         replica.drain(now);
         Ok(replica)
     }
