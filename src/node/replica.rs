@@ -152,12 +152,7 @@ impl<M: StateMachine> Replica<M> {
             in_doubt: state.last_in_doubt.is_some(),
         };
         let applier = Applier::new(machine, base);
-        let mut knobs = options.snapshots;
-        if applier.on_disk() {
-            // The machine's own state is the second copy.
-            knobs.keep = 1;
-        }
-        let uncovered = kept.ids.first().is_none_or(|newest| newest.index < state.base.index);
+        let knobs = options.snapshots.of_a_state(applier.on_disk());
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
         raft.plant(plants);
@@ -191,11 +186,7 @@ impl<M: StateMachine> Replica<M> {
             next_sweep: now,
         };
         replica.set_places();
-        if replica.applier.on_disk() && uncovered && state.base.index <= base.entry.index && !state.base.index.is_zero()
-        {
-            // The log begins behind what only the machine has: no peer could be helped with that.
-            replica.applier.make_due();
-        }
+        replica.cover_begin_of_log(state.base.index);
         replica.drain(now);
         Ok(replica)
     }

@@ -114,7 +114,7 @@ async fn rocks_store_lost_state_is_made_again_from_snapshot_and_log() {
     let config = purging(single(directory.path(), RocksDb));
     let store = open(&config).await;
     write(&store, 1, 700).await;
-    until("the log is purged", || store.status().first > Index(200)).await;
+    until("the log is purged", || store.status().first > Index(100)).await;
     let before = content(&store, Consistency::Linearizable).await;
     store.shutdown().await;
     std::fs::remove_dir_all(directory.path().join("groups/1/state")).unwrap();

@@ -71,7 +71,7 @@ fn rocks_killed_at_each_place_opens_with_a_whole_state_and_ends_up_as_every_repl
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if output.status.success() {
             assert_eq!(check(&directory, place, "not killed"), LAST);
-            assert!(place > 100 && flushed > 0, "only {place} places, {flushed} states that were not empty");
+            assert!(place > 60 && flushed > 30, "only {place} places, {flushed} states that were not empty");
             for kind in ["write", "flush", "created", "remove", "base of what was loaded", "swap"] {
                 assert!(kinds.iter().any(|said: &String| said.contains(kind)), "nowhere killed at: {kind}");
             }
