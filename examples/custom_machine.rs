@@ -44,8 +44,9 @@ impl StateMachine for Counters {
         Ok(Applied::Done(Bytes::new())) // never asked for: no entry takes two turns
     }
 
-    fn publish(&mut self) {
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = self.counts.clone();
+    fn publish(&mut self) -> Result<(), ApplyError> {
+        self.show();
+        Ok(())
     }
 
     fn capture(&self) -> Items {
@@ -58,8 +59,14 @@ impl StateMachine for Counters {
 
     fn install(&mut self, state: Items, _last: EntryId) -> Items {
         let before = std::mem::replace(&mut self.counts, state.0);
-        self.publish();
+        self.show();
         Items(before)
+    }
+}
+
+impl Counters {
+    fn show(&self) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = self.counts.clone();
     }
 }
 

@@ -59,7 +59,7 @@ fn apply_while(machine: &mut KvMachine, keys: u64, what: &str, mut running: impl
             index += 1;
             put(machine, index, index.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys)?;
         }
-        machine.publish();
+        machine.publish()?;
         took.push(start.elapsed());
         // The rate of a busy cluster; a processor that does nothing else would only measure itself.
         std::thread::sleep(Duration::from_millis(1));
@@ -79,7 +79,7 @@ fn main() -> Outcome<()> {
     };
     let mut machine = KvMachine::new();
     (1..=keys).try_for_each(|index| put(&mut machine, index, index - 1))?;
-    machine.publish();
+    machine.publish()?;
     let (_captures, took) = timed("1000 captures", || (0..CAPTURES).for_each(|_| drop(machine.capture())));
     println!("{:<44} {:>12.2?}", "a capture", took / CAPTURES);
 

@@ -34,6 +34,10 @@ pub struct Config {
     /// What "acknowledged" means.
     #[serde(default)]
     pub durability: Durability,
+    /// Where the key-value store keeps its keys. Log and snapshots are the same for both: a node may be opened again with
+    /// the other one, and nodes of one cluster may differ. A bare ledger has no keys and does not look at it.
+    #[serde(default)]
+    pub backend: Backend,
     /// How often a leader shows itself. 50 ms: small against a timeout, large against a loopback round trip.
     #[serde(default = "default_heartbeat", with = "duration")]
     pub heartbeat: Duration,
@@ -72,7 +76,7 @@ pub struct Config {
     /// Bytes of log after which the state machine is written down again; 0: bytes do not count. 256 MiB: four segments.
     #[serde(default = "default_snapshot_bytes")]
     pub snapshot_bytes: u64,
-    /// Snapshots kept, 1 or more. 2: when the newest turns out to be damaged, the one before it and the log behind that
+    /// Snapshots kept, 1 or more; of a state that is on disk itself always one. 2: when the newest turns out to be damaged, the one before it and the log behind that
     /// are still there. The log before the oldest of them is purged once there are so many.
     #[serde(default = "default_snapshots_kept")]
     pub snapshots_kept: u32,
@@ -122,6 +126,7 @@ impl Config {
             cluster,
             data_dir,
             durability: Durability::Sync,
+            backend: Backend::Memory,
             heartbeat: default_heartbeat(),
             election_timeout: default_election_timeout(),
             max_record_bytes: default_max_record_bytes(),
@@ -365,6 +370,50 @@ impl FromStr for Durability {
     }
 }
 
+/// Where the key-value store keeps its keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// In memory: fast, and no larger than that. A start reads the newest snapshot, and the log behind it.
+    #[default]
+    Memory,
+    /// On disk, in RocksDB below the data directory. Only in builds with the cargo feature `rocksdb`.
+    RocksDb,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::RocksDb => "rocksdb",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "rocksdb" => Ok(Self::RocksDb),
+            _ => Err(format!("`{text}` is not a backend; use `memory` or `rocksdb`")),
+        }
+    }
+}
+
+impl Serialize for Backend {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Backend {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for Durability {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -416,6 +465,14 @@ mod tests {
         }
         "async:10".parse::<Durability>().unwrap_err();
         "async:0ms".parse::<Durability>().unwrap_err();
+    }
+
+    #[test]
+    fn backend_parses_and_prints_the_same_text() {
+        for text in ["memory", "rocksdb"] {
+            assert_eq!(text.parse::<Backend>().unwrap().to_string(), text);
+        }
+        assert!("rocks".parse::<Backend>().unwrap_err().contains("`memory` or `rocksdb`"));
     }
 
     #[test]

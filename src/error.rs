@@ -104,6 +104,14 @@ pub enum OpenError {
         /// Bytes that opening needs.
         needed: u64,
     },
+    /// The state that the machine keeps on disk beside the log cannot be opened.
+    #[error("{}: {reason}", path.display())]
+    State {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The listening address cannot be had.
     #[error("cannot listen on {address}: {source}; choose another address or stop its owner")]
     Listen {
@@ -197,6 +205,9 @@ pub enum ReadError {
         /// What is wrong.
         reason: String,
     },
+    /// The state cannot be read from this node's disk.
+    #[error("the state of this node cannot be read: {0}; read from another node")]
+    State(String),
     /// The node has stopped.
     #[error("the node has stopped: {0}")]
     Stopped(String),

@@ -24,6 +24,6 @@ pub mod transport;
 pub mod types;
 
 pub use client::{Client, ClientError, ClientOptions};
-pub use config::{Config, Durability};
+pub use config::{Backend, Config, Durability};
 pub use error::{OpenError, ReadError, WriteError};
 pub use kv::{Consistency, Deleted, KeyValue, KvStore, Scan, ScanPage};

@@ -9,7 +9,7 @@
 //! environment, no iteration over a hash map whose order differs between processes.
 //!
 //! # Bounded work
-//! `apply` runs on the node's event loop, between heartbeats. Work that grows with the state (a range delete) does
+//! `apply` runs on the node's event loop, between heartbeats, unless the machine is on disk. Work that grows with the state (a range delete) does
 //! a bounded part, answers [`Applied::More`] and goes on in [`StateMachine::resume`]; the node lets other work run
 //! in between and applies no later entry before it is done.
 //!
@@ -24,11 +24,19 @@
 //!   another thread      └─► Capture::items ──► disk … Restore::item ─────┘
 //! ```
 //! Both ends meet the machine between entries: never while one is half applied, for then the state is that of no index.
+//!
+//! # On disk
+//! A machine may keep its state on disk by itself ([`StateMachine::on_disk`]). What it holds there is then that after some
+//! entry, whole, however the process ended: data and [`LogBase`] are one atomic change. It need not be durable at once; the
+//! log still has what is not. Such a machine may wait for the disk, and is applied on a thread of its own; and it is given
+//! only entries that the log of this node has durable, so that it is not ahead of what the node has promised to keep.
+
+use std::path::Path;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::types::{EntryId, Kind, LogTime, Position};
+use crate::types::{EntryId, Kind, LogBase, LogTime, Position, RECORD_HEADER_BYTES};
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +53,14 @@ pub struct Entry {
     pub channel: u16,
     /// The bytes that were proposed; empty for a no-op.
     pub payload: Bytes,
+}
+
+impl Entry {
+    /// Where its record ends: the position of the next.
+    #[must_use]
+    pub const fn end(&self) -> Position {
+        self.position.plus((RECORD_HEADER_BYTES + self.payload.len()) as u64)
+    }
 }
 
 /// How far a call of `apply` or `resume` came.
@@ -65,6 +81,11 @@ pub struct ApplyError {
     /// What is wrong with it, for example a command version that only a later release knows.
     pub reason: String,
 }
+
+/// Why a machine cannot open the state that it keeps on disk. The node does not start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("cannot open the state: {0}")]
+pub struct StateError(pub String);
 
 /// Why a captured state cannot be read. The snapshot is given up; the machine goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -96,6 +117,15 @@ pub trait Restore: Send + 'static {
     /// When the item cannot be part of the state, for example of a version that only a later release knows. What was
     /// restored so far is of no use then.
     fn item(&mut self, item: &[u8]) -> Result<(), RestoreError>;
+
+    /// There are no more items: they are the state after the last entry of `base`. May block. A state that is kept on disk
+    /// is durable, with its base, when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be kept; it is of no use then.
+    fn finish(&mut self, _base: &LogBase) -> Result<(), RestoreError> {
+        Ok(())
+    }
 }
 
 /// The state of a machine that has none: no items, and none are taken.
@@ -139,7 +169,9 @@ impl Restore for () {
 ///         Ok(Applied::Done(Bytes::new())) // never asked for: no entry takes two turns
 ///     }
 ///
-///     fn publish(&mut self) {}
+///     fn publish(&mut self) -> Result<(), ApplyError> {
+///         Ok(())
+///     }
 ///
 ///     fn capture(&self) -> Self {
 ///         self.clone()
@@ -190,11 +222,26 @@ pub trait StateMachine: Send + 'static {
     /// A state that is being restored. `()` for a machine without state.
     type Restore: Restore;
 
+    /// Whether the machine keeps its state on disk by itself, and may wait for the disk while it applies. Always the same.
+    fn on_disk(&self) -> bool {
+        false
+    }
+
+    /// Opens the state that is kept in `directory`, which is the machine's own and may be empty; the answer says what it is
+    /// of, the default when there is none. Called once, before everything else, when the node has found out to which
+    /// cluster it belongs. A machine that keeps nothing on disk has nothing to do.
+    ///
+    /// # Errors
+    /// When what is there can neither be used nor be done without.
+    fn open(&mut self, _directory: &Path) -> Result<LogBase, StateError> {
+        Ok(LogBase::default())
+    }
+
     /// Applies the entry, or starts to.
     ///
     /// # Errors
-    /// Only when this build cannot know what the entry means. A command whose condition is false is an answer,
-    /// not an error.
+    /// When this build cannot know what the entry means, or when the state cannot be read or written. A command whose
+    /// condition is false is an answer, not an error.
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError>;
 
     /// Goes on with the entry whose last answer was [`Applied::More`].
@@ -206,7 +253,10 @@ pub trait StateMachine: Send + 'static {
     /// Makes what was applied so far visible to readers on other threads. Called once after each quantum of
     /// entries and never while one is half applied, before any caller is told "done". An entry that could not be
     /// applied is no part of it, but those before it are.
-    fn publish(&mut self);
+    ///
+    /// # Errors
+    /// When a state on disk cannot be written: nothing of the quantum counts as applied.
+    fn publish(&mut self) -> Result<(), ApplyError>;
 
     /// The state after the last entry that was applied. Called on the event loop, after a `publish` and before the next
     /// `apply`: never while an entry is half applied, nor after one could not be applied. Must not take longer for a
@@ -247,7 +297,9 @@ impl StateMachine for NoMachine {
         Ok(Applied::Done(Bytes::new()))
     }
 
-    fn publish(&mut self) {}
+    fn publish(&mut self) -> Result<(), ApplyError> {
+        Ok(())
+    }
 
     fn capture(&self) {}
 

@@ -108,6 +108,9 @@ impl Index {
     }
 }
 
+/// Bytes of a record before its payload: what a position grows by beside payloads.
+pub const RECORD_HEADER_BYTES: usize = 48;
+
 impl Position {
     /// The position `bytes` further on.
     #[must_use]

@@ -58,6 +58,12 @@ fn example_snapshot_pause_measures_puts_with_and_without_a_snapshot() {
 }
 
 #[test]
+fn example_backend_speed_finds_every_key_again_after_a_start() {
+    let said = run("backend_speed");
+    assert!(said.contains("memory, 20000 keys") && said.matches("gets of any key").count() == 2, "{said}");
+}
+
+#[test]
 fn example_embedded_kv_needs_at_most_25_lines() {
     let lines = include_str!("../examples/embedded_kv.rs").lines().count();
     assert!(lines <= 25, "{lines} lines");

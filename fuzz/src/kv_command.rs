@@ -25,6 +25,7 @@ use dledger::types::{EntryId, Index, Kind, LogTime, Position, Term};
 
 use crate::{Seed, golden, memory};
 
+const MEMORY: &str = "a map in memory does not fail";
 /// Steps of one run: more say nothing new.
 const MAX_STEPS: usize = 64;
 /// Keys that the puts of one run by the hundred may write: several turns of a range delete.
@@ -97,7 +98,7 @@ impl Run {
             5 => self.apply(if byte(data) & 1 == 0 { Kind::NoOp } else { Kind::Membership }, Bytes::new()),
             _ => {
                 let (how, from, to, limit) = (byte(data), short(byte(data)), short(byte(data)), byte(data));
-                self.machine.publish();
+                self.machine.publish().expect(MEMORY);
                 self.check_scan(how, from, to, limit);
             }
         }
@@ -141,7 +142,7 @@ impl Run {
                 Applied::More => {
                     let view = self.machine.reader().view();
                     assert_eq!(view.applied(), self.index);
-                    let counted = view.scan(&Scan { count_only: true, ..Scan::default() });
+                    let counted = view.scan(&Scan { count_only: true, ..Scan::default() }).expect(MEMORY);
                     assert_eq!(counted.count, self.model.len() as u64, "a range delete is seen in parts");
                     applied = self.machine.resume().expect("what began goes on");
                 }
@@ -194,7 +195,7 @@ impl Run {
         let view = self.machine.reader().view();
         for _page in 0..=expected.len() {
             let Some(part) = next else { break };
-            let page = view.scan(&part);
+            let page = view.scan(&part).expect(MEMORY);
             count += page.count;
             next = part.after(&page);
             found.extend(page.items);
@@ -215,15 +216,15 @@ impl Run {
     }
 
     fn check_all(&mut self) {
-        self.machine.publish();
+        self.machine.publish().expect(MEMORY);
         let view = self.machine.reader().view();
         assert_eq!(view.applied(), self.index);
-        let page = view.scan(&Scan { max_bytes: u64::MAX, ..Scan::default() });
+        let page = view.scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).expect(MEMORY);
         let expected: Vec<KeyValue> = self.model.keys().map(|key| self.item(key, false)).collect();
         assert_eq!(page.items, expected);
         for key in (0..24).chain([255]).map(short) {
             let expected = self.model.contains_key(&key).then(|| self.item(&key, false));
-            assert_eq!(view.get(&key), expected);
+            assert_eq!(view.get(&key).expect(MEMORY), expected);
         }
     }
 }

@@ -13,7 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+<<<<<<< HEAD
 use dledger::node::recover::Survivor;
+=======
+use dledger::config::Backend;
+>>>>>>> rocks
 
 use crate::exit::Failure;
 
@@ -161,6 +165,9 @@ pub(crate) struct ServeArgs {
     /// What "acknowledged" means: sync, or async:10ms [default: sync]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) durability: Option<String>,
+    /// Where keys are kept: memory, or rocksdb in builds that have it [default: memory]
+    #[arg(long, value_name = "memory|rocksdb")]
+    pub(crate) backend: Option<String>,
     /// Read settings from this TOML file; flags and DLEDGER_* variables go before it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -215,6 +222,9 @@ pub(crate) struct DemoArgs {
     /// Keep the data here, in DIR/1 to DIR/N, and open it again next time [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where the nodes keep their keys: memory, or rocksdb in builds that have it
+    #[arg(long, value_name = "memory|rocksdb", default_value = "memory")]
+    pub(crate) backend: Backend,
 }
 
 /// Flags of `scan`.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dledger::config::Config;
+use dledger::config::{Backend, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::args::DemoArgs;
@@ -67,7 +67,7 @@ pub(crate) async fn run(session: &Session, args: DemoArgs) -> Result<Outcome, Fa
             .map_err(|error| no_signals(&error))?;
     let memory = choose_ports(&place, &args)?;
     let endpoints: Vec<String> = addresses(memory).collect();
-    let nodes = open_all(&place, memory).await?;
+    let nodes = open_all(&place, memory, args.backend).await?;
     let inner = session.at(endpoints, session.options.timeout)?;
     let ended = tokio::select! {
         ended = async {
@@ -158,12 +158,13 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-async fn open_all(place: &Place, memory: Memory) -> Result<Vec<Node>, Failure> {
+async fn open_all(place: &Place, memory: Memory, backend: Backend) -> Result<Vec<Node>, Failure> {
     let members: Vec<String> = (1..).zip(addresses(memory)).map(|(id, address)| format!("{id}={address}")).collect();
     let cluster = members.join(",");
     let mut nodes = Vec::new();
     for id in 1..=u64::from(memory.nodes) {
-        let config = Config::member(id, &cluster, place.path().join(id.to_string()))?;
+        let member = Config::member(id, &cluster, place.path().join(id.to_string()))?;
+        let config = Config { backend, ..member };
         match Node::open(config).await {
             Ok(node) => nodes.push(node),
             Err(failure) => {
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     fn args(nodes: u16, base_port: Option<u16>) -> DemoArgs {
-        DemoArgs { nodes, base_port, data_dir: None }
+        DemoArgs { nodes, base_port, data_dir: None, backend: Backend::Memory }
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl From<OpenError> for Failure {
             | OpenError::Listen { .. } => Kind::Config,
             OpenError::Foreign { .. }
             | OpenError::Unsupported { .. }
+            | OpenError::State { .. }
             | OpenError::Corrupt { .. }
             | OpenError::Unmendable { .. }
             | OpenError::LostSegment { .. }

@@ -68,6 +68,7 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
         ("cluster", &args.cluster),
         ("data_dir", &args.data_dir),
         ("durability", &args.durability),
+        ("backend", &args.backend),
         ("insecure", &insecure),
     ];
     given.into_iter().filter_map(|(name, text)| text.clone().map(|text| (name, text))).collect()

@@ -115,8 +115,8 @@ impl StateMachine for Watched {
         Ok(outcome)
     }
 
-    fn publish(&mut self) {
-        self.inner.publish();
+    fn publish(&mut self) -> Result<(), ApplyError> {
+        self.inner.publish()
     }
 
     fn capture(&self) -> Self::Capture {
@@ -142,7 +142,8 @@ pub(crate) fn digest(reader: &KvReader) -> u64 {
     let mut scan = dledger::Scan::prefix(Bytes::new());
     let view = reader.view();
     loop {
-        let page = view.scan(&scan);
+        // Memory does not fail.
+        let Ok(page) = view.scan(&scan) else { return 0 };
         for item in &page.items {
             let numbers = [item.create_revision.get(), item.mod_revision.get(), item.version];
             sum = sum.wrapping_add(item_digest(&item.key, &item.value, numbers));

@@ -16,10 +16,10 @@ use thiserror::Error;
 
 use crate::fields::Fields;
 use crate::state_machine::Entry;
-use crate::types::{EntryId, Kind, LogTime, Position, Term};
+use crate::types::{EntryId, Kind, LogTime, Position, RECORD_HEADER_BYTES, Term};
 
 /// Bytes of a record before its payload.
-pub const HEADER_BYTES: usize = 48;
+pub const HEADER_BYTES: usize = RECORD_HEADER_BYTES;
 
 /// [`HEADER_BYTES`] as it is added to lengths.
 const HEADER_LENGTH: u32 = 48;

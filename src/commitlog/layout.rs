@@ -7,6 +7,7 @@
 //!                              log/<first index, 20 digits>-<generation>.seg   a segment
 //!                                  <first index, 20 digits>-<generation>.idx   its index, once sealed
 //!                                  reserve.tmp  spare.tmp  …                   blank or unfinished: no data of its own
+//!                              state/                                          a machine's own, when it keeps one here
 //! ```
 //! Invariant: a file takes its final name only when it is whole and synced; what is unfinished ends in `.tmp` and
 //! may be removed at any time that no writer is open. Deliberately absent: what stands in the files.
@@ -39,6 +40,8 @@ pub const RESTORE_FILE: &str = "restore";
 pub const NEW_RESTORE_FILE: &str = "restore.tmp";
 /// Name of the log directory of a group.
 pub const LOG_DIR: &str = "log";
+/// Name of the directory of a group that its state machine may use alone.
+pub const STATE_DIR: &str = "state";
 
 /// Blank space kept for when the disk is full.
 pub(super) const RESERVE_FILE: &str = "reserve.tmp";

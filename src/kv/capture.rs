@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use crate::codec::{self, DecodeError};
 use crate::state_machine::{Capture, CaptureError, Restore, RestoreError};
-use crate::types::Index;
+use crate::types::{Index, LogBase};
 
 use super::backend::memory::MemoryMap;
-use super::backend::{Backend, Snapshot, Stored};
+use super::backend::{Backend, BackendError, Snapshot, Stored};
 use super::command::Raw;
 use super::range::KeyRange;
 
@@ -33,12 +33,16 @@ impl<S> KvCapture<S> {
 
 impl<S: Snapshot> Capture for KvCapture<S> {
     fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let unreadable = |error: BackendError| E::from(CaptureError(error.to_string()));
+        // The snapshot lets the log before it go: from here on that is not needed for a map on disk either.
+        self.0.flush().map_err(unreadable)?;
         let (mut item, mut outcome) = (Vec::new(), Ok(()));
-        let _broken_off = self.0.visit(&KeyRange::default(), false, &mut |key, stored| {
+        let visited = self.0.visit(&KeyRange::default(), false, &mut |key, stored| {
             item.clear();
             outcome = encode(key, stored, &mut item).map_err(E::from).and_then(|()| each(&item));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+        let _broken_off = visited.map_err(unreadable)?;
         outcome
     }
 }
@@ -48,15 +52,17 @@ impl<S: Snapshot> Capture for KvCapture<S> {
 pub struct KvRestore<B: Backend = MemoryMap> {
     map: B,
     last_key: Option<Vec<u8>>,
+    /// What the keys are of, once all are there.
+    base: LogBase,
 }
 
 impl<B: Backend> KvRestore<B> {
     pub(super) fn new(map: B) -> Self {
-        Self { map, last_key: None }
+        Self { map, last_key: None, base: LogBase::default() }
     }
 
-    pub(super) fn into_map(self) -> B {
-        self.map
+    pub(super) fn into_parts(self) -> (B, LogBase) {
+        (self.map, self.base)
     }
 }
 
@@ -69,11 +75,16 @@ impl<B: Backend> Restore for KvRestore<B> {
         if stored.version == 0 || stored.create_revision > stored.mod_revision {
             return Err(RestoreError("a key has revisions that cannot be".to_owned()));
         }
-        self.map.load(key, stored);
+        self.map.load(key, stored).map_err(|error| RestoreError(error.to_string()))?;
         let last = self.last_key.get_or_insert_default();
         last.clear();
         last.extend_from_slice(key);
         Ok(())
+    }
+
+    fn finish(&mut self, base: &LogBase) -> Result<(), RestoreError> {
+        self.base = base.clone();
+        self.map.loaded(base).map_err(|error| RestoreError(error.to_string()))
     }
 }
 

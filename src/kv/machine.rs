@@ -9,17 +9,22 @@
 //!   apply          first turn                 resume …                 last turn
 //!   range known ─► view: map, range leaving ─► view: smaller map, … ─► view: map without it
 //! ```
+//! A backend on disk that is opened again in the midst of it is told to go on: what it holds is that of the entry, but for
+//! the keys that are leaving, and those go before anything else is done.
+//!
 //! Hiding the keys first, instead of publishing once at the end, lets each turn free what it removed: a view that still
 //! held them all would be freed in one go: 200 ms and more were measured for half a million keys, which is an election.
+
+use std::path::Path;
 
 use bytes::Bytes;
 
 use crate::codec;
-use crate::state_machine::{Applied, ApplyError, Entry, StateMachine};
-use crate::types::{EntryId, Kind};
+use crate::state_machine::{Applied, ApplyError, Entry, StateError, StateMachine};
+use crate::types::{EntryId, Kind, LogBase};
 
-use super::backend::Backend;
 use super::backend::memory::MemoryMap;
+use super::backend::{Backend, BackendError};
 use super::capture::{KvCapture, KvRestore};
 use super::command::Command;
 use super::range::KeyRange;
@@ -41,8 +46,11 @@ struct Deleting {
 #[derive(Debug)]
 pub struct KvMachine<B: Backend = MemoryMap> {
     map: B,
-    last: EntryId,
+    /// What the map is of: everything up to the last entry applied, or half applied.
+    base: LogBase,
     deleting: Option<Deleting>,
+    /// What the backend said: what it has of the quantum may be half of an entry, and is not committed.
+    broken: Option<BackendError>,
     reader: KvReader<B::Snapshot>,
     turn_keys: usize,
 }
@@ -65,9 +73,9 @@ impl<B: Backend> KvMachine<B> {
     /// A machine that keeps its keys in an empty backend.
     #[must_use]
     pub fn on(map: B) -> Self {
-        let last = EntryId::ZERO;
-        let reader = KvReader::new(KvView::new(map.snapshot(), None, last.index));
-        Self { map, last, deleting: None, reader, turn_keys: TURN_KEYS }
+        let base = LogBase::default();
+        let reader = KvReader::new(KvView::new(map.snapshot(), None, base.entry.index));
+        Self { map, base, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
     }
 
     /// Breaks a rule, for a simulation.
@@ -85,22 +93,85 @@ impl<B: Backend> KvMachine<B> {
         self.reader.clone()
     }
 
-    fn turn(&mut self) -> Applied {
-        let Some(deleting) = &mut self.deleting else { return Applied::Done(Bytes::new()) };
-        let removed = self.map.delete_some(&deleting.range, self.turn_keys);
+    fn command(&mut self, id: EntryId, command: Command<'_>) -> Result<Applied, BackendError> {
+        Ok(match command {
+            Command::Put { key, value } => {
+                self.map.put(key, value, id.index)?;
+                Applied::Done(Bytes::new())
+            }
+            Command::Delete { key } => Applied::Done(deleted(u64::from(self.map.delete(key)?))),
+            Command::DeleteRange { from, to } => {
+                let range = KeyRange { from: Bytes::copy_from_slice(from), to: to.map(Bytes::copy_from_slice) };
+                self.deleting = Some(Deleting { range, count: 0 });
+                self.turn()?
+            }
+        })
+    }
+
+    fn turn(&mut self) -> Result<Applied, BackendError> {
+        let Some(deleting) = &mut self.deleting else { return Ok(Applied::Done(Bytes::new())) };
+        let removed = self.map.delete_some(&deleting.range, self.turn_keys)?;
         deleting.count += removed as u64;
         if removed < self.turn_keys.min(LONG_KEYS) {
             let count = deleting.count;
             self.deleting = None;
-            return Applied::Done(deleted(count));
+            return Ok(Applied::Done(deleted(count)));
         }
+        self.commit()?;
+        Ok(Applied::More)
+    }
+
+    /// Keeps what was done and shows it.
+    fn commit(&mut self) -> Result<(), BackendError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        self.map.commit(&self.base, self.deleting.as_ref().map(|deleting| &deleting.range))?;
         self.show();
-        Applied::More
+        Ok(())
     }
 
     fn show(&self) {
         let leaving = self.deleting.as_ref().map(|deleting| deleting.range.clone());
-        self.reader.publish(KvView::new(self.map.snapshot(), leaving, self.last.index));
+        self.reader.publish(KvView::new(self.map.snapshot(), leaving, self.base.entry.index));
+    }
+
+    /// Takes up what the backend holds, and goes on with the deletion that it was in the midst of.
+    fn take_up(&mut self, directory: &Path) -> Result<(), BackendError> {
+        let held = self.map.open(directory)?;
+        self.base = held.base;
+        self.deleting = held.leaving.map(|range| Deleting { range, count: 0 });
+        let unfinished = self.deleting.is_some();
+        while self.deleting.is_some() {
+            self.turn()?;
+        }
+        if unfinished {
+            self.map.commit(&self.base, None)?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn cannot(&self, error: &BackendError) -> ApplyError {
+        ApplyError { id: self.base.entry, reason: error.to_string() }
+    }
+}
+
+/// What the log's base is behind an entry.
+fn base_behind(before: &LogBase, entry: &Entry) -> LogBase {
+    let membership = match entry.kind {
+        // In memory of its own: it keeps no part of the log alive.
+        Kind::Membership => (entry.id.index, Bytes::copy_from_slice(&entry.payload)),
+        Kind::Data | Kind::NoOp => before.membership.clone(),
+    };
+    LogBase { entry: entry.id, position: entry.end(), time: entry.time, membership }
+}
+
+impl<B: Backend> Drop for KvMachine<B> {
+    fn drop(&mut self) {
+        if let Some(parting) = self.map.parting() {
+            self.reader.publish(KvView::new(parting, None, self.base.entry.index));
+        }
     }
 }
 
@@ -108,37 +179,41 @@ impl<B: Backend> StateMachine for KvMachine<B> {
     type Capture = KvCapture<B::Snapshot>;
     type Restore = KvRestore<B>;
 
+    fn on_disk(&self) -> bool {
+        self.map.on_disk()
+    }
+
+    fn open(&mut self, directory: &Path) -> Result<LogBase, StateError> {
+        self.take_up(directory).map_err(|error| StateError(error.to_string()))?;
+        Ok(self.base.clone())
+    }
+
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
+        let behind = base_behind(&self.base, entry);
+        let before = std::mem::replace(&mut self.base, behind);
         match entry.kind {
             Kind::Data => {}
-            Kind::NoOp | Kind::Membership => {
-                self.last = entry.id;
-                return Ok(Applied::Done(Bytes::new()));
-            }
+            Kind::NoOp | Kind::Membership => return Ok(Applied::Done(Bytes::new())),
         }
-        let command =
-            Command::decode(&entry.payload).map_err(|error| ApplyError { id: entry.id, reason: error.to_string() })?;
-        self.last = entry.id;
-        Ok(match command {
-            Command::Put { key, value } => {
-                self.map.put(key, value, entry.id.index);
-                Applied::Done(Bytes::new())
-            }
-            Command::Delete { key } => Applied::Done(deleted(u64::from(self.map.delete(key)))),
-            Command::DeleteRange { from, to } => {
-                let range = KeyRange { from: Bytes::copy_from_slice(from), to: to.map(Bytes::copy_from_slice) };
-                self.deleting = Some(Deleting { range, count: 0 });
-                self.turn()
-            }
+        let applied = match Command::decode(&entry.payload) {
+            Ok(command) => self.command(entry.id, command).map_err(|error| self.broken.insert(error).to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        applied.map_err(|reason| {
+            (self.base, self.deleting) = (before, None);
+            ApplyError { id: entry.id, reason }
         })
     }
 
     fn resume(&mut self) -> Result<Applied, ApplyError> {
-        Ok(self.turn())
+        self.turn().map_err(|error| {
+            self.broken = Some(error.clone());
+            self.cannot(&error)
+        })
     }
 
-    fn publish(&mut self) {
-        self.show();
+    fn publish(&mut self) -> Result<(), ApplyError> {
+        self.commit().map_err(|error| self.cannot(&error))
     }
 
     fn capture(&self) -> Self::Capture {
@@ -151,9 +226,12 @@ impl<B: Backend> StateMachine for KvMachine<B> {
     }
 
     fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore {
-        debug_assert!(self.deleting.is_none(), "replaced while an entry is half applied");
-        let before = std::mem::replace(&mut self.map, state.into_map());
-        self.last = last;
+        let (map, base) = state.into_parts();
+        let mut before = std::mem::replace(&mut self.map, map);
+        self.map.replaces(&mut before);
+        // One that was never finished has no base of its own.
+        self.base = LogBase { entry: last, ..base };
+        (self.deleting, self.broken) = (None, None);
         self.show();
         KvRestore::new(before)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::backend::memory::MemoryMap;
-use super::backend::{Snapshot, Stored};
+use super::backend::{BackendError, Snapshot, Stored};
 use super::range::KeyRange;
 use super::scan::{DEFAULT_PAGE_BYTES, ITEM_OVERHEAD_BYTES};
 use super::view::{KvView, item};
@@ -40,9 +40,12 @@ impl<S: Snapshot> Pager<S> {
     }
 
     /// Reads a bounded number of keys; true when there is more for this page.
-    pub fn step(&mut self) -> bool {
+    ///
+    /// # Errors
+    /// What the disk says, when the map is on one.
+    pub fn step(&mut self) -> Result<bool, BackendError> {
         if self.full {
-            return false;
+            return Ok(false);
         }
         let (view, rest) = (Arc::clone(&self.view), self.rest.clone());
         let mut looked = 0;
@@ -60,12 +63,12 @@ impl<S: Snapshot> Pager<S> {
             looked += 1;
             self.take(key, stored);
             ControlFlow::Continue(())
-        });
+        })?;
         if end.is_continue() {
             self.full = true;
             self.page.next = None;
         }
-        !self.full
+        Ok(!self.full)
     }
 
     /// How many keys and values the page has so far.

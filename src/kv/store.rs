@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Proposal};
 use crate::server::Server;
 use crate::types::{Index, Term};
 
+use super::backend::BackendError;
+use super::backend::chosen::{ChosenMap, ChosenSnapshot};
 use super::command::Command;
 use super::machine::{KvMachine, deleted_count};
 use super::range::KeyRange;
@@ -34,7 +36,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct KvStore {
     node: NodeHandle,
-    reader: KvReader,
+    reader: KvReader<ChosenSnapshot>,
     timeout: Duration,
 }
 
@@ -48,12 +50,19 @@ impl KvStore {
         Self::open_in(Environment::real(), config).await
     }
 
-    /// Opens the replica on another disk, clock and entropy than the operating system's.
+    /// Opens the replica on another disk, clock and entropy than the operating system's. RocksDB uses the operating
+    /// system's disk all the same.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn open_in(environment: Environment, config: Config) -> Result<Self, OpenError> {
-        let machine = KvMachine::new();
+        let map = ChosenMap::new(config.backend, &environment.disk)?;
+        Self::open_on(environment, config, map).await
+    }
+
+    /// The same with a map of its own making.
+    pub(crate) async fn open_on(environment: Environment, config: Config, map: ChosenMap) -> Result<Self, OpenError> {
+        let machine = KvMachine::on(map);
         let reader = machine.reader();
         let served = reader.clone();
         let server = Server::new(config.max_clients);
@@ -121,7 +130,7 @@ impl KvStore {
         self.deleting(Command::DeleteRange { from: &from, to: to.as_deref() }).await
     }
 
-    /// Reads a key; linearizable.
+    /// Reads a key; linearizable. With a backend on disk, all reads may wait for the disk on the thread that polls.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -132,25 +141,25 @@ impl KvStore {
     /// Reads a key.
     ///
     /// # Errors
-    /// See [`ReadError`]; a stale read has none.
+    /// See [`ReadError`]; a stale read of a backend in memory has none.
     pub async fn get_with(
         &self,
         key: impl AsRef<[u8]>,
         consistency: Consistency,
     ) -> Result<Option<KeyValue>, ReadError> {
         self.catch_up(consistency).await?;
-        Ok(self.reader.get(key.as_ref()))
+        Ok(self.reader.get(key.as_ref())?)
     }
 
     /// Reads one page of a range as one consistent view; [`Scan::after`] gives the scan of the next page, which may
     /// see later writes.
     ///
     /// # Errors
-    /// See [`ReadError`]; a stale read has none.
+    /// See [`ReadError`]; a stale read of a backend in memory has none.
     pub async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, ReadError> {
         self.catch_up(consistency).await?;
         let mut pager = self.reader.pager(scan);
-        while pager.step() {
+        while pager.step()? {
             yield_now().await;
         }
         Ok(pager.page())
@@ -180,8 +189,16 @@ impl KvStore {
     }
 
     /// What the newest published view is read from.
-    pub(crate) fn reader(&self) -> &KvReader {
+    pub(crate) fn reader(&self) -> &KvReader<ChosenSnapshot> {
         &self.reader
+    }
+
+    /// Whether a read may wait for the disk.
+    pub(crate) fn reads_disk(&self) -> bool {
+        match self.node.config().backend {
+            Backend::Memory => false,
+            Backend::RocksDb => true,
+        }
     }
 
     async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
@@ -226,6 +243,12 @@ impl KvStore {
     }
 }
 
+impl From<BackendError> for ReadError {
+    fn from(error: BackendError) -> Self {
+        Self::State(error.to_string())
+    }
+}
+
 /// Lets other tasks run once, on any runtime.
 async fn yield_now() {
     let mut yielded = false;
@@ -238,3 +261,7 @@ async fn yield_now() {
     })
     .await;
 }
+
+#[cfg(feature = "rocksdb")]
+#[cfg(test)]
+mod tests;

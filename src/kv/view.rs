@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::types::Index;
 
 use super::backend::memory::MemoryMap;
-use super::backend::{Snapshot, Stored};
+use super::backend::{BackendError, Snapshot, Stored};
 use super::pages::Pager;
 use super::range::KeyRange;
 use super::{KeyValue, Scan, ScanPage};
@@ -35,20 +35,24 @@ impl<S: Snapshot> KvView<S> {
     }
 
     /// Reads a key.
-    #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
+    ///
+    /// # Errors
+    /// What the disk says, when the map is on one.
+    pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, BackendError> {
         if self.leaving.as_ref().is_some_and(|range| range.contains(key)) {
-            return None;
+            return Ok(None);
         }
-        self.snapshot.get(key).map(|stored| item(key, &stored, false))
+        Ok(self.snapshot.get(key)?.map(|stored| item(key, &stored, false)))
     }
 
     /// Reads one page, all of it at once. An event loop takes [`KvReader::pager`], which works in steps.
-    #[must_use]
-    pub fn scan(self: &Arc<Self>, scan: &Scan) -> ScanPage {
+    ///
+    /// # Errors
+    /// As for [`KvView::get`].
+    pub fn scan(self: &Arc<Self>, scan: &Scan) -> Result<ScanPage, BackendError> {
         let mut pager = Pager::new(Arc::clone(self), scan.clone());
-        while pager.step() {}
-        pager.page()
+        while pager.step()? {}
+        Ok(pager.page())
     }
 
     /// Shows the keys of a range in order, or in reverse order, until `each` breaks off.
@@ -57,13 +61,18 @@ impl<S: Snapshot> KvView<S> {
         range: &KeyRange,
         reverse: bool,
         each: &mut dyn FnMut(&[u8], &Stored) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    ) -> Result<ControlFlow<()>, BackendError> {
         let Some(leaving) = &self.leaving else { return self.snapshot.visit(range, reverse, each) };
         let mut parts = range.around(leaving);
         if reverse {
             parts.reverse();
         }
-        parts.iter().try_for_each(|part| self.snapshot.visit(part, reverse, each))
+        for part in &parts {
+            if self.snapshot.visit(part, reverse, each)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -97,9 +106,11 @@ impl<S: Snapshot> KvReader<S> {
         self.newest.load_full()
     }
 
-    /// Reads a key in the newest published view. Does not wait.
-    #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
+    /// Reads a key in the newest published view. Waits for the disk at most, when the map is on one.
+    ///
+    /// # Errors
+    /// As for [`KvView::get`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, BackendError> {
         self.newest.load().get(key)
     }
 

@@ -3,13 +3,21 @@
 //! Between two quanta the event loop runs: heartbeats, votes and the network never wait for a long apply. What a
 //! quantum applied becomes visible to readers by one `publish`, and only then do callers hear of it, so a caller
 //! that was told "done" finds its write.
+//!
+//! A machine on disk may wait for it, and so is not applied here: it is handed over together with the entries of a
+//! quantum, to the apply thread, and comes back with the answers. While it is away nothing else is done with it.
+//!
+//! ```text
+//!   in memory   run: fetch, apply, fetch, apply … publish ─► callers
+//!   on disk     run: fetch, fetch … ──machine, entries──► apply_thread.rs: apply … publish
+//!               back ◄─────────────machine, answers─────────────┘  └─► callers
+//! ```
 
 use bytes::Bytes;
 
-use crate::commitlog::HEADER_BYTES;
 use crate::error::ReadError;
 use crate::simulation::marks::{Mark, reach};
-use crate::state_machine::{Applied, Entry, StateMachine};
+use crate::state_machine::{Applied, ApplyError, Entry, StateMachine};
 use crate::types::{EntryId, Index, LogBase, LogTime, Position};
 
 use super::snapshots::Places;
@@ -25,7 +33,13 @@ const LONG_TURN: usize = 16;
 /// A state machine and how far it came.
 #[derive(Debug)]
 pub(crate) struct Applier<M> {
-    machine: M,
+    /// `None` while it is away, on the apply thread.
+    machine: Option<M>,
+    /// What it says of itself, whether it is here or not.
+    on_disk: bool,
+    covers_log: bool,
+    /// For the apply thread.
+    order: Option<ApplyOrder<M>>,
     /// The last entry applied and published.
     applied: EntryId,
     /// The last entry handed to the machine; ahead of `applied` until `publish`.
@@ -42,6 +56,66 @@ pub(crate) struct Applier<M> {
     due: bool,
 }
 
+/// A machine and the entries to apply to it.
+#[derive(Debug)]
+pub(crate) struct ApplyOrder<M> {
+    machine: M,
+    entries: Vec<Entry>,
+}
+
+/// The machine back, and what came of it.
+#[derive(Debug)]
+pub(crate) struct ApplyReport<M> {
+    machine: M,
+    /// Of the entries that are applied and visible.
+    answers: Vec<(EntryId, Bytes)>,
+    /// Why those behind them are not.
+    failure: Option<String>,
+}
+
+impl<M: StateMachine> ApplyOrder<M> {
+    /// Applies the entries and publishes. May block for as long as the machine's disk does.
+    pub(crate) fn perform(self) -> ApplyReport<M> {
+        let Self { mut machine, entries } = self;
+        let (mut answers, mut failure) = (Vec::with_capacity(entries.len()), None);
+        for entry in &entries {
+            let (outcome, half) = whole(&mut machine, entry);
+            match outcome {
+                Ok(answer) => answers.push((entry.id, answer)),
+                Err(error) => {
+                    failure = Some(error.to_string());
+                    // What was applied ahead of a failure counts, unless that left half an entry: none is published.
+                    answers.retain(|_answer| !half);
+                    break;
+                }
+            }
+        }
+        if !answers.is_empty()
+            && let Err(error) = machine.publish()
+        {
+            answers.clear();
+            failure = failure.or_else(|| Some(error.to_string()));
+        }
+        ApplyReport { machine, answers, failure }
+    }
+}
+
+/// Applies an entry with as many turns as it takes, for nobody else waits for this thread; and whether it took several.
+fn whole<M: StateMachine>(machine: &mut M, entry: &Entry) -> (Result<Bytes, ApplyError>, bool) {
+    let (mut applied, mut half) = (machine.apply(entry), false);
+    loop {
+        match applied {
+            Ok(Applied::Done(answer)) => return (Ok(answer), half),
+            Ok(Applied::More) => {
+                reach(Mark::LongEntry);
+                half = true;
+                applied = machine.resume();
+            }
+            Err(error) => return (Err(error), half),
+        }
+    }
+}
+
 /// Why there is no next entry to apply.
 enum Stop {
     /// It cannot be read; it may be mended.
@@ -54,7 +128,10 @@ impl<M: StateMachine> Applier<M> {
     /// A machine that holds everything up to `base`.
     pub(crate) fn new(machine: M, base: &LogBase) -> Self {
         Self {
-            machine,
+            on_disk: machine.on_disk(),
+            covers_log: machine.covers_log(),
+            machine: Some(machine),
+            order: None,
             applied: base.entry,
             taken: base.entry,
             half: false,
@@ -77,19 +154,53 @@ impl<M: StateMachine> Applier<M> {
         std::mem::take(&mut self.due)
     }
 
+    /// A snapshot is due of what is applied now, wherever that is.
+    pub(crate) fn make_due(&mut self) {
+        self.due = true;
+    }
+
     /// Whether a snapshot of this machine takes the place of the log before it.
-    pub(crate) fn covers_log(&self) -> bool {
-        self.machine.covers_log()
+    pub(crate) const fn covers_log(&self) -> bool {
+        self.covers_log
+    }
+
+    /// Whether the machine keeps its state on disk by itself.
+    pub(crate) const fn on_disk(&self) -> bool {
+        self.on_disk
+    }
+
+    /// The machine and entries for it, when it is to go to the apply thread.
+    pub(crate) fn take_order(&mut self) -> Option<ApplyOrder<M>> {
+        self.order.take()
+    }
+
+    /// The machine is back; `done` hears of each entry that is now applied and visible.
+    pub(crate) fn back(&mut self, report: ApplyReport<M>, mut done: impl FnMut(EntryId, &Bytes)) {
+        let ApplyReport { machine, answers, failure } = report;
+        self.machine = Some(machine);
+        for (id, answer) in answers {
+            self.applied = id;
+            done(id, &answer);
+        }
+        if let Some(reason) = failure {
+            self.fail(reason);
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        tracing::error!(reason, "applying stopped");
+        self.failed = Some(reason);
     }
 
     /// Whether the machine stands between two entries, with all that it was given published.
     fn is_between(&self) -> bool {
-        !self.half && self.unpublished.is_empty()
+        self.machine.is_some() && !self.half && self.unpublished.is_empty()
     }
 
     /// The state after the last applied entry; `None` while an entry is half applied, and after one that failed.
     pub(crate) fn capture(&self) -> Option<M::Capture> {
-        (self.is_between() && self.failed.is_none() && self.covers_log()).then(|| self.machine.capture())
+        let machine = self.machine.as_ref().filter(|_here| self.is_between() && self.failed.is_none());
+        machine.filter(|_here| self.covers_log).map(StateMachine::capture)
     }
 
     /// The last applied entry, where its record ends, and its log time.
@@ -97,24 +208,26 @@ impl<M: StateMachine> Applier<M> {
         (self.applied, self.reached.0, self.reached.1)
     }
 
-    /// An empty state, to be restored from a snapshot.
-    pub(crate) fn restore(&self) -> M::Restore {
-        self.machine.restore()
+    /// An empty state, to be restored from a snapshot; `None` while the machine is away.
+    pub(crate) fn restore(&self) -> Option<M::Restore> {
+        self.machine.as_ref().map(StateMachine::restore)
     }
 
     /// Whether another state may take the place of the machine's now.
     pub(crate) fn can_be_replaced(&self) -> bool {
-        self.is_between() || self.failed.is_some()
+        self.is_between() || (self.machine.is_some() && self.failed.is_some())
     }
 
     /// Puts a restored state in the place of the machine's; gives what was there. An entry that could not be applied is
-    /// forgotten when the state reaches beyond it.
+    /// forgotten when the state reaches beyond it. Only when it [can be replaced](Self::can_be_replaced).
     pub(crate) fn install(&mut self, state: M::Restore, base: &LogBase) -> M::Restore {
+        debug_assert!(self.can_be_replaced(), "replaced while it is away or half applied");
+        let Some(machine) = &mut self.machine else { return state };
         (self.applied, self.taken) = (base.entry, base.entry);
         self.reached = (base.position, base.time);
         (self.failed, self.damaged, self.due, self.half) = (None, None, false, false);
         self.unpublished.clear();
-        self.machine.install(state, base.entry)
+        machine.install(state, base.entry)
     }
 
     /// The last entry applied and visible.
@@ -132,66 +245,108 @@ impl<M: StateMachine> Applier<M> {
         self.damaged
     }
 
-    /// Applies one quantum of what is committed. `fetch` gives an entry; `done` hears of each entry that is now
-    /// applied and visible. True when there is more to do at once.
+    /// Applies one quantum of what is committed, or orders the apply thread to. `fetch` gives an entry; `done` hears of
+    /// each entry that is now applied and visible. True when there is more to do at once.
     pub(crate) fn run(
         &mut self,
         committed: Index,
         mut fetch: impl FnMut(Index) -> Result<Entry, ReadError>,
-        mut done: impl FnMut(EntryId, &Bytes),
+        done: impl FnMut(EntryId, &Bytes),
     ) -> bool {
-        if self.failed.is_some() {
+        let Some(mut machine) = self.machine.take_if(|_here| self.failed.is_none()) else { return false };
+        self.damaged = None;
+        if self.on_disk {
+            let entries = self.quantum(committed, fetch);
+            match entries.is_empty() {
+                true => self.machine = Some(machine),
+                false => self.order = Some(ApplyOrder { machine, entries }),
+            }
             return false;
         }
-        self.damaged = None;
         let mut left = QUANTUM;
         while left > 0 && (self.half || !self.due) {
             if !self.half && self.taken.index >= committed {
                 break;
             }
-            match self.advance(&mut fetch) {
+            match self.advance(&mut machine, &mut fetch) {
                 Ok(work) => left = left.saturating_sub(work),
-                Err(Stop::Damaged(index)) => {
-                    self.damaged = Some(index);
-                    break;
-                }
-                Err(Stop::Failed(reason)) => {
-                    tracing::error!(reason, "applying stopped");
-                    self.failed = Some(reason);
+                Err(stop) => {
+                    self.stop(stop);
                     break;
                 }
             }
         }
-        if self.half {
-            return self.failed.is_none();
+        if !self.half {
+            self.publish(&mut machine, done);
         }
-        // What was applied ahead of a failure counts.
-        if let Some((last, _answer)) = self.unpublished.last() {
-            self.machine.publish();
-            self.applied = *last;
-            for (id, answer) in self.unpublished.drain(..) {
-                done(id, &answer);
+        self.machine = Some(machine);
+        let more = self.half || (self.damaged.is_none() && self.taken.index < committed);
+        more && self.failed.is_none()
+    }
+
+    /// The entries of a quantum, which count as taken.
+    fn quantum(&mut self, committed: Index, mut fetch: impl FnMut(Index) -> Result<Entry, ReadError>) -> Vec<Entry> {
+        let (mut entries, mut left) = (Vec::new(), QUANTUM);
+        while left > 0 && !self.due && self.taken.index < committed {
+            match self.take(&mut fetch) {
+                Ok((entry, work)) => {
+                    entries.push(entry);
+                    left = left.saturating_sub(work);
+                }
+                Err(stop) => {
+                    self.stop(stop);
+                    break;
+                }
             }
         }
-        self.failed.is_none() && self.damaged.is_none() && self.taken.index < committed
+        entries
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        match stop {
+            Stop::Damaged(index) => self.damaged = Some(index),
+            Stop::Failed(reason) => self.fail(reason),
+        }
+    }
+
+    /// Publishes what was applied, that ahead of a failure included.
+    fn publish(&mut self, machine: &mut M, mut done: impl FnMut(EntryId, &Bytes)) {
+        let Some((last, _answer)) = self.unpublished.last() else { return };
+        if let Err(error) = machine.publish() {
+            self.unpublished.clear();
+            return self.fail(error.to_string());
+        }
+        self.applied = *last;
+        for (id, answer) in self.unpublished.drain(..) {
+            done(id, &answer);
+        }
+    }
+
+    /// The next entry, and for how many small ones it counts.
+    fn take(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<(Entry, usize), Stop> {
+        let entry = fetch(self.taken.index.next()).map_err(|error| match error.damaged_index() {
+            Some(index) => Stop::Damaged(index),
+            None => Stop::Failed(error.to_string()),
+        })?;
+        let end = entry.end();
+        self.taken = entry.id;
+        self.reached = (end, entry.time);
+        self.due = self.places.reached_by(entry.id.index, entry.position, end);
+        let work = 1 + entry.payload.len() / ENTRY_BYTES;
+        Ok((entry, work))
     }
 
     /// One turn of an entry, and for how many small entries it counts.
-    fn advance(&mut self, fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>) -> Result<usize, Stop> {
-        let mut work = 1;
-        let outcome = if self.half {
-            self.machine.resume()
+    fn advance(
+        &mut self,
+        machine: &mut M,
+        fetch: &mut impl FnMut(Index) -> Result<Entry, ReadError>,
+    ) -> Result<usize, Stop> {
+        let (outcome, mut work) = if self.half {
+            (machine.resume(), 1)
         } else {
-            let entry = fetch(self.taken.index.next()).map_err(|error| match error.damaged_index() {
-                Some(index) => Stop::Damaged(index),
-                None => Stop::Failed(error.to_string()),
-            })?;
-            let end = entry.position.plus((HEADER_BYTES + entry.payload.len()) as u64);
-            self.taken = entry.id;
-            self.reached = (end, entry.time);
-            self.due = self.places.reached_by(entry.id.index, entry.position, end);
-            work += entry.payload.len() / ENTRY_BYTES;
-            self.machine.apply(&entry)
+            let (entry, work) = self.take(fetch)?;
+            (machine.apply(&entry), work)
         };
         match outcome.map_err(|error| Stop::Failed(error.to_string()))? {
             Applied::More => {
@@ -210,8 +365,9 @@ impl<M: StateMachine> Applier<M> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshots::SnapshotKnobs;
     use super::*;
-    use crate::state_machine::{ApplyError, NoMachine};
+    use crate::state_machine::NoMachine;
     use crate::types::{Kind, Term};
 
     /// Counts; an entry whose payload is `[n]` takes `n` extra turns, `!` cannot be applied.
@@ -219,11 +375,17 @@ mod tests {
     struct Machine {
         left: u8,
         log: String,
+        on_disk: bool,
+        full: bool,
     }
 
     impl StateMachine for Machine {
         type Capture = ();
         type Restore = ();
+
+        fn on_disk(&self) -> bool {
+            self.on_disk
+        }
 
         fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
             self.log.push_str(&format!("a{} ", entry.id.index));
@@ -243,9 +405,13 @@ mod tests {
             Ok(if self.left == 0 { Applied::Done(Bytes::new()) } else { Applied::More })
         }
 
-        fn publish(&mut self) {
+        fn publish(&mut self) -> Result<(), ApplyError> {
             assert_eq!(self.left, 0, "never published half applied");
             self.log.push_str("p ");
+            match self.full {
+                true => Err(ApplyError { id: EntryId::ZERO, reason: "disk full".to_owned() }),
+                false => Ok(()),
+            }
         }
 
         fn capture(&self) {}
@@ -280,7 +446,7 @@ mod tests {
     fn apply_publishes_once_a_quantum_and_before_callers_hear() {
         let mut applier = Applier::new(Machine::default(), &LogBase::default());
         assert_eq!(run(&mut applier, 3, b""), (false, vec![1, 2, 3]));
-        assert_eq!(applier.machine.log, "a1 a2 a3 p ");
+        assert_eq!(applier.machine.as_ref().unwrap().log, "a1 a2 a3 p ");
         assert_eq!(applier.applied().index, Index(3));
     }
 
@@ -308,7 +474,7 @@ mod tests {
     fn apply_of_a_long_entry_leaves_off_after_a_few_turns() {
         let mut applier = Applier::new(Machine::default(), &LogBase::default());
         run(&mut applier, 3, &[255]);
-        assert_eq!(applier.machine.log.matches('r').count(), QUANTUM / LONG_TURN - 1);
+        assert_eq!(applier.machine.as_ref().unwrap().log.matches('r').count(), QUANTUM / LONG_TURN - 1);
     }
 
     /// A quantum counted entries alone, and so read 2 GiB of the largest ones while no heartbeat was sent or heard. The
@@ -338,8 +504,69 @@ mod tests {
     fn apply_of_an_unknown_entry_stops_for_good_and_says_why() {
         let mut applier = Applier::new(Machine::default(), &LogBase::default());
         assert_eq!(run(&mut applier, 3, b"!"), (false, vec![1]), "what stood before it is applied");
-        assert_eq!((applier.applied().index, &applier.machine.log[..]), (Index(1), "a1 a2 p "));
+        assert_eq!((applier.applied().index, &applier.machine.as_ref().unwrap().log[..]), (Index(1), "a1 a2 p "));
         assert!(applier.failure().unwrap().contains("cannot apply entry 2@1: no"));
         assert_eq!(run(&mut applier, 3, b""), (false, vec![]));
+    }
+
+    #[test]
+    fn apply_of_a_quantum_that_cannot_be_published_tells_nobody() {
+        for on_disk in [false, true] {
+            let machine = Machine { full: true, on_disk, ..Machine::default() };
+            let mut applier = Applier::new(machine, &LogBase::default());
+            let mut done = run(&mut applier, 3, b"").1;
+            if let Some(order) = applier.take_order() {
+                applier.back(order.perform(), |id, _answer| done.push(id.index.get()));
+            }
+            assert_eq!((done, applier.applied().index), (vec![], Index(0)));
+            assert!(applier.failure().unwrap().contains("disk full") && applier.capture().is_none());
+        }
+    }
+
+    #[test]
+    fn apply_to_a_machine_on_disk_lends_it_with_a_quantum_and_does_nothing_while_it_is_away() {
+        let machine = Machine { on_disk: true, ..Machine::default() };
+        let mut applier = Applier::new(machine, &LogBase::default());
+        let turns: &[u8] = &[20];
+        assert_eq!(run(&mut applier, 300, turns), (false, vec![]));
+        assert!(!applier.can_be_replaced() && applier.restore().is_none() && applier.capture().is_none());
+        assert_eq!(run(&mut applier, 300, turns), (false, vec![]));
+        let order = applier.take_order().unwrap();
+        assert_eq!(order.entries.len(), QUANTUM);
+        assert!(applier.take_order().is_none());
+        let mut done = 0;
+        applier.back(order.perform(), |_id, _answer| done += 1);
+        assert_eq!((done, applier.applied().index), (QUANTUM, Index(QUANTUM as u64)));
+        assert!(applier.can_be_replaced() && applier.capture().is_some());
+        assert_eq!(applier.machine.as_ref().unwrap().log.matches('r').count(), 20);
+        run(&mut applier, 300, turns);
+        assert_eq!(applier.take_order().unwrap().entries.len(), 300 - QUANTUM);
+    }
+
+    #[test]
+    fn apply_on_disk_stops_at_an_unknown_entry_and_counts_what_stood_before_it() {
+        let machine = Machine { on_disk: true, ..Machine::default() };
+        let mut applier = Applier::new(machine, &LogBase::default());
+        run(&mut applier, 3, b"!");
+        let mut done = Vec::new();
+        let order = applier.take_order().unwrap();
+        applier.back(order.perform(), |id, _answer| done.push(id.index.get()));
+        assert_eq!((done, applier.applied().index), (vec![1], Index(1)));
+        assert!(applier.failure().unwrap().contains("cannot apply entry 2@1: no"));
+        run(&mut applier, 3, b"");
+        assert!(applier.take_order().is_none(), "nothing more is applied");
+    }
+
+    #[test]
+    fn apply_on_disk_ends_a_quantum_where_a_snapshot_is_due() {
+        let machine = Machine { on_disk: true, ..Machine::default() };
+        let mut applier = Applier::new(machine, &LogBase::default());
+        let knobs = SnapshotKnobs { entries: 10, bytes: 0, keep: 1, tail_bytes: 0, send_rate: 0, chunk_bytes: 0 };
+        applier.due_at(Places::new(knobs, 0));
+        run(&mut applier, 30, b"");
+        let order = applier.take_order().unwrap();
+        assert_eq!(order.entries.len(), 10);
+        applier.back(order.perform(), |_id, _answer| {});
+        assert!(applier.take_due() && !applier.take_due());
     }
 }

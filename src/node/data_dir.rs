@@ -5,13 +5,16 @@
 //!                                            begins behind S        another snapshot must be fetched; alone: refused
 //!                                            lacks S                starts over behind S
 //! ```
+//! A machine that keeps its state on disk says how far that is. When no snapshot reaches further, that takes the place of S.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::commitlog::layout::{GENESIS_FILE, NEW_GENESIS_FILE, RESTORE_FILE, group_dir, is_own_file, log_dir};
+use crate::commitlog::layout::{
+    GENESIS_FILE, NEW_GENESIS_FILE, RESTORE_FILE, STATE_DIR, group_dir, is_own_file, log_dir,
+};
 use crate::commitlog::{
     self, DirLock, Identity, LogFault, LogOptions, Opened, Record, WriteBatch, load_identity, lock_data_dir,
     renew_identity, store_identity,
@@ -155,7 +158,8 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
     let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes };
     let mut store = SnapshotStore::open(Arc::clone(&environment.disk), &directory, whose)?;
     store.plant(plants);
-    let base = restore(&mut store, machine).map_err(|error| refused(&directory, error))?;
+    let own = open_state(environment.disk.as_ref(), &directory, machine)?;
+    let base = restore(&mut store, machine, own).map_err(|error| refused(&directory, error))?;
     let kept = Kept::of(&store).map_err(|error| refused(&directory, error))?;
     let alone = config.cluster.0.keys().all(|id| *id == config.id);
     let open = || {
@@ -176,7 +180,7 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         reach(Mark::Detached);
         tracing::error!(node = %config.id, log = %begins, snapshot = %base.entry, "no snapshot reaches the log any more");
     } else if !opened.state.has(base.entry) {
-        tracing::info!(node = %config.id, snapshot = %base.entry, "the log starts over behind the snapshot");
+        tracing::info!(node = %config.id, state = %base.entry, "the log starts over behind the state");
         opened.writer.reset(base.clone()).map_err(|fault| fault_of(&directory, &fault))?;
         drop(opened);
         opened = open()?;
@@ -205,10 +209,28 @@ fn load_genesis(disk: &dyn Disk, directory: &Path) -> Option<Bytes> {
     Record::decode(&record, MAX_GENESIS_BYTES).is_ok().then_some(record)
 }
 
-/// Puts the newest good snapshot into the machine; the answer is where the log goes on behind it.
-fn restore<M: StateMachine>(store: &mut SnapshotStore, machine: &mut M) -> Result<LogBase, SnapshotError> {
+/// Opens the state that the machine itself keeps on disk; the answer is what it is of.
+fn open_state<M: StateMachine>(disk: &dyn Disk, directory: &Path, machine: &mut M) -> Result<LogBase, OpenError> {
+    if !machine.on_disk() {
+        return Ok(LogBase::default());
+    }
+    let path = directory.join(STATE_DIR);
+    failure::create_dir_durably(disk, &path)?;
+    machine.open(&path).map_err(|error| OpenError::State { path, reason: error.to_string() })
+}
+
+/// Puts the newest good snapshot into the machine, unless what that has of its `own` reaches as far; the answer is where
+/// the log goes on behind it.
+fn restore<M: StateMachine>(
+    store: &mut SnapshotStore,
+    machine: &mut M,
+    own: LogBase,
+) -> Result<LogBase, SnapshotError> {
     loop {
-        let Newest { good: Some(snapshot), .. } = store.newest()? else { return Ok(LogBase::default()) };
+        let Newest { good: Some(snapshot), .. } = store.newest()? else { return Ok(own) };
+        if snapshot.manifest().id().index <= own.entry.index {
+            return Ok(own);
+        }
         match restored(&snapshot, machine) {
             Ok(()) => return Ok(snapshot.manifest().base.clone()),
             // It verified a moment ago: what is bad now will be found bad again, and the one before it is tried.

@@ -18,6 +18,8 @@ use crate::transport::{
 };
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
 
+use super::apply::ApplyReport;
+use super::apply_thread::ApplyThread;
 use super::data_dir::{self, DataDir, Recovered};
 use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
@@ -51,6 +53,7 @@ pub(crate) struct Inputs<M: StateMachine> {
     pub(crate) events: mpsc::UnboundedReceiver<TransportEvent>,
     pub(crate) reports: mpsc::UnboundedReceiver<DiskReport>,
     pub(crate) snapshots: mpsc::UnboundedReceiver<SnapshotReport<M>>,
+    pub(crate) applied: mpsc::UnboundedReceiver<ApplyReport<M>>,
 }
 
 /// A caller who waits.
@@ -86,6 +89,8 @@ enum Phase<M: StateMachine> {
         replica: Box<Replica<M>>,
         disk: DiskThreads,
         snapshots: SnapshotThread<M>,
+        /// Only for a machine on disk.
+        apply: Option<ApplyThread<M>>,
     },
     /// In between, and after the end.
     Stopped,
@@ -103,6 +108,7 @@ pub(crate) struct EventLoop<M: StateMachine> {
     roles: watch::Sender<RoleChange>,
     reports: mpsc::UnboundedSender<DiskReport>,
     snapshot_reports: mpsc::UnboundedSender<SnapshotReport<M>>,
+    apply_reports: mpsc::UnboundedSender<ApplyReport<M>>,
     /// Set once the node is to stop: when it gives up waiting for writes under way.
     stopping: Option<Monotonic>,
     /// Why the node must stop at once.
@@ -125,13 +131,14 @@ pub(crate) struct Parts<M: StateMachine> {
     pub(crate) roles: watch::Sender<RoleChange>,
     pub(crate) reports: mpsc::UnboundedSender<DiskReport>,
     pub(crate) snapshot_reports: mpsc::UnboundedSender<SnapshotReport<M>>,
+    pub(crate) apply_reports: mpsc::UnboundedSender<ApplyReport<M>>,
 }
 
 impl<M: StateMachine> EventLoop<M> {
     /// Recovers the log of a node that belongs to a cluster, or starts forming one.
     pub(crate) fn open(parts: Parts<M>, machine: M) -> Result<Self, OpenError> {
-        let Parts { environment, config, members, data_dir, transport, shared, roles, reports, snapshot_reports } =
-            parts;
+        let Parts { environment, config, members, data_dir, transport, shared, roles, .. } = parts;
+        let Parts { reports, snapshot_reports, apply_reports, .. } = parts;
         let cluster = data_dir.identity.cluster;
         let formation = data_dir::formation(&data_dir, members);
         let mut event_loop = Self {
@@ -145,6 +152,7 @@ impl<M: StateMachine> EventLoop<M> {
             roles,
             reports,
             snapshot_reports,
+            apply_reports,
             stopping: None,
             fatal: None,
             more: false,
@@ -170,6 +178,7 @@ impl<M: StateMachine> EventLoop<M> {
         let mut events = Vec::new();
         let mut reports = Vec::new();
         let mut snapshots = Vec::new();
+        let mut applied = Vec::new();
         loop {
             if self.more {
                 tokio::task::yield_now().await;
@@ -180,11 +189,13 @@ impl<M: StateMachine> EventLoop<M> {
                     _count = inputs.events.recv_many(&mut events, TURN) => {}
                     _count = inputs.reports.recv_many(&mut reports, TURN) => {}
                     _count = inputs.snapshots.recv_many(&mut snapshots, TURN) => {}
+                    _count = inputs.applied.recv_many(&mut applied, TURN) => {}
                     () = tokio::time::sleep(wake) => {}
                 }
             }
             take_rest(&mut inputs.reports, &mut reports);
             take_rest(&mut inputs.snapshots, &mut snapshots);
+            take_rest(&mut inputs.applied, &mut applied);
             take_rest(&mut inputs.events, &mut events);
             take_rest(&mut inputs.commands, &mut commands);
             let now = self.environment.clock.monotonic();
@@ -194,6 +205,11 @@ impl<M: StateMachine> EventLoop<M> {
             for report in snapshots.drain(..) {
                 if let Phase::Running { replica, .. } = &mut self.phase {
                     replica.snapshot_report(now, report);
+                }
+            }
+            for report in applied.drain(..) {
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    replica.machine_back(now, report);
                 }
             }
             for event in events.drain(..) {
@@ -324,6 +340,7 @@ impl<M: StateMachine> EventLoop<M> {
     }
 
     fn start_replica(&mut self, cluster: ClusterId, mut machine: M) -> Result<(), OpenError> {
+        let on_disk = machine.on_disk();
         let recovered = data_dir::recover(&self.environment, &self.config, cluster, &mut machine, Plants::NONE)?;
         let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, .. } = opened;
@@ -351,7 +368,9 @@ impl<M: StateMachine> EventLoop<M> {
         let snapshots =
             SnapshotThread::start(self.config.id, SnapshotWorker::new(store), self.config.snapshot_write_rate, report)
                 .map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
-        self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots };
+        let apply = on_disk.then(|| ApplyThread::start(self.config.id, self.apply_reports.clone())).transpose();
+        let apply = apply.map_err(|source| OpenError::Io { path: self.config.data_dir.clone(), source })?;
+        self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots, apply };
         self.introduce();
         Ok(())
     }
@@ -488,7 +507,7 @@ impl<M: StateMachine> EventLoop<M> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        if let Phase::Running { replica, disk, snapshots } = &mut self.phase {
+        if let Phase::Running { replica, disk, snapshots, apply } = &mut self.phase {
             for task in effects.disk {
                 disk.order(DiskOrder::Task(task));
             }
@@ -497,6 +516,10 @@ impl<M: StateMachine> EventLoop<M> {
             }
             for order in replica.take_snapshot_orders() {
                 snapshots.order(order);
+            }
+            let order = replica.take_apply_order();
+            if apply.as_ref().is_some_and(|thread| !thread.order(order)) {
+                self.fatal = Some("the thread that applies entries has died; start the node again".to_owned());
             }
         }
         for outbound in effects.send {
@@ -572,11 +595,12 @@ impl<M: StateMachine> EventLoop<M> {
     /// Answers everybody who still waits, syncs, and closes.
     fn close(mut self, reason: String) -> String {
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
-            Phase::Running { mut replica, disk, snapshots } => {
+            Phase::Running { mut replica, disk, snapshots, apply } => {
                 let effects = replica.abandon(&reason);
                 self.carry_out(effects);
                 snapshots.stop();
                 disk.stop();
+                apply.into_iter().for_each(ApplyThread::stop);
             }
             Phase::Forming { early, .. } => {
                 for question in early {

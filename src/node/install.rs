@@ -48,6 +48,8 @@ pub(crate) struct Install<M: StateMachine> {
     state: Fetching,
     /// The manifest of the copy at hand, and the chunk that is needed next.
     copy: Option<(Manifest, u64)>,
+    /// Whole and durable, to be restored as soon as the machine is here to say into what.
+    to_load: Option<EntryId>,
     /// Whole, durable and restored; waits until the machine stands between two entries.
     loaded: Option<Loaded<M>>,
     last_number: u64,
@@ -79,6 +81,7 @@ impl<M: StateMachine> Default for Install<M> {
             lack: None,
             state: Fetching::default(),
             copy: None,
+            to_load: None,
             loaded: None,
             last_number: 0,
             refused: BTreeMap::new(),
@@ -160,6 +163,7 @@ impl<M: StateMachine> Replica<M> {
 
     /// Fetches what is needed, a step further; installs what has come.
     pub(super) fn look_after_install(&mut self, now: Monotonic) {
+        self.load_whole();
         self.install_loaded(now);
         let Some(needed) = self.needed_snapshot() else {
             self.install.lack = None;
@@ -290,8 +294,15 @@ impl<M: StateMachine> Replica<M> {
 
     fn load(&mut self, id: EntryId) {
         self.install.state = Fetching::Working(None);
-        let (state, keep) = (Box::new(self.applier.restore()), self.snapshots.knobs.keep);
-        self.snapshot_orders.push(SnapshotOrder::Load { id, state, keep });
+        self.install.to_load = Some(id);
+        self.load_whole();
+    }
+
+    fn load_whole(&mut self) {
+        let Some(state) = self.install.to_load.and_then(|_whole| self.applier.restore()) else { return };
+        let Some(id) = self.install.to_load.take() else { return };
+        let keep = self.snapshots.knobs.keep;
+        self.snapshot_orders.push(SnapshotOrder::Load { id, state: Box::new(state), keep });
     }
 
     fn copy_failed(&mut self, now: Monotonic, reason: &str) {

@@ -17,6 +17,7 @@
 //! A node runs any state machine and knows nothing of keys and values.
 
 mod apply;
+mod apply_thread;
 mod data_dir;
 mod disk_batch;
 mod disk_thread;
@@ -31,6 +32,7 @@ mod log_clock;
 mod members;
 mod pending;
 mod perform;
+pub(crate) mod read_thread;
 mod reads;
 pub mod recover;
 mod repair;

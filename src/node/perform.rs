@@ -14,6 +14,7 @@ use crate::state_machine::{Entry, StateMachine};
 use crate::transport::{Channel, PeerBody, PeerFrame};
 use crate::types::{EntryId, Index, Kind, Monotonic, NodeId, ReadyNumber, Role};
 
+use super::apply::{ApplyOrder, ApplyReport};
 use super::effects::{DiskTask, Outbound};
 use super::incoming;
 use super::replica::{Replica, Staged};
@@ -300,11 +301,13 @@ impl<M: StateMachine> Replica<M> {
             return;
         }
         let committed = self.raft.applicable();
+        // What is written to another disk than the log's must not be ahead of that: after a crash the log is the truth.
+        let feed = if self.applier.on_disk() { committed.min(self.raft.written()) } else { committed };
         let before = self.applier.applied().index;
         let mut settled = Vec::new();
         let (tail, log, pending, max) = (&self.tail, &self.log, &mut self.pending, self.max_record_bytes);
         self.effects.more = self.applier.run(
-            committed,
+            feed,
             |index| fetch(tail, log, index, max),
             |id, answer| pending.applied(id, answer, &mut settled),
         );
@@ -312,6 +315,26 @@ impl<M: StateMachine> Replica<M> {
         if let Some(index) = self.applier.damaged() {
             self.examine(index);
         }
+        self.has_applied(now, before);
+    }
+
+    /// The apply thread is done with a quantum; the machine is back.
+    pub(crate) fn machine_back(&mut self, now: Monotonic, report: ApplyReport<M>) {
+        let before = self.applier.applied().index;
+        let mut settled = Vec::new();
+        let pending = &mut self.pending;
+        self.applier.back(report, |id, answer| pending.applied(id, answer, &mut settled));
+        self.settle(settled);
+        self.has_applied(now, before);
+    }
+
+    /// The machine and entries for the apply thread, when there is work for it.
+    pub(crate) fn take_apply_order(&mut self) -> Option<ApplyOrder<M>> {
+        self.applier.take_order()
+    }
+
+    /// Tells the core, and those who waited for what is applied now, where up to `before` was.
+    fn has_applied(&mut self, now: Monotonic, before: Index) {
         let applied = self.applier.applied().index;
         if applied > before {
             self.raft.applied(applied);

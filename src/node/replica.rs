@@ -153,6 +153,8 @@ impl<M: StateMachine> Replica<M> {
                 .collect(),
             in_doubt: state.last_in_doubt.is_some(),
         };
+        let applier = Applier::new(machine, base);
+        let knobs = options.snapshots.of_a_state(applier.on_disk());
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
         raft.plant(plants);
@@ -170,12 +172,12 @@ impl<M: StateMachine> Replica<M> {
             disk_asked: ReadyNumber::default(),
             disk_done: ReadyNumber::default(),
             held: VecDeque::new(),
-            applier: Applier::new(machine, base),
+            applier,
             pending: Pending::with(plants),
             forwards: Forwards::named_from(forwards_from),
             reads: Reads::default(),
             repair: Repair::default(),
-            snapshots: Snapshots::new(options.snapshots, kept),
+            snapshots: Snapshots::new(knobs, kept),
             serving: Serving::default(),
             install: Install::default(),
             requests: Requests::default(),
@@ -187,6 +189,7 @@ impl<M: StateMachine> Replica<M> {
             next_sweep: now,
         };
         replica.set_places();
+        replica.cover_begin_of_log(state.base.index);
         replica.drain(now);
         Ok(replica)
     }

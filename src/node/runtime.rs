@@ -26,6 +26,7 @@ use crate::types::{Index, Role, RoleChange, Term};
 use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
 use super::handle::{NodeHandle, NodeStatus, Shared};
+use super::read_thread::READ_THREADS;
 use super::scrub::ScrubProgress;
 use super::{Environment, max_frame_bytes};
 
@@ -83,13 +84,14 @@ fn run_node<M: StateMachine>(
     hooks: Hooks,
     ready: oneshot::Sender<Result<NodeHandle, OpenError>>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(source) => {
-            let _caller_gone = ready.send(Err(OpenError::Io { path: config.data_dir, source }));
-            return;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READ_THREADS).build() {
+            Ok(runtime) => runtime,
+            Err(source) => {
+                let _caller_gone = ready.send(Err(OpenError::Io { path: config.data_dir, source }));
+                return;
+            }
+        };
     runtime.block_on(async move {
         match open(environment, config, machine, hooks) {
             Ok((handle, event_loop, inputs, stopped)) => {
@@ -122,6 +124,7 @@ fn open<M: StateMachine>(
     let (events_in, events) = mpsc::unbounded_channel();
     let (reports_in, reports) = mpsc::unbounded_channel();
     let (snapshots_in, snapshots) = mpsc::unbounded_channel();
+    let (applied_in, applied) = mpsc::unbounded_channel();
     let (stopped_in, stopped) = watch::channel(None);
     let role = RoleChange { term: Term::ZERO, role: Role::Follower, leader: None };
     let (roles_in, roles) = watch::channel(role);
@@ -155,9 +158,10 @@ fn open<M: StateMachine>(
         roles: roles_in,
         reports: reports_in,
         snapshot_reports: snapshots_in,
+        apply_reports: applied_in,
     };
     let event_loop = EventLoop::open(parts, machine)?;
-    Ok((handle, event_loop, Inputs { commands, events, reports, snapshots }, stopped_in))
+    Ok((handle, event_loop, Inputs { commands, events, reports, snapshots, applied }, stopped_in))
 }
 
 /// Binds the listening address. Nothing is encrypted or authenticated yet, so an address beyond loopback is refused

@@ -271,6 +271,10 @@ impl<M: StateMachine> Process<M> {
         self.tasks.extend(effects.disk.drain(..));
         self.purge = effects.purge.take().or(self.purge);
         self.snapshot_orders.extend(self.replica.take_snapshot_orders());
+        if let Some(order) = self.replica.take_apply_order() {
+            self.replica.machine_back(now, order.perform());
+            effects.more = true;
+        }
         effects.into()
     }
 

@@ -54,6 +54,11 @@ impl SnapshotKnobs {
             chunk_bytes: CHUNK_BYTES,
         }
     }
+
+    /// Of a state that is on disk itself one snapshot is kept: the state is the second copy.
+    pub(crate) fn of_a_state(self, on_disk: bool) -> Self {
+        Self { keep: if on_disk { 1 } else { self.keep }, ..self }
+    }
 }
 
 /// The places of the log at which a snapshot is due.
@@ -105,6 +110,15 @@ impl<M: StateMachine> Replica<M> {
     pub(super) fn covered_by_snapshots(&self) -> Index {
         let applied = self.applier.applied().index;
         self.snapshots.kept.ids.iter().map(|id| id.index).find(|index| *index <= applied).unwrap_or_default()
+    }
+
+    /// A log may begin behind every snapshot when the machine's own state reaches there. Nobody else could be helped with
+    /// that: a snapshot is due at once.
+    pub(super) fn cover_begin_of_log(&mut self, base: Index) {
+        let newest = self.snapshots.kept.ids.first().map_or(Index::ZERO, |newest| newest.index);
+        if self.applier.on_disk() && newest < base && base <= self.applier.applied().index {
+            self.applier.make_due();
+        }
     }
 
     /// The disk has yet to discard the log that a snapshot took the place of.

@@ -7,12 +7,19 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
+use crate::node::read_thread::beside;
 use crate::types::{Index, Role, Term};
 
 use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
 use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::LeaderHint;
 use super::store::{Leadership, Store};
+
+/// A read that may wait for the disk, on another thread than the node's.
+async fn read<T: Send + 'static>(read: impl FnOnce() -> Result<T, ReadError> + Send + 'static) -> Result<T, ReadError> {
+    let stopped = || Err(ReadError::Stopped("it is shutting down".to_owned()));
+    beside(read).await.unwrap_or_else(stopped)
+}
 
 impl Store for KvStore {
     fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
@@ -46,13 +53,24 @@ impl Store for KvStore {
     }
 
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>> {
-        std::future::ready(Ok(self.reader().get(&key))).boxed()
+        let reader = self.reader().clone();
+        if self.reads_disk() {
+            return read(move || Ok(reader.get(&key)?)).boxed();
+        }
+        std::future::ready(reader.get(&key).map_err(ReadError::from)).boxed()
     }
 
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
         let mut pager = self.reader().pager(scan);
+        if self.reads_disk() {
+            return read(move || {
+                while pager.step()? && pager.items() < MAX_PAGE_ITEMS {}
+                Ok(pager.page())
+            })
+            .boxed();
+        }
         async move {
-            while pager.step() && pager.items() < MAX_PAGE_ITEMS {
+            while pager.step()? && pager.items() < MAX_PAGE_ITEMS {
                 tokio::task::yield_now().await;
             }
             Ok(pager.page())

@@ -87,15 +87,15 @@ impl Snapshot {
         Items { snapshot: self, unpacker: Unpacker::default(), next: 0, seen: 0, ended: false }
     }
 
-    /// Gives every item to a state that is being restored. Blocks on the disk.
+    /// Gives every item to a state that is being restored, and says that these were all. Blocks on the disk.
     ///
     /// # Errors
-    /// `Damaged`, and `Restore` when the machine does not take an item: the state is of no use then.
+    /// `Damaged`, and `Restore` when the machine does not take an item or cannot keep them: the state is of no use then.
     pub fn restore<R: Restore>(&self, state: &mut R) -> Result<(), SnapshotError> {
         for item in self.items() {
             state.item(&item?)?;
         }
-        Ok(())
+        Ok(state.finish(&self.manifest.base)?)
     }
 
     /// Reads and verifies all of it. Blocks on the disk.

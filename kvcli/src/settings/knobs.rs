@@ -95,6 +95,12 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(config.durability.to_string()),
     },
     Knob {
+        name: "backend",
+        shape: Shape::Text,
+        set: |config, text| text.parse().map(|backend| config.backend = backend),
+        get: |config| Some(config.backend.to_string()),
+    },
+    Knob {
         name: "heartbeat",
         shape: Shape::Text,
         set: |config, text| duration(text).map(|wait| config.heartbeat = wait),

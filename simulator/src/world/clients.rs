@@ -309,7 +309,7 @@ impl World {
     fn read(&mut self, node: usize, _index: Index, key: &[u8], asked: &Asked) {
         self.marks.met("seen: read answered");
         let Some(watch) = self.nodes.get(node).and_then(|it| it.watch.as_ref()) else { return };
-        let value = watch.reader.get(key).map(|item| item.value.to_vec());
+        let value = watch.reader.get(key).ok().flatten().map(|item| item.value.to_vec());
         self.clients.operations.extend(operations(asked, Some((self.now, Answer::Value(value)))));
     }
 

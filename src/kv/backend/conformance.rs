@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::types::Index;
+use crate::types::{EntryId, Index, LogBase, Term};
 
 use super::super::range::KeyRange;
 use super::{Backend, Snapshot, Stored};
@@ -58,6 +58,13 @@ macro_rules! tests {
 }
 pub(in super::super) use tests;
 
+/// What readers see of what was done so far.
+fn committed<B: Backend>(backend: &mut B) -> B::Snapshot {
+    let base = LogBase { entry: EntryId::new(Index(1), Term(1)), ..LogBase::default() };
+    backend.commit(&base, None).unwrap();
+    backend.snapshot()
+}
+
 type Model = BTreeMap<Vec<u8>, Stored>;
 
 fn range(from: &[u8], to: Option<&[u8]>) -> KeyRange {
@@ -70,27 +77,28 @@ fn keys<S: Snapshot>(snapshot: &S, range: &KeyRange, reverse: bool) -> Vec<Vec<u
 
 fn content<S: Snapshot>(snapshot: &S, range: &KeyRange, reverse: bool) -> Vec<(Vec<u8>, Stored)> {
     let mut seen = Vec::new();
-    let end = snapshot.visit(range, reverse, &mut |key, stored| {
+    let visited = snapshot.visit(range, reverse, &mut |key, stored| {
         seen.push((key.to_vec(), stored.clone()));
         ControlFlow::Continue(())
     });
+    let end = visited.unwrap();
     assert_eq!(end, ControlFlow::Continue(()));
     seen
 }
 
 pub(in super::super) fn counts_the_writes_of_a_life<B: Backend>(mut backend: B) {
-    backend.put(b"a", b"1", Index(5));
-    backend.put(b"a", b"", Index(7));
-    let stored = backend.snapshot().get(b"a").unwrap();
+    backend.put(b"a", b"1", Index(5)).unwrap();
+    backend.put(b"a", b"", Index(7)).unwrap();
+    let stored = committed(&mut backend).get(b"a").unwrap().unwrap();
     assert_eq!(
         (&*stored.value, stored.create_revision, stored.mod_revision, stored.version),
         (&b""[..], Index(5), Index(7), 2)
     );
-    assert!(backend.delete(b"a"));
-    assert!(!backend.delete(b"a"));
-    assert_eq!(backend.snapshot().get(b"a"), None);
-    backend.put(b"a", b"3", Index(9));
-    let stored = backend.snapshot().get(b"a").unwrap();
+    assert!(backend.delete(b"a").unwrap());
+    assert!(!backend.delete(b"a").unwrap());
+    assert_eq!(committed(&mut backend).get(b"a").unwrap(), None);
+    backend.put(b"a", b"3", Index(9)).unwrap();
+    let stored = committed(&mut backend).get(b"a").unwrap().unwrap();
     assert_eq!((stored.create_revision, stored.mod_revision, stored.version), (Index(9), Index(9), 1));
 }
 
@@ -98,88 +106,90 @@ pub(in super::super) fn orders_keys_by_their_bytes<B: Backend>(mut backend: B) {
     let long = [7; 5000];
     let mut expected: Vec<&[u8]> = vec![b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff", &long];
     for key in expected.iter().rev() {
-        backend.put(key, key, Index(1));
+        backend.put(key, key, Index(1)).unwrap();
     }
     expected.sort();
     let all = KeyRange::default();
-    let snapshot = backend.snapshot();
+    let snapshot = committed(&mut backend);
     assert_eq!(keys(&snapshot, &all, false), expected);
     expected.reverse();
     assert_eq!(keys(&snapshot, &all, true), expected);
     assert_eq!(keys(&snapshot, &range(b"\xff", None), false), [&b"\xff"[..], b"\xff\xff"]);
     assert_eq!(keys(&snapshot, &range(b"a", Some(b"b")), true), [&b"ab"[..], b"a\0", b"a"]);
-    assert_eq!(*snapshot.get(&long).unwrap().value, long);
+    assert_eq!(*snapshot.get(&long).unwrap().unwrap().value, long);
 }
 
 pub(in super::super) fn takes_empty_ranges<B: Backend>(mut backend: B) {
     for key in [&b"a"[..], b"b", b"c"] {
-        backend.put(key, b"v", Index(1));
+        backend.put(key, b"v", Index(1)).unwrap();
     }
-    let snapshot = backend.snapshot();
+    let snapshot = committed(&mut backend);
     for empty in [range(b"b", Some(b"b")), range(b"c", Some(b"a")), range(b"bb", Some(b"c")), range(b"d", None)] {
         for reverse in [false, true] {
             assert_eq!(keys(&snapshot, &empty, reverse), [[]; 0], "{empty:?}");
         }
-        assert_eq!(backend.delete_some(&empty, 10), 0, "{empty:?}");
+        assert_eq!(backend.delete_some(&empty, 10).unwrap(), 0, "{empty:?}");
     }
 }
 
 pub(in super::super) fn breaks_off_where_asked<B: Backend>(mut backend: B) {
     for key in 0..10 {
-        backend.put(&[key], b"v", Index(1));
+        backend.put(&[key], b"v", Index(1)).unwrap();
     }
     for (reverse, expected) in [(false, [0, 1, 2]), (true, [9, 8, 7])] {
         let mut seen = Vec::new();
-        let end = backend.snapshot().visit(&KeyRange::default(), reverse, &mut |key, _stored| {
+        let end = committed(&mut backend).visit(&KeyRange::default(), reverse, &mut |key, _stored| {
             seen.extend_from_slice(key);
             if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!((end, seen), (ControlFlow::Break(()), expected.to_vec()));
+        assert_eq!((end.unwrap(), seen), (ControlFlow::Break(()), expected.to_vec()));
     }
 }
 
 pub(in super::super) fn keeps_snapshots<B: Backend>(mut backend: B) {
     for key in 0..100 {
-        backend.put(&[key], &[key], Index(1));
+        backend.put(&[key], &[key], Index(1)).unwrap();
     }
-    let (all, before) = (KeyRange::default(), backend.snapshot());
+    let (all, before) = (KeyRange::default(), committed(&mut backend));
     let content_before = content(&before, &all, false);
-    backend.put(&[5], b"new", Index(2));
-    backend.put(&[200], b"new", Index(3));
-    assert!(backend.delete(&[6]));
-    assert_eq!(backend.delete_some(&range(&[50], None), 1000), 51);
+    backend.put(&[5], b"new", Index(2)).unwrap();
+    backend.put(&[200], b"new", Index(3)).unwrap();
+    assert!(backend.delete(&[6]).unwrap());
+    assert_eq!(backend.delete_some(&range(&[50], None), 1000).unwrap(), 51);
     assert_eq!(content(&before, &all, false), content_before);
-    assert_eq!(keys(&backend.snapshot(), &all, false).len(), 49);
+    assert_eq!(keys(&committed(&mut backend), &all, false).len(), 49);
 }
 
 pub(in super::super) fn deletes_the_first_of_a_range<B: Backend>(mut backend: B) {
     for key in 0..10 {
-        backend.put(&[key], b"v", Index(1));
+        backend.put(&[key], b"v", Index(1)).unwrap();
     }
     let middle = range(&[2], Some(&[8]));
-    assert_eq!(backend.delete_some(&middle, 4), 4);
-    assert_eq!(keys(&backend.snapshot(), &KeyRange::default(), false).concat(), [0, 1, 6, 7, 8, 9]);
-    assert_eq!(backend.delete_some(&middle, 4), 2);
-    assert_eq!(backend.delete_some(&middle, 4), 0);
-    assert_eq!(keys(&backend.snapshot(), &KeyRange::default(), false).concat(), [0, 1, 8, 9]);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 4);
+    assert_eq!(keys(&committed(&mut backend), &KeyRange::default(), false).concat(), [0, 1, 6, 7, 8, 9]);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 2);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 0);
+    assert_eq!(keys(&committed(&mut backend), &KeyRange::default(), false).concat(), [0, 1, 8, 9]);
 }
 
 pub(in super::super) fn loads_what_a_snapshot_says<B: Backend>(mut backend: B) {
     let (all, long) = (KeyRange::default(), [7; 5000]);
     for (key, revision) in [(&b"a"[..], 1), (b"", 2), (&long, 3), (b"a", 9)] {
-        backend.put(key, key, Index(revision));
+        backend.put(key, key, Index(revision)).unwrap();
     }
-    let before = content(&backend.snapshot(), &all, false);
+    let before = content(&committed(&mut backend), &all, false);
     let mut fresh = backend.fresh();
     assert_eq!(keys(&fresh.snapshot(), &all, false), [[]; 0]);
     for (key, stored) in &before {
-        fresh.load(key, stored.clone());
+        fresh.load(key, stored.clone()).unwrap();
     }
+    let base = LogBase { entry: EntryId::new(Index(9), Term(1)), ..LogBase::default() };
+    fresh.loaded(&base).unwrap();
     assert_eq!(content(&fresh.snapshot(), &all, false), before);
-    fresh.put(b"a", b"", Index(20));
-    let stored = fresh.snapshot().get(b"a").unwrap();
+    fresh.put(b"a", b"", Index(20)).unwrap();
+    let stored = committed(&mut fresh).get(b"a").unwrap().unwrap();
     assert_eq!((stored.create_revision, stored.mod_revision, stored.version), (Index(1), Index(20), 3));
-    assert_eq!(content(&backend.snapshot(), &all, false), before, "the other map is another one");
+    assert_eq!(content(&committed(&mut backend), &all, false), before, "the other map is another one");
 }
 
 #[derive(Clone, Debug)]
@@ -215,23 +225,23 @@ pub(in super::super) fn agrees_with_a_model<B: Backend>(new: impl Fn() -> B) {
         for (call, revision) in calls.into_iter().zip(1..) {
             match call {
                 Call::Put(key, value) => {
-                    backend.put(&key, &value, Index(revision));
+                    backend.put(&key, &value, Index(revision)).unwrap();
                     let written = Stored::written(model.get(&key), &value, Index(revision));
                     model.insert(key, written);
                 }
-                Call::Delete(key) => prop_assert_eq!(backend.delete(&key), model.remove(&key).is_some()),
+                Call::Delete(key) => prop_assert_eq!(backend.delete(&key).unwrap(), model.remove(&key).is_some()),
                 Call::DeleteSome(range, limit) => {
                     let mut inside = model.keys().filter(|key| range.contains(key)).cloned();
                     let gone: Vec<Vec<u8>> = inside.by_ref().take(limit).collect();
-                    prop_assert_eq!(backend.delete_some(&range, limit), gone.len());
+                    prop_assert_eq!(backend.delete_some(&range, limit).unwrap(), gone.len());
                     for key in gone {
                         model.remove(&key);
                     }
                 }
-                Call::Snapshot => snapshots.push((backend.snapshot(), model.clone())),
+                Call::Snapshot => snapshots.push((committed(&mut backend), model.clone())),
             }
         }
-        snapshots.push((backend.snapshot(), model));
+        snapshots.push((committed(&mut backend), model));
         for (snapshot, model) in snapshots {
             let mut expected: Vec<(Vec<u8>, Stored)> = model.clone().into_iter().collect();
             prop_assert_eq!(content(&snapshot, &KeyRange::default(), false), expected.clone());
@@ -241,7 +251,7 @@ pub(in super::super) fn agrees_with_a_model<B: Backend>(new: impl Fn() -> B) {
             }
             prop_assert_eq!(content(&snapshot, &asked, reverse), expected);
             for (key, stored) in model {
-                prop_assert_eq!(snapshot.get(&key), Some(stored));
+                prop_assert_eq!(snapshot.get(&key).unwrap(), Some(stored));
             }
         }
     });

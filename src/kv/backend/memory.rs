@@ -14,7 +14,7 @@ use imbl::OrdMap;
 use crate::types::Index;
 
 use super::super::range::KeyRange;
-use super::{Backend, Snapshot, Stored};
+use super::{Backend, BackendError, Snapshot, Stored};
 
 /// Keys up to this length stand in the nodes of the map. A node is copied whole when one of its keys is written, and
 /// searched key by key: each key that stands elsewhere costs a miss of the processor's cache in both.
@@ -100,27 +100,29 @@ impl MemoryMap {
 impl Backend for MemoryMap {
     type Snapshot = Self;
 
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) {
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError> {
         match self.map.get_mut(key) {
             Some(stored) => *stored = Stored::written(Some(stored), value, revision),
             None => drop(self.map.insert(Key::new(key), Stored::written(None, value, revision))),
         }
+        Ok(())
     }
 
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.map.remove(key).is_some()
+    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
+        Ok(self.map.remove(key).is_some())
     }
 
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> usize {
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError> {
         let keys: Vec<Key> = self.range(range).take(limit).map(|(key, _stored)| key.clone()).collect();
         for key in &keys {
             self.map.remove(key.bytes());
         }
-        keys.len()
+        Ok(keys.len())
     }
 
-    fn load(&mut self, key: &[u8], stored: Stored) {
+    fn load(&mut self, key: &[u8], stored: Stored) -> Result<(), BackendError> {
         self.map.insert(Key::new(key), stored);
+        Ok(())
     }
 
     fn fresh(&self) -> Self {
@@ -133,8 +135,8 @@ impl Backend for MemoryMap {
 }
 
 impl Snapshot for MemoryMap {
-    fn get(&self, key: &[u8]) -> Option<Stored> {
-        self.map.get(key).cloned()
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        Ok(self.map.get(key).cloned())
     }
 
     fn visit(
@@ -142,10 +144,10 @@ impl Snapshot for MemoryMap {
         range: &KeyRange,
         reverse: bool,
         each: &mut dyn FnMut(&[u8], &Stored) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    ) -> Result<ControlFlow<()>, BackendError> {
         let mut items = self.range(range);
         let mut show = |(key, stored): (&Key, &Stored)| each(key.bytes(), stored);
-        if reverse { items.rev().try_for_each(show) } else { items.try_for_each(&mut show) }
+        Ok(if reverse { items.rev().try_for_each(show) } else { items.try_for_each(&mut show) })
     }
 }
 

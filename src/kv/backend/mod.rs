@@ -4,17 +4,29 @@
 //! read by any number of others and stays as it was; taking one is cheap, for the machine takes one after each quantum
 //! of entries. What a backend holds depends on the calls alone: replicas that were given the same calls hold the same.
 //!
-//! Every backend passes the tests in `conformance.rs`. Deliberately absent: errors and durability. The memory backend
-//! has neither; what a backend on disk needs, it will say.
+//! A backend may keep its map on disk. Then it waits for the disk, may fail, and holds after a crash what some commit left,
+//! whole:
+//!
+//! ```text
+//!   put, delete, … put ─► commit(base) ─► put, … ─► commit(base) ─► …        each one atomic change, keys and base
+//!                                                └─ after a crash: this one, or an earlier one
+//! ```
+//! Every backend passes the tests in `conformance.rs`. Deliberately absent: which backend a service runs (`chosen.rs`).
 
+pub mod chosen;
 #[cfg(test)]
 pub(super) mod conformance;
 pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::types::Index;
+use thiserror::Error;
+
+use crate::types::{Index, LogBase};
 
 use super::range::KeyRange;
 
@@ -41,22 +53,64 @@ impl Stored {
     }
 }
 
+/// Why a backend on disk cannot go on. What it held at its last commit is not touched.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct BackendError(pub String);
+
+/// What a backend finds on its disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The base of the last commit that is there; the default when there is none.
+    pub base: LogBase,
+    /// The keys that were leaving then.
+    pub leaving: Option<KeyRange>,
+}
+
 /// A map that the machine writes.
+///
+/// # Errors
+/// Of a backend on disk, for every method: what the disk says. A call that fails has changed nothing.
 pub trait Backend: Send + 'static {
     /// What readers get.
     type Snapshot: Snapshot;
 
+    /// Whether the map is kept on disk; if not, the methods for that have nothing to do.
+    fn on_disk(&self) -> bool {
+        false
+    }
+
+    /// Takes up the map that is kept in this directory, its own. Called before anything else, or never.
+    fn open(&mut self, _directory: &Path) -> Result<Held, BackendError> {
+        Ok(Held::default())
+    }
+
     /// Sets a key by the entry at `revision`, as [`Stored::written`] says.
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index);
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError>;
 
     /// Deletes a key; false when there is none.
-    fn delete(&mut self, key: &[u8]) -> bool;
+    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError>;
 
     /// Deletes the first `limit` keys of a range, or all when there are fewer; the answer is how many.
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> usize;
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError>;
 
-    /// Holds this for a key: what a snapshot says of it, put into a map that was [`Backend::fresh`].
-    fn load(&mut self, key: &[u8], stored: Stored);
+    /// Makes everything since the last commit one atomic change: the map is now that after the last entry of `base`, but
+    /// for keys that entry has yet to delete. Not durable at once. Only what is committed is in a snapshot.
+    fn commit(&mut self, _base: &LogBase, _leaving: Option<&KeyRange>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Holds this for a key: what a snapshot says of it, put into a map that was [`Backend::fresh`]. Keys come in order.
+    fn load(&mut self, key: &[u8], stored: Stored) -> Result<(), BackendError>;
+
+    /// All of a snapshot is loaded, which is that after the last entry of `base`. A map on disk is durable when this
+    /// returns, and may take the place of the one that is in use.
+    fn loaded(&mut self, _base: &LogBase) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// This map takes the place of `before`, which goes: what is kept on disk of it may be removed when nobody reads it.
+    fn replaces(&mut self, _before: &mut Self) {}
 
     /// A map of the same kind without keys, which does not touch this one's.
     #[must_use]
@@ -64,14 +118,22 @@ pub trait Backend: Send + 'static {
     where
         Self: Sized;
 
-    /// The map as it is now, whatever is written later.
+    /// The map as of its last commit, whatever is written later. Does not wait.
     fn snapshot(&self) -> Self::Snapshot;
+
+    /// What readers see once the map is gone; `None` when that is what they saw last.
+    fn parting(&self) -> Option<Self::Snapshot> {
+        None
+    }
 }
 
 /// A map as it was when the snapshot was taken.
+///
+/// # Errors
+/// Of a backend on disk, for every method: what the disk says.
 pub trait Snapshot: Send + Sync + 'static {
     /// Reads a key.
-    fn get(&self, key: &[u8]) -> Option<Stored>;
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError>;
 
     /// Shows the keys of a range in order, or in reverse order, until `each` breaks off. The answer says whether it
     /// did.
@@ -80,5 +142,10 @@ pub trait Snapshot: Send + Sync + 'static {
         range: &KeyRange,
         reverse: bool,
         each: &mut dyn FnMut(&[u8], &Stored) -> ControlFlow<()>,
-    ) -> ControlFlow<()>;
+    ) -> Result<ControlFlow<()>, BackendError>;
+
+    /// Makes durable what the map held when the snapshot was taken, if it is kept on disk. Blocks.
+    fn flush(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }

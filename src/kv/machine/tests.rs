@@ -36,12 +36,12 @@ fn filled(count: u64) -> KvMachine {
     for index in 1..=count {
         put(&mut machine, index, &format!("k{index:05}"));
     }
-    machine.publish();
+    machine.publish().unwrap();
     machine
 }
 
 fn whole(machine: &KvMachine) -> ScanPage {
-    machine.reader().view().scan(&Scan::default())
+    machine.reader().view().scan(&Scan::default()).unwrap()
 }
 
 fn keys(page: &ScanPage) -> Vec<String> {
@@ -53,14 +53,14 @@ fn machine_counts_revisions_and_versions_of_a_life() {
     let mut machine = KvMachine::new();
     put(&mut machine, 5, "a");
     put(&mut machine, 7, "a");
-    machine.publish();
-    let seen = machine.reader().get(b"a").unwrap();
+    machine.publish().unwrap();
+    let seen = machine.reader().get(b"a").unwrap().unwrap();
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(5), Index(7), 2));
     assert_eq!(deleted_count(&apply(&mut machine, 8, Command::Delete { key: b"a" })), Some(1));
     assert_eq!(deleted_count(&apply(&mut machine, 9, Command::Delete { key: b"a" })), Some(0));
     put(&mut machine, 10, "a");
-    machine.publish();
-    let seen = machine.reader().get(b"a").unwrap();
+    machine.publish().unwrap();
+    let seen = machine.reader().get(b"a").unwrap().unwrap();
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(10), Index(10), 1));
 }
 
@@ -76,8 +76,8 @@ fn machine_keeps_no_part_of_the_entry() {
     let mut machine = KvMachine::new();
     let entry = entry(1, Command::Put { key: &[7; 100], value: &[8; 100] }.encode());
     machine.apply(&entry).unwrap();
-    machine.publish();
-    let seen = machine.reader().get(&[7; 100]).unwrap();
+    machine.publish().unwrap();
+    let seen = machine.reader().get(&[7; 100]).unwrap().unwrap();
     assert!(entry.payload.is_unique());
     assert_eq!(seen.value, &[8; 100][..]);
 }
@@ -87,7 +87,7 @@ fn machine_shows_nothing_before_it_is_published() {
     let mut machine = filled(1);
     put(&mut machine, 2, "later");
     assert_eq!(keys(&whole(&machine)), ["k00001"]);
-    machine.publish();
+    machine.publish().unwrap();
     assert_eq!(keys(&whole(&machine)), ["k00001", "later"]);
 }
 
@@ -96,7 +96,7 @@ fn machine_large_range_delete_takes_turns_and_is_seen_whole_or_not_at_all() {
     let mut machine = filled(1000);
     put(&mut machine, 1001, "j");
     put(&mut machine, 1002, "l");
-    machine.publish();
+    machine.publish().unwrap();
     let before = machine.reader().view();
     let range = Command::DeleteRange { from: b"k", to: Some(b"l") };
     let mut applied = machine.apply(&entry(1003, range.encode())).unwrap();
@@ -104,16 +104,16 @@ fn machine_large_range_delete_takes_turns_and_is_seen_whole_or_not_at_all() {
     while applied == Applied::More {
         let reader = machine.reader();
         assert_eq!((keys(&whole(&machine)), reader.view().applied()), (vec!["j".into(), "l".into()], Index(1003)));
-        assert!(reader.get(b"k00999").is_none() && reader.get(b"l").is_some());
-        let back = reader.view().scan(&Scan { reverse: true, limit: Some(2), ..Scan::default() });
+        assert!(reader.get(b"k00999").unwrap().is_none() && reader.get(b"l").unwrap().is_some());
+        let back = reader.view().scan(&Scan { reverse: true, limit: Some(2), ..Scan::default() }).unwrap();
         assert_eq!(keys(&back), ["l", "j"]);
         applied = machine.resume().unwrap();
         turns += 1;
     }
     assert_eq!((turns, applied), (1000 / TURN_KEYS + 2, Applied::Done(deleted(1000))));
-    machine.publish();
+    machine.publish().unwrap();
     assert_eq!(keys(&whole(&machine)), ["j", "l"]);
-    assert_eq!(before.scan(&Scan::default()).count, 1002);
+    assert_eq!(before.scan(&Scan::default()).unwrap().count, 1002);
 }
 
 /// Deletes of just under a turn's keys counted as small entries: a quantum of 256 of them removed 65,000 keys at once.
@@ -134,8 +134,8 @@ fn machine_key_put_again_after_its_range_was_deleted_is_seen() {
     let mut machine = filled(600);
     assert_eq!(deleted_count(&apply(&mut machine, 601, ALL)), Some(600));
     put(&mut machine, 602, "k00003");
-    machine.publish();
-    assert_eq!(machine.reader().get(b"k00003").unwrap().create_revision, Index(602));
+    machine.publish().unwrap();
+    assert_eq!(machine.reader().get(b"k00003").unwrap().unwrap().create_revision, Index(602));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn machine_stops_at_a_command_it_does_not_know() {
     let error = machine.apply(&entry(3, Bytes::from_static(&[77, 1]))).unwrap_err();
     assert!(error.reason.contains("tag 77") && error.id.index == Index(3), "{error}");
     machine.apply(&entry(3, Bytes::from_static(&[1, 1, 9]))).unwrap_err();
-    machine.publish();
+    machine.publish().unwrap();
     assert_eq!(machine.reader().view().applied(), Index(1));
 }
 
@@ -162,7 +162,7 @@ fn machine_passes_over_what_is_not_a_command() {
         let entry = Entry { kind, ..entry(index, Bytes::from_static(b"not a command")) };
         assert_eq!(machine.apply(&entry).unwrap(), Applied::Done(Bytes::new()));
     }
-    machine.publish();
+    machine.publish().unwrap();
     assert_eq!(machine.reader().view().applied(), Index(3));
     assert_eq!(keys(&whole(&machine)), ["k00001"]);
 }
@@ -172,8 +172,8 @@ fn view_stays_the_same_while_the_machine_goes_on() {
     let mut machine = filled(3);
     let before = machine.reader().view();
     apply(&mut machine, 4, ALL);
-    machine.publish();
-    assert_eq!(before.scan(&Scan::default()).count, 3);
+    machine.publish().unwrap();
+    assert_eq!(before.scan(&Scan::default()).unwrap().count, 3);
     assert_eq!(whole(&machine).count, 0);
 }
 
@@ -202,7 +202,7 @@ fn machine_captured_state_stays_as_it_was_and_keeps_the_order_of_keys() {
     let mut machine = filled(500);
     let capture = machine.capture();
     assert_eq!(deleted_count(&apply(&mut machine, 501, ALL)), Some(500));
-    machine.publish();
+    machine.publish().unwrap();
     let mut keys = Vec::new();
     let outcome: Result<(), CaptureError> = capture.items(&mut |item| {
         keys.push(item[10..16].to_vec());
@@ -227,17 +227,17 @@ fn machine_capture_ends_at_the_first_error_of_who_takes_its_items() {
 fn machine_with_an_installed_state_shows_it_to_readers_it_already_had() {
     let (source, mut machine) = (filled(3), filled(1));
     put(&mut machine, 2, "gone");
-    machine.publish();
+    machine.publish().unwrap();
     let (reader, before) = (machine.reader(), machine.reader().view());
     let state = restored(&machine, &items(&source));
     let old = machine.install(state, EntryId::new(Index(900), Term(2)));
     assert_eq!(reader.view().applied(), Index(900));
     assert_eq!(whole(&machine).items, whole(&source).items);
-    assert!(reader.get(b"gone").is_none() && before.get(b"gone").is_some());
-    assert_eq!(old.into_map().snapshot().get(b"gone").map(|stored| stored.version), Some(1));
+    assert!(reader.get(b"gone").unwrap().is_none() && before.get(b"gone").unwrap().is_some());
+    assert_eq!(old.into_parts().0.snapshot().get(b"gone").unwrap().map(|stored| stored.version), Some(1));
     apply(&mut machine, 901, Command::Put { key: b"k00001", value: b"new" });
-    machine.publish();
-    let seen = reader.get(b"k00001").unwrap();
+    machine.publish().unwrap();
+    let seen = reader.get(b"k00001").unwrap().unwrap();
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(1), Index(901), 2));
 }
 
@@ -310,16 +310,16 @@ proptest! {
             prop_assert_eq!(&apply(&mut machine, index, made.command()), &expected);
             prop_assert_eq!(&apply(&mut other, index, made.command()), &expected);
             if *publish {
-                machine.publish();
+                machine.publish().unwrap();
                 let expected: Vec<KeyValue> = model.values().cloned().collect();
                 prop_assert_eq!(whole(&machine).items, expected);
             }
         }
-        machine.publish();
-        other.publish();
+        machine.publish().unwrap();
+        other.publish().unwrap();
         prop_assert_eq!(whole(&machine), whole(&other));
         for (key, expected) in model {
-            prop_assert_eq!(machine.reader().get(&key), Some(expected));
+            prop_assert_eq!(machine.reader().get(&key).unwrap(), Some(expected));
         }
     }
 
@@ -337,7 +337,7 @@ proptest! {
         for (made, index) in other.iter().zip(1..) {
             apply(&mut copy, index, made.command());
         }
-        machine.publish();
+        machine.publish().unwrap();
         let (taken, last) = (items(&machine), EntryId::new(Index(before.len() as u64), Term(1)));
         let state = restored(&copy, &taken);
         copy.install(state, last);

@@ -7,7 +7,7 @@ use crate::types::Index;
 fn view(keys: impl IntoIterator<Item = Vec<u8>>) -> Arc<KvView> {
     let mut map = MemoryMap::default();
     for (key, revision) in keys.into_iter().zip(1..) {
-        map.put(&key, b"v", Index(revision));
+        map.put(&key, b"v", Index(revision)).unwrap();
     }
     Arc::new(KvView::new(map.snapshot(), None, Index(9)))
 }
@@ -20,7 +20,7 @@ fn numbered(count: u64) -> Arc<KvView> {
 fn pages(view: &Arc<KvView>, scan: Scan) -> Vec<(Vec<Vec<u8>>, u64)> {
     let (mut pages, mut scan) = (Vec::new(), Some(scan));
     while let Some(asked) = scan {
-        let page = view.scan(&asked);
+        let page = view.scan(&asked).unwrap();
         assert_eq!(page.revision, Index(9));
         pages.push((page.items.iter().map(|item| item.key.to_vec()).collect(), page.count));
         scan = asked.after(&page);
@@ -60,7 +60,7 @@ fn scan_that_only_counts_counts_all_in_one_page() {
 
 #[test]
 fn scan_of_keys_only_leaves_values_out_and_keeps_revisions() {
-    let page = numbered(2).scan(&Scan { keys_only: true, ..Scan::default() });
+    let page = numbered(2).scan(&Scan { keys_only: true, ..Scan::default() }).unwrap();
     let seen: Vec<_> = page.items.iter().map(|item| (item.value.len(), item.mod_revision)).collect();
     assert_eq!(seen, [(0, Index(1)), (0, Index(2))]);
 }
@@ -69,9 +69,9 @@ fn scan_of_keys_only_leaves_values_out_and_keeps_revisions() {
 fn scan_page_ends_exactly_at_the_last_key_without_a_continuation() {
     let view = numbered(STEP_KEYS as u64);
     for reverse in [false, true] {
-        let page = view.scan(&Scan { reverse, ..Scan::default() });
+        let page = view.scan(&Scan { reverse, ..Scan::default() }).unwrap();
         assert_eq!((page.count, page.next), (STEP_KEYS as u64, None));
-        let page = view.scan(&Scan { reverse, limit: Some(STEP_KEYS as u64), ..Scan::default() });
+        let page = view.scan(&Scan { reverse, limit: Some(STEP_KEYS as u64), ..Scan::default() }).unwrap();
         assert_eq!((page.count, page.next), (STEP_KEYS as u64, None));
     }
 }
@@ -84,7 +84,7 @@ fn scan_with_limit_zero_or_crossed_ends_is_empty_and_the_last() {
         let nothing = Scan { limit: Some(0), reverse, ..Scan::default() };
         let crossed = Scan { from: from.clone(), to: to.clone(), reverse, ..Scan::default() };
         for scan in [nothing, crossed] {
-            let page = view.scan(&scan);
+            let page = view.scan(&scan).unwrap();
             assert_eq!((page.items.len(), page.count, page.next), (0, 0, None), "{scan:?}");
         }
     }
@@ -103,7 +103,7 @@ fn scan_broken_off_between_steps_goes_on_where_it_was() {
     for reverse in [false, true] {
         let scan = Scan { reverse, ..Scan::default() };
         let mut pager = Pager::new(Arc::clone(&view), scan.clone());
-        assert!(pager.step() && pager.step());
+        assert!(pager.step().unwrap() && pager.step().unwrap());
         assert_eq!(pager.items(), 2 * STEP_KEYS);
         let page = pager.page();
         let rest = joined(pages(&view, scan.after(&page).unwrap()));

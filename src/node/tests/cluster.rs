@@ -51,7 +51,9 @@ impl StateMachine for Recorder {
         Ok(Applied::Done(Bytes::new()))
     }
 
-    fn publish(&mut self) {}
+    fn publish(&mut self) -> Result<(), ApplyError> {
+        Ok(())
+    }
 
     fn capture(&self) -> Items {
         Items(self.applied.lock().unwrap().clone())

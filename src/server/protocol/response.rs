@@ -131,7 +131,9 @@ impl From<ReadError> for Failure {
             ReadError::Unavailable(reason) => Self::Unavailable(reason),
             ReadError::TooLarge(reason) => Self::TooLarge(reason),
             ReadError::Stopped(reason) => Self::Stopped(reason),
-            ReadError::OutOfRange { .. } | ReadError::Damaged { .. } => Self::Unavailable(error.to_string()),
+            ReadError::OutOfRange { .. } | ReadError::Damaged { .. } | ReadError::State(_) => {
+                Self::Unavailable(error.to_string())
+            }
         }
     }
 }
