@@ -13,11 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-<<<<<<< HEAD
-use dledger::node::recover::Survivor;
-=======
 use dledger::config::Backend;
->>>>>>> rocks
+use dledger::node::recover::Survivor;
 
 use crate::exit::Failure;
 

@@ -211,7 +211,7 @@ fn repair_answers_say_what_is_damaged_and_what_a_cut_gave_up_in_every_format() {
 
 #[test]
 fn survivor_is_shown_first_by_what_is_passed_on_to_the_others() {
-    let sound = crate::commands::recover::SurvivorRow {
+    let sound = SurvivorRow {
         survivor: "3=7:105".to_owned(),
         id: 3,
         cluster_id: "ab".to_owned(),
@@ -231,7 +231,7 @@ fn survivor_is_shown_first_by_what_is_passed_on_to_the_others() {
     let value: serde_json::Value = serde_json::from_str(&text(Answer::Survivor(&sound), Format::Json)).unwrap();
     assert_eq!((&value["survivor"], &value["damage"]), (&"3=7:105".into(), &serde_json::Value::Null));
     assert_eq!(value["members"][1], serde_json::json!({ "id": 3, "address": "h:3", "voter": false }));
-    let bad = crate::commands::recover::SurvivorRow { damage: Some("a\nhole".to_owned()), members: vec![], ..sound };
+    let bad = SurvivorRow { damage: Some("a\nhole".to_owned()), members: vec![], ..sound };
     assert!(
         text(Answer::Survivor(&bad), Format::Plain)
             .ends_with("\tmembers=\tvoted=8\tcommitted=104\tsnapshot=90\ta\\x0ahole\n")
@@ -241,7 +241,7 @@ fn survivor_is_shown_first_by_what_is_passed_on_to_the_others() {
 #[test]
 fn recovered_node_is_shown_with_its_epoch_and_what_counts_as_committed() {
     let address = "h:3".to_owned();
-    let row = crate::commands::recover::RecoveredRow { id: 3, address, epoch: 2, index: 106, already: false };
+    let row = RecoveredRow { id: 3, address, epoch: 2, index: 106, already: false };
     assert_eq!(text(Answer::Recovered(&row), Format::Plain), "recovered\t3\t2\t106\n");
     let shown = text(Answer::Recovered(&row), Format::Json);
     assert_eq!(shown, "{\"id\":3,\"address\":\"h:3\",\"epoch\":2,\"index\":106,\"already\":false}\n");
