@@ -59,7 +59,7 @@ use crate::simulation::plants::Plants;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
-pub use handle::{MemberChange, NodeHandle, NodeStatus, Outcome};
+pub use handle::{MemberChange, MemberStatus, NodeHandle, NodeStatus, Outcome, Standing};
 pub use members::{MembersError, TransferError};
 pub use restore::{RESTORE_GAP, RestoreError, RestoreOptions, restore};
 pub use runtime::Hooks;

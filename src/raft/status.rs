@@ -142,6 +142,13 @@ impl Raft {
         self.memberships.latest_index()
     }
 
+    /// The entry of [`Raft::membership`]; of term 0 where the log begins behind it.
+    #[must_use]
+    pub fn membership_id(&self) -> Option<EntryId> {
+        let index = self.memberships.latest_index()?;
+        Some(EntryId::new(index, self.terms.term_at(index).unwrap_or_default()))
+    }
+
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.
     #[must_use]
     pub fn membership_at(&self, index: Index) -> Option<(Index, &Membership)> {
