@@ -49,7 +49,8 @@ impl<M: StateMachine> EventLoop<M> {
         let damaged = replica.holes().iter().map(|hole| hole.last.get() - hole.first.prev().get()).sum();
         (status.damaged, status.mended, status.scrub) = (damaged, replica.mended(), self.scrub);
         let doubt = || raft.in_doubt().then(|| IN_DOUBT.to_owned());
-        if raft.leader().is_some() {
+        // Whoever talks to this node takes it for one of them.
+        if !replica.connected.is_empty() {
             self.refused = None;
         }
         let removed = || raft.is_removed().then(|| REMOVED.to_owned());

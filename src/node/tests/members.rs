@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::restore::{self, BACKUP};
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;
 use crate::env::os::{OsClock, OsEntropy};
-use crate::error::WriteError;
+use crate::error::{OpenError, WriteError};
 use crate::node::{
     Environment, Hooks, MemberChange, MembersError, NodeHandle, NodeStatus, Proposal, RESTORE_GAP, RestoreOptions,
     Standing, TransferError,
@@ -43,9 +43,13 @@ struct Nodes {
     running: Arc<Mutex<Vec<NodeHandle>>>,
 }
 
+/// Addresses on ports that nobody listens on, below those that the system gives to whoever connects: a node that is
+/// started again finds its own still free.
 fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let port = || 12_000 + (std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", port()));
+    addresses.filter(|address| TcpListener::bind(address).is_ok()).take(count).collect()
 }
 
 fn environment(disk: &MemoryDisk) -> Environment {
@@ -72,6 +76,9 @@ impl Nodes {
     fn add(&mut self, mut config: Config) {
         (config.segment_bytes, config.snapshot_bytes) = (64 << 10, 0);
         (config.heartbeat, config.election_timeout) = (Duration::from_millis(50), Duration::from_millis(300));
+        if config.listen.ends_with(":0") {
+            config.listen = free_addresses(1).remove(0);
+        }
         self.knobs.iter().for_each(|change| change(&mut config));
         let node = Node { disk: MemoryDisk::new(), config, recorder: Recorder::default(), handle: None };
         self.nodes.insert(node.config.id.get(), node);
@@ -80,9 +87,16 @@ impl Nodes {
     async fn start(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).unwrap();
         node.recorder = Recorder::default();
-        let (config, machine) = (node.config.clone(), node.recorder.clone());
-        let handle = NodeHandle::start(environment(&node.disk), config, machine, Hooks::none()).await.unwrap();
-        node.config.listen = handle.address().to_string();
+        let begun = Instant::now();
+        let handle = loop {
+            let (config, machine) = (node.config.clone(), node.recorder.clone());
+            match NodeHandle::start(environment(&node.disk), config, machine, Hooks::none()).await {
+                Ok(handle) => break handle,
+                // A node that has stopped gives its port back in a moment.
+                Err(OpenError::Listen { .. }) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("node {id} does not start: {error}"),
+            }
+        };
         self.running.lock().unwrap().push(handle.clone());
         node.handle = Some(handle);
     }
