@@ -299,6 +299,7 @@ mod tests {
             incarnation: dledger::types::Incarnation(5),
             cluster: Some(ClusterId(0xc1)),
             epoch: dledger::types::Epoch::FIRST,
+            joined: false,
             members,
         };
         store_identity(&*memory.handle(), dir, &identity).unwrap();

@@ -26,6 +26,7 @@ mod tests {
             incarnation: Incarnation(0x1122_3344_5566_7788),
             cluster: Some(ClusterId(0xc1)),
             epoch: Epoch { number: 2, draw: 0x99aa },
+            joined: false,
             members,
         }
     }

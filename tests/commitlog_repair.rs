@@ -25,6 +25,7 @@ mod tests {
             incarnation: Incarnation(9),
             cluster: Some(ClusterId(0xc1)),
             epoch: Epoch::FIRST,
+            joined: false,
             members,
         };
         store_identity(&*memory.handle(), Path::new(DATA_DIR), &identity).unwrap();

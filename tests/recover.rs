@@ -89,6 +89,7 @@ fn survivor(id: u64, membership: &Membership, terms: &[u64], voted: u64) -> Memo
         incarnation: Incarnation(100 + id),
         cluster: Some(CLUSTER),
         epoch: membership.epoch,
+        joined: false,
         members: spec.join(",").parse().unwrap(),
     };
     store_identity(&*disk.handle(), Path::new(DATA), &identity).unwrap();

@@ -49,7 +49,8 @@ fn identity(formed: bool) -> LocalIdentity {
         node: NodeId(3),
         incarnation: Incarnation(103),
         members: (1..=3).map(member).collect::<BTreeMap<_, _>>(),
-        lives_unknown: false,
+        settled: true,
+        removed: Vec::new(),
         max_frame_bytes: 1000,
     }
 }

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::server::kinds::NodeStatus;
+use crate::server::kinds::{MemberStatus, NodeStatus};
 use crate::server::protocol::{ANONYMOUS, Answer, RequestBody};
 use crate::types::{ClusterId, Epoch, NodeId, Role, Term};
 
@@ -354,8 +354,8 @@ impl Routes {
     }
 
     /// Takes note of the members that a node has named.
-    pub(crate) fn learn(&self, members: &[(NodeId, String)]) {
-        members.iter().for_each(|(id, address)| self.with(|known| known.remember(*id, address)));
+    pub(crate) fn learn(&self, members: &[MemberStatus]) {
+        members.iter().for_each(|member| self.with(|known| known.remember(member.id, &member.address)));
     }
 
     /// The cluster asked for, or the one that was met.
@@ -407,7 +407,7 @@ impl Round<'_> {
             && self.routes.is_current(link)
         {
             self.routes.learn(&status.members);
-            status.members.iter().for_each(|(_id, address)| self.ask(address));
+            status.members.iter().for_each(|member| self.ask(&member.address));
         }
         Some(asked)
     }

@@ -53,6 +53,7 @@ impl From<TransportError> for DialError {
                 | RefusalCode::Timeout
                 | RefusalCode::Disconnected
                 | RefusalCode::Violation
+                | RefusalCode::Removed
                 | RefusalCode::Epoch => Self::Unreachable(refusal.text),
             },
         }

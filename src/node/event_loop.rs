@@ -14,16 +14,17 @@ use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
-    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
+    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, RefusalCode, Transport, TransportEvent,
+    tcp::TcpTransport,
 };
-use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
+use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, RoleChange, Term};
 
 use super::apply::ApplyReport;
 use super::apply_thread::ApplyThread;
 use super::data_dir::{self, DataDir, Recovered};
 use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
-use super::formation::{Formation, Genesis, Step};
+use super::formation::Formation;
 use super::handle::{Command, Reply, Shared};
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
@@ -31,10 +32,13 @@ use super::scrub::{Scrub, ScrubProgress};
 use super::snapshot_thread::SnapshotThread;
 use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
-use super::{Environment, max_frame_bytes, replica_options};
+use super::{Environment, replica_options};
 
+mod forming;
+mod introduce;
 mod publish;
 
+use introduce::{Introduced, to_introduce};
 use publish::IN_DOUBT;
 
 /// Inputs of each kind taken into one turn.
@@ -81,7 +85,8 @@ enum Early {
 /// Whether the node belongs to a cluster yet.
 enum Phase<M: StateMachine> {
     Forming {
-        formation: Formation,
+        /// `None` for a node that joins a cluster which others have formed.
+        formation: Option<Formation>,
         machine: M,
         early: Vec<Early>,
     },
@@ -116,8 +121,13 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// The index of the membership that the transport was told.
-    introduced: Option<Index>,
+    /// What the transport was told last, and by what.
+    told: Option<LocalIdentity>,
+    introduced: Option<Introduced>,
+    /// Why the others do not take this node for one of them, as they say.
+    refused: Option<String>,
+    /// The entry of the membership that handles are shown.
+    shown: Option<EntryId>,
 }
 
 /// What an event loop is made of.
@@ -157,13 +167,15 @@ impl<M: StateMachine> EventLoop<M> {
             fatal: None,
             more: false,
             scrub: ScrubProgress::default(),
+            told: None,
             introduced: None,
+            refused: None,
+            shown: None,
         };
         match cluster {
-            Some(cluster) => {
-                event_loop.start_replica(cluster, machine)?;
-            }
+            Some(_cluster) => event_loop.start_replica(machine)?,
             None => {
+                let formation = (!event_loop.ask_to_join()).then_some(formation);
                 event_loop.phase = Phase::Forming { formation, machine, early: Vec::new() };
                 event_loop.try_to_form()?;
             }
@@ -250,7 +262,7 @@ impl<M: StateMachine> EventLoop<M> {
                 tracing::debug!(node = %self.config.id, %peer, ?channel, %incarnation, formed, "connected");
                 match &mut self.phase {
                     Phase::Running { replica, .. } if formed => replica.peer_connected(now, peer, channel),
-                    Phase::Forming { formation, .. } if channel == Channel::Control => {
+                    Phase::Forming { formation: Some(formation), .. } if channel == Channel::Control => {
                         let step = formation.connected(peer);
                         self.carry_out_formation(vec![step]);
                     }
@@ -264,7 +276,10 @@ impl<M: StateMachine> EventLoop<M> {
                     replica.peer_closed(now, peer, channel);
                 }
             }
-            TransportEvent::Refused { peer, address, reason } => {
+            TransportEvent::Refused { peer, address, reason, theirs } => {
+                if theirs && is_about_membership(reason.code) {
+                    self.refused = Some(reason.text.clone());
+                }
                 let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
                 tracing::warn!(node = %self.config.id, peer, address, %reason, "connection refused");
             }
@@ -280,7 +295,7 @@ impl<M: StateMachine> EventLoop<M> {
             (Phase::Running { replica, .. }, body) => {
                 replica.receive(now, from, PeerFrame { group: frame.group, body, attached: frame.attached });
             }
-            (Phase::Forming { formation, .. }, PeerBody::Formation(message)) => {
+            (Phase::Forming { formation: Some(formation), .. }, PeerBody::Formation(message)) => {
                 let outcome = match message {
                     FormationMessage::Hello { incarnation, members, backup, .. } => {
                         formation.hello(from, incarnation, &members, backup).map(|()| None)
@@ -293,55 +308,10 @@ impl<M: StateMachine> EventLoop<M> {
         }
     }
 
-    fn formation_outcome(&mut self, from: NodeId, outcome: Result<Option<Genesis>, String>) {
-        let done = match outcome {
-            Ok(Some(genesis)) => self.adopt(&genesis),
-            Ok(None) => self.try_to_form(),
-            Err(reason) => {
-                tracing::warn!(node = %self.config.id, peer = %from, reason, "cannot form the cluster");
-                Ok(())
-            }
-        };
-        if let Err(error) = done {
-            self.fatal = Some(error.to_string());
-        }
-    }
-
-    /// Mints the cluster when it is this node's turn to.
-    fn try_to_form(&mut self) -> Result<(), OpenError> {
-        let Phase::Forming { formation, .. } = &self.phase else { return Ok(()) };
-        let entropy = &self.environment.entropy;
-        let random = (u128::from(entropy.next_u64()) << 64) | u128::from(entropy.next_u64());
-        let Some(genesis) = formation.mint(random, LogTime(self.environment.clock.wall_ms())) else { return Ok(()) };
-        self.adopt(&genesis)
-    }
-
-    /// Makes record 1 durable, passes it on, and runs. It is passed on by every member: the one that minted it may
-    /// be gone before the last has heard.
-    fn adopt(&mut self, genesis: &Genesis) -> Result<(), OpenError> {
-        data_dir::adopt(&self.environment, &self.config, &mut self.data_dir, genesis)?;
-        self.carry_out_formation(genesis.announce(self.config.id));
-        let Phase::Forming { machine, early, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else {
-            return Ok(());
-        };
-        tracing::info!(node = %self.config.id, cluster = %genesis.membership.cluster, "the cluster is formed");
-        self.start_replica(genesis.membership.cluster, machine)?;
-        if let Phase::Running { replica, .. } = &mut self.phase {
-            for question in early {
-                match question {
-                    Early::Write(ticket, term, proposals, deadline) => {
-                        replica.propose(ticket, term, proposals, deadline)
-                    }
-                    Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start_replica(&mut self, cluster: ClusterId, mut machine: M) -> Result<(), OpenError> {
+    fn start_replica(&mut self, mut machine: M) -> Result<(), OpenError> {
         let on_disk = machine.on_disk();
-        let recovered = data_dir::recover(&self.environment, &self.config, cluster, &mut machine, Plants::NONE)?;
+        let recovered =
+            data_dir::recover(&self.environment, &self.config, &self.data_dir.identity, &mut machine, Plants::NONE)?;
         let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, .. } = opened;
         if let Some(reason) = &state.last_in_doubt {
@@ -373,38 +343,6 @@ impl<M: StateMachine> EventLoop<M> {
         self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots, apply };
         self.introduce();
         Ok(())
-    }
-
-    /// Tells the transport whom to talk to. While the entry that says so is damaged, those of the identity will do: they
-    /// mend it.
-    fn introduce(&mut self) {
-        let Phase::Running { replica, .. } = &self.phase else { return };
-        let membership = replica.raft().membership();
-        let identity = &self.data_dir.identity;
-        let members = match membership {
-            Some(membership) => membership
-                .members()
-                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
-                .collect(),
-            None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
-        };
-        self.introduced = replica.raft().membership_index();
-        self.transport.set_identity(LocalIdentity {
-            cluster: identity.cluster,
-            epoch: membership.map_or(identity.epoch, |membership| identity.epoch.or_later(membership.epoch)),
-            node: self.config.id,
-            incarnation: identity.incarnation,
-            members,
-            lives_unknown: membership.is_none(),
-            max_frame_bytes: max_frame_bytes(&self.config),
-        });
-    }
-
-    fn carry_out_formation(&mut self, steps: Vec<Step>) {
-        for Step { to, message, attached } in steps {
-            let frame = PeerFrame { group: GroupId::FIRST, body: PeerBody::Formation(message), attached };
-            self.transport.send(to, Channel::Control, frame);
-        }
     }
 
     fn command(&mut self, now: Monotonic, command: Command) {
@@ -464,7 +402,11 @@ impl<M: StateMachine> EventLoop<M> {
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));
             }
+            Command::Join(outcome) => self.joined(outcome),
             Command::Shutdown => {
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    replica.step_aside(now);
+                }
                 self.stopping.get_or_insert(now.after(STOP_PATIENCE));
             }
         }
@@ -494,9 +436,9 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let follows = replica.raft().membership_index();
+                let introduced = Some(to_introduce(replica.raft()));
                 self.carry_out(effects);
-                if follows != self.introduced {
+                if introduced != self.introduced {
                     self.introduce();
                 }
             }
@@ -562,33 +504,15 @@ impl<M: StateMachine> EventLoop<M> {
         }
     }
 
-    fn expire_early(&mut self, now: Monotonic) {
-        let Phase::Forming { early, .. } = &mut self.phase else { return };
-        let due = |question: &mut Early| match question {
-            Early::Write(_, _, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
-        };
-        let expired: Vec<Early> = early.extract_if(.., due).collect();
-        for question in expired {
-            self.refuse_early(question, "the cluster has not formed: not all members have been reached");
-        }
-    }
-
-    fn refuse_early(&mut self, question: Early, reason: &str) {
-        match question {
-            Early::Write(ticket, ..) => {
-                self.answer(ticket, Answer::Write(Err(WriteError::Unavailable(reason.to_owned()))));
-            }
-            Early::Read(ticket, _) => self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))),
-        }
-    }
-
     /// Whether the loop is to end, and why.
     fn finished(&mut self) -> Option<String> {
         if let Some(reason) = self.fatal.take() {
             return Some(reason);
         }
         let patience = self.stopping?;
-        let idle = self.callers.is_empty();
+        let hands_over =
+            matches!(&self.phase, Phase::Running { replica, .. } if replica.raft().transfer_target().is_some());
+        let idle = self.callers.is_empty() && !hands_over;
         (idle || self.environment.clock.monotonic() >= patience).then(|| "it was shut down".to_owned())
     }
 
@@ -612,6 +536,11 @@ impl<M: StateMachine> EventLoop<M> {
         self.shared.budget.close();
         reason
     }
+}
+
+/// Whether a refusal says that this node does not belong where it wants to.
+const fn is_about_membership(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Removed | RefusalCode::Incarnation | RefusalCode::UnknownNode | RefusalCode::Cluster)
 }
 
 /// Takes what has arrived without waiting.

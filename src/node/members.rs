@@ -110,6 +110,12 @@ impl<M: StateMachine> Replica<M> {
         self.drain(now);
     }
 
+    /// This node is about to stop; another one is to lead first.
+    pub(crate) fn step_aside(&mut self, now: Monotonic) {
+        self.raft.step_aside(now);
+        self.drain(now);
+    }
+
     /// The core says how the transfer ended that was asked for.
     pub(crate) fn transfer_ended(&mut self, end: TransferEnd) {
         let Some(ticket) = self.requests.transfer.take() else { return };

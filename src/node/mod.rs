@@ -8,6 +8,7 @@
 //!   repair.rs, repair_service.rs, scrub.rs,          │
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
+//!   joining.rs   how a node joins a cluster that exists
 //!   data_dir.rs  lock, identity, opening the log
 //!   restore.rs   how a cluster begins with a backup
 //!   recover.rs   how a cluster goes on with one survivor
@@ -28,6 +29,7 @@ mod forwards;
 mod handle;
 mod incoming;
 mod install;
+mod joining;
 mod log_clock;
 mod members;
 mod pending;
@@ -63,7 +65,7 @@ use crate::simulation::plants::Plants;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
-pub use handle::{MemberChange, NodeHandle, NodeStatus, Outcome};
+pub use handle::{MemberChange, MemberStatus, NodeHandle, NodeStatus, Outcome, Standing};
 pub use members::{MembersError, TransferError};
 pub use restore::{RESTORE_GAP, RestoreError, RestoreOptions, restore};
 pub use runtime::Hooks;

@@ -89,6 +89,7 @@ pub fn restore(environment: &Environment, options: &RestoreOptions) -> Result<Ma
         incarnation: Incarnation(environment.entropy.next_u64() | 1),
         cluster: None,
         epoch: Epoch::NONE,
+        joined: false,
         members: cluster.clone(),
     };
     store_identity(disk, data_dir, &identity)?;

@@ -142,10 +142,23 @@ impl Raft {
         self.memberships.latest_index()
     }
 
+    /// The entry of [`Raft::membership`]; of term 0 where the log begins behind it.
+    #[must_use]
+    pub fn membership_id(&self) -> Option<EntryId> {
+        let index = self.memberships.latest_index()?;
+        Some(EntryId::new(index, self.terms.term_at(index).unwrap_or_default()))
+    }
+
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.
     #[must_use]
     pub fn membership_at(&self, index: Index) -> Option<(Index, &Membership)> {
         self.memberships.at(index)
+    }
+
+    /// This node was removed, as it knows for certain.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.memberships.has_removed(self.config.id, self.committed)
     }
 
     /// The state machine has no connection to the log, which begins behind what it holds: a snapshot must be fetched.

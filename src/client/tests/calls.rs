@@ -1,5 +1,6 @@
 use crate::error::WriteError;
 use crate::server::fake::{Mode, QUEUE_BODY_BYTES};
+use crate::server::kinds::MemberStatus;
 
 use super::*;
 
@@ -194,7 +195,7 @@ async fn client_that_has_met_a_recovered_cluster_goes_back_to_no_node_of_before(
     client.put(key("a"), key("v")).await.unwrap();
     net.hosts().get_mut(&address(3)).unwrap().epoch = Epoch::FIRST.after(7);
     third.lead(1);
-    third.state().status.members = vec![(NodeId(3), address(3))];
+    third.state().status.members = vec![MemberStatus::voter(NodeId(3), address(3))];
     first.follow(9, None);
     net.cut(1).await;
     client.put(key("b"), key("v")).await.unwrap();

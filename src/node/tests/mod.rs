@@ -3,6 +3,8 @@
 mod cluster;
 mod data_dir;
 mod disk_loop;
+mod joining;
+mod members;
 mod on_disk;
 mod power_cut;
 mod repair;

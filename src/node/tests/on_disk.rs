@@ -20,7 +20,7 @@ use crate::state_machine::{
     Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateError, StateMachine,
 };
 use crate::transport::{PeerBody, PeerFrame};
-use crate::types::{ClusterId, EntryId, GroupId, Index, Kind, LogBase, LogTime, NodeId, Position, Term};
+use crate::types::{EntryId, GroupId, Index, Kind, LogBase, LogTime, NodeId, Position, Term};
 
 /// What the machine's own disk holds, over restarts, and what it was given in this life.
 #[derive(Clone, Default)]
@@ -98,7 +98,7 @@ impl Restore for Whole {
 struct Node {
     environment: Environment,
     config: Config,
-    _directory: DataDir,
+    directory: DataDir,
     genesis: Genesis,
     keeper: Keeper,
 }
@@ -117,17 +117,13 @@ fn formed(id: u64, count: u64) -> Node {
     }
     let genesis = formation.mint(7, LogTime(1000)).unwrap();
     data_dir::adopt(&environment, &config, &mut directory, &genesis).unwrap();
-    Node { environment, config, _directory: directory, genesis, keeper: Keeper::default() }
+    Node { environment, config, directory, genesis, keeper: Keeper::default() }
 }
 
 impl Node {
-    fn cluster(&self) -> ClusterId {
-        self.genesis.membership.cluster
-    }
-
     fn recover(&self) -> Recovered {
         let mut keeper = self.keeper.clone();
-        data_dir::recover(&self.environment, &self.config, self.cluster(), &mut keeper, Plants::NONE).unwrap()
+        data_dir::recover(&self.environment, &self.config, &self.directory.identity, &mut keeper, Plants::NONE).unwrap()
     }
 
     fn base(&self, index: u64, position: u64) -> LogBase {

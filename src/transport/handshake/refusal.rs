@@ -48,12 +48,14 @@ pub enum RefusalCode {
     Disconnected = 14,
     /// A peer broke a rule of the connection after the handshake.
     Violation = 15,
+    /// The node was removed from the cluster.
+    Removed = 16,
     /// The same cluster, in another life of it: it was recovered without one of the two.
-    Epoch = 16,
+    Epoch = 17,
 }
 
 impl RefusalCode {
-    pub(super) const KNOWN: [Self; 16] = [
+    pub(super) const KNOWN: [Self; 17] = [
         Self::Malformed,
         Self::Protocol,
         Self::Unsupported,
@@ -69,6 +71,7 @@ impl RefusalCode {
         Self::Timeout,
         Self::Disconnected,
         Self::Violation,
+        Self::Removed,
         Self::Epoch,
     ];
 
@@ -122,6 +125,10 @@ impl Refusal {
 
     pub(in super::super) fn malformed(error: &dyn fmt::Display) -> Self {
         Self::new(RefusalCode::Malformed, error)
+    }
+
+    pub(in super::super) fn out_of_place() -> Self {
+        Self::new(RefusalCode::Malformed, "the other end answered another question than the one asked")
     }
 
     pub(in super::super) fn timeout() -> Self {
@@ -189,9 +196,27 @@ impl Refusal {
     pub(super) fn incarnation(own: NodeId, peer: NodeId) -> Self {
         let text = format!(
             "node {own} does not know this incarnation of node {peer}: its data directory is not the one that \
-             joined the cluster; restore that directory"
+             joined the cluster; restore that directory, or add the node under a number that was never used"
         );
         Self::new(RefusalCode::Incarnation, text)
+    }
+
+    /// Also what members say when they close its connections.
+    pub(in super::super) fn removed(own: NodeId, peer: NodeId) -> Self {
+        let text = format!(
+            "node {peer} was removed from the cluster, as node {own} knows; stop it and delete its data directory"
+        );
+        Self::new(RefusalCode::Removed, text)
+    }
+
+    pub(super) fn not_added(own: NodeId, peer: NodeId) -> Self {
+        let text = format!("node {peer} is not a member in the eyes of node {own} yet; have the leader add it");
+        Self::new(RefusalCode::UnknownNode, text)
+    }
+
+    pub(super) fn not_settled(own: NodeId) -> Self {
+        let text = format!("a change of members is under way, as node {own} knows; ask again");
+        Self::new(RefusalCode::NotFormed, text)
     }
 
     pub(super) fn self_connection(own: NodeId, peer: NodeId) -> Self {
