@@ -69,30 +69,43 @@ fn check_hello(identity: &LocalIdentity, prefix: Prefix, content: &[u8], said: &
     assert_eq!(handshake::decode_hello(prefix, content).as_ref(), Ok(&(PROTOCOL_MAX, hello.clone())));
     match handshake::judge_hello(identity, protocol, &hello) {
         Err(refusal) => check_refusal(&refusal),
-        Ok(welcome) => {
+        Ok(Answer::Welcome(welcome)) => {
             assert_eq!((welcome.node, welcome.incarnation), (identity.node, identity.incarnation));
             match &hello {
                 Hello::Peer(peer) => check_admitted(identity, peer),
                 Hello::Client(client) => assert!(client.cluster.is_none() || client.cluster == identity.cluster),
+                Hello::Join(join) => panic!("{join:?} is welcomed"),
             }
         }
+        Ok(Answer::Admission(admission)) => {
+            let Hello::Join(join) = &hello else { panic!("{hello:?} is admitted") };
+            assert_eq!(Some(admission.cluster), identity.cluster);
+            let (_address, known) = &identity.members[&join.node];
+            assert_eq!(*known, Some(join.incarnation));
+        }
+        Ok(Answer::Refusal(refusal)) => panic!("{refusal} is no error"),
     }
 }
 
 fn check_admitted(identity: &LocalIdentity, peer: &PeerHello) {
-    assert!(peer.receiver == identity.node && peer.node < identity.node && !peer.node.is_zero());
+    let known = identity.members.contains_key(&peer.node);
+    assert!(peer.receiver == identity.node && (peer.node < identity.node || !known) && !peer.node.is_zero());
     check_known(identity, peer.node, peer.incarnation, (peer.cluster, peer.epoch));
     assert!(peer.record_version >= 1 && peer.command_version >= 1);
 }
 
-/// Whoever is let in is a member, with what is known of it.
+/// Whoever is let in is a member, with what is known of it, or names this cluster.
 fn check_known(
     identity: &LocalIdentity,
     node: NodeId,
     incarnation: Incarnation,
     (cluster, epoch): (Option<ClusterId>, Epoch),
 ) {
-    let (_address, known) = &identity.members[&node];
+    let Some((_address, known)) = identity.members.get(&node) else {
+        assert!(cluster.is_some() && (cluster, epoch) == (identity.cluster, identity.epoch));
+        assert!(incarnation != identity.incarnation);
+        return;
+    };
     assert!(known.is_none_or(|known| known == incarnation) && incarnation != identity.incarnation);
     let same = (cluster, epoch) == (identity.cluster, identity.epoch);
     assert!(cluster.is_none() || identity.cluster.is_none() || same);
@@ -109,6 +122,7 @@ fn check_answer(identity: &LocalIdentity, prefix: Prefix, content: &[u8], said: 
     assert_eq!(handshake::decode_answer(prefix, content).as_ref(), Ok(&answer));
     let welcome = match answer {
         Answer::Welcome(welcome) => welcome,
+        Answer::Admission(_) => return check_again(&again, said),
         // A code that only a later release knows, and a text that is too long, are not said again as they were.
         Answer::Refusal(refusal) => return check_refusal(&refusal),
     };

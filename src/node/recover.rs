@@ -18,7 +18,7 @@
 //!
 //! Invariants:
 //! - A crash at any point leaves the old node or the recovered one. The identity follows the log: at the next start
-//!   ([`follow`]), or when the recovery is run again.
+//!   (`follow`), or when the recovery is run again.
 //! - Exactly one of the survivors that all know of each other takes itself for the best: of equal ones the lowest number.
 //!
 //! Deliberately absent: asking other nodes. Whether a disk is lost for good is known to people only.

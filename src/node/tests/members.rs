@@ -224,6 +224,14 @@ impl Nodes {
     }
 }
 
+fn names(status: &NodeStatus, id: u64) -> bool {
+    status.members.iter().any(|member| member.id.get() == id)
+}
+
+fn votes(status: &NodeStatus, id: u64) -> bool {
+    status.members.iter().any(|member| member.id.get() == id && member.standing == Standing::Voter)
+}
+
 fn add(id: u64, address: String) -> MemberChange {
     MemberChange::Add { id: NodeId(id), address, promote: true }
 }
@@ -240,7 +248,7 @@ async fn members_three_become_five_and_then_three_others_and_nothing_acknowledge
     for id in [4, 5] {
         let address = nodes.start_joining(id).await;
         nodes.change(add(id, address)).await;
-        nodes.until("a voter", |nodes| nodes.status(id).role != Role::Learner).await;
+        nodes.until("a voter", |nodes| votes(&nodes.status(id), id)).await;
     }
     nodes.voters(&[1, 2, 3, 4, 5]).await;
     let address = nodes.start_joining(6).await;
@@ -385,8 +393,7 @@ async fn member_that_was_away_while_all_others_were_replaced_is_found_by_those_w
         for (old, new) in first.into_iter().filter(|id| *id != away).zip(came) {
             let address = nodes.start_joining(new).await;
             nodes.change(replace(old, new, address)).await;
-            let gone = |status: NodeStatus| !status.members.iter().any(|member| member.id.get() == old);
-            nodes.until("replaced", |nodes| gone(nodes.status(new))).await;
+            nodes.until("replaced", |nodes| votes(&nodes.status(new), new) && !names(&nodes.status(new), old)).await;
             nodes.stop(old).await;
         }
         nodes.write("while it was away").await;
