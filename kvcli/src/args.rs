@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use dledger::node::recover::Survivor;
 
 use crate::exit::Failure;
 
@@ -121,6 +122,9 @@ pub(crate) enum Command {
     /// Prepare the empty directory of a stopped node so that it begins with a backup; prints the backup's index and where
     /// the new log begins. Do so for every node of the new cluster, then start them
     Restore(RestoreArgs),
+    /// Print what a stopped node has, ID=TERM:INDEX first, to compare the survivors of a lost majority. With --force the best
+    /// of them becomes a cluster of itself, in a new epoch that refuses all other nodes of before
+    Recover(RecoverArgs),
     /// Measure throughput and latency
     Bench {
         #[command(subcommand)]
@@ -183,6 +187,20 @@ pub(crate) struct RestoreArgs {
     /// All members of the new cluster, this node among them; as many as you like
     #[arg(long, value_name = "1=HOST:PORT,2=…")]
     pub(crate) cluster: String,
+}
+
+/// Flags of `recover`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RecoverArgs {
+    /// The data directory of the node, which must be stopped
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Go on with this node alone. Acknowledged writes that only lost nodes have are gone then
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What `recover` printed for another survivor; once for each of them. Members not named are lost for good
+    #[arg(long = "survivor", value_name = "ID=TERM:INDEX", requires = "force")]
+    pub(crate) survivors: Vec<Survivor>,
 }
 
 /// Flags of `demo`.

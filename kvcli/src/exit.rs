@@ -17,6 +17,7 @@ use std::io;
 
 use dledger::error::OpenError;
 use dledger::node::RestoreError;
+use dledger::node::recover::RecoverError;
 use dledger::snapshot::BackupError;
 
 /// How a command that gave its answer ended.
@@ -47,6 +48,8 @@ impl Outcome {
 pub(crate) enum Kind {
     /// The key does not exist.
     NotFound,
+    /// The answer is "no", for the reason that is given.
+    No,
     /// Stored bytes do not match their checksums, or the directory is not one of ours.
     Corrupt,
     /// Wrong arguments or wrong input.
@@ -69,7 +72,7 @@ impl Kind {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Closed => 0,
-            Self::NotFound | Self::Corrupt => 1,
+            Self::NotFound | Self::No | Self::Corrupt => 1,
             Self::Usage | Self::Config => 2,
             Self::Unavailable | Self::Unknown => 3,
             Self::Refused => 4,
@@ -81,6 +84,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::No => "no",
             Self::Corrupt => "corrupt",
             Self::Usage => "usage",
             Self::Config => "config",
@@ -150,6 +154,23 @@ impl From<OpenError> for Failure {
             OpenError::DiskFull { .. } => Kind::Refused,
             OpenError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Kind::Refused,
             OpenError::Io { .. } => Kind::Config,
+            _ => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<RecoverError> for Failure {
+    fn from(error: RecoverError) -> Self {
+        let kind = match error {
+            RecoverError::Directory(error) => return error.into(),
+            RecoverError::Usage(_) => Kind::Usage,
+            RecoverError::Damaged { .. } => Kind::Corrupt,
+            RecoverError::NotFormed { .. }
+            | RecoverError::Alone { .. }
+            | RecoverError::NotAMember { .. }
+            | RecoverError::NotLost { .. }
+            | RecoverError::NotBest { .. } => Kind::No,
             _ => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())

@@ -189,6 +189,7 @@ pub(crate) fn execute(
             Command::Status => commands::status::run(session).await,
             Command::Snapshot => commands::snapshot::run(session).await,
             Command::Backup { file } => commands::backup::run(session, &file).await,
+            Command::Recover(args) => commands::recover::run(session, args).await,
             Command::Restore(args) => commands::restore::run(session, args).await,
             Command::Bench { operation } => commands::bench::run(session, operation).await,
             Command::Log { action } => commands::log::run(session, action).await,

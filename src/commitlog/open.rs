@@ -97,11 +97,16 @@ impl LogState {
     /// the leader's behind that entry, and a reset notes that it may have lost something.
     #[must_use]
     pub fn has(&self, entry: EntryId) -> bool {
-        if entry.index <= self.base.index || entry.index > self.last.index {
-            return entry == self.base;
-        }
-        self.runs.iter().rev().find(|run| run.first <= entry.index).is_some_and(|run| run.term == entry.term)
+        holds(&self.runs, (self.base, self.last), entry)
     }
+}
+
+/// Whether a log with these terms between `base` and `last` has an entry.
+pub(super) fn holds(runs: &[TermRun], (base, last): (EntryId, EntryId), entry: EntryId) -> bool {
+    if entry.index <= base.index || entry.index > last.index {
+        return entry == base;
+    }
+    runs.iter().rev().find(|run| run.first <= entry.index).is_some_and(|run| run.term == entry.term)
 }
 
 /// An open log.

@@ -16,12 +16,15 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::base;
 use super::create;
 use super::doubt;
 use super::hole::Hole;
 use super::identity::DirLock;
 use super::layout::{self, NEW_SEGMENT_FILE};
+use super::open::holds;
 use super::prepare::{self, FIRST_CHUNK_BYTES};
 use super::restart;
 use super::scan::Scanner;
@@ -35,7 +38,7 @@ use crate::env::{Disk, File, OpenMode};
 use crate::error::OpenError;
 use crate::failure::{self, Blame};
 use crate::simulation::plants::Plants;
-use crate::types::{EntryId, GroupId, Index, LogTime, Position};
+use crate::types::{EntryId, GroupId, Index, LogTime, Position, TermRun};
 
 /// How much is copied at once.
 const COPY_BYTES: u64 = 1 << 20;
@@ -55,9 +58,24 @@ pub struct Examined {
     pub committed: Index,
     /// Why acknowledged entries may have stood behind `last`.
     pub last_in_doubt: Option<String>,
+    /// The entry before the first record.
+    pub base: EntryId,
+    /// The payload of the latest membership and the index of its entry, as far as anything still names one; index 0 when
+    /// nothing does.
+    pub membership: (Index, Bytes),
+    /// Why an asynchronous log may have lost acknowledged entries with the power. What stands in it is sound all the same.
+    pub power_lost: Option<String>,
+    /// The terms of the records, in order.
+    runs: Vec<TermRun>,
 }
 
 impl Examined {
+    /// Whether the log has an entry: as [`super::LogState::has`].
+    #[must_use]
+    pub fn has(&self, entry: EntryId) -> bool {
+        holds(&self.runs, (self.base, self.last), entry)
+    }
+
     /// The first index that cannot be read; `None` when all can.
     #[must_use]
     pub fn first_bad(&self) -> Option<Index> {
@@ -133,20 +151,27 @@ fn look(disk: &dyn Disk, group_dir: &Path) -> Result<Found, OpenError> {
     let log_dir = layout::log_dir(group_dir);
     let start = base::load(disk, group_dir, None)?.unwrap_or_default();
     let Survey { segments, superseded, .. } = survey::survey(disk, &log_dir, &start, Plants::NONE)?;
-    let mut examined = Examined { last_in_doubt: doubt::load(disk, group_dir)?, ..Examined::default() };
+    let (doubt, power_lost) = (doubt::load(disk, group_dir)?, super::unsynced::lost(disk, group_dir)?);
+    let mut examined = Examined { last_in_doubt: doubt, power_lost, ..Examined::default() };
     let mut summaries = Vec::new();
     // Opening carries a reset out that was begun.
     let begun = start.resetting && segments.is_empty();
     if !begun && segments.first().is_none_or(|first| first.header.previous != start.base.entry) {
         return Err(OpenError::LostSegment { path: log_dir, index: start.base.first() });
     }
-    examined.last = start.base.entry;
+    (examined.base, examined.last) = (start.base.entry, start.base.entry);
+    examined.membership = start.base.membership.clone();
     for (place, segment) in segments.iter().enumerate() {
         let next = segments.get(place + 1).map(|next| &next.header);
         let summary = examine_segment(segment, next, &mut examined)?;
         let committed = tail::newest_slot(segment).map_or(Index::ZERO, |slot| slot.committed);
         examined.committed = examined.committed.max(committed);
         examined.last = next.map_or(summary.last, |_next| examined.last);
+        examined.runs.extend(&summary.runs);
+        let named = summary.memberships.last().unwrap_or(&segment.header.membership);
+        if named.0 > examined.membership.0 {
+            examined.membership = named.clone();
+        }
         summaries.push(summary);
     }
     examined.holes.sort_by_key(|hole| hole.first);

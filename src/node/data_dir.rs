@@ -20,6 +20,7 @@ use crate::config::{Config, Members};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure;
+use crate::raft::Membership;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
 use crate::snapshot::{
@@ -30,6 +31,7 @@ use crate::types::{ClusterId, Epoch, GroupId, Incarnation, Index, LogBase, NodeI
 
 use super::Environment;
 use super::formation::{Formation, Genesis, MAX_GENESIS_BYTES};
+use super::recover::follow;
 use super::restore::{self, Origin};
 use super::snapshot_worker::Kept;
 
@@ -178,6 +180,10 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         opened.writer.reset(base.clone()).map_err(|fault| fault_of(&directory, &fault))?;
         drop(opened);
         opened = open()?;
+    }
+    let latest = opened.state.memberships.last().and_then(|(_index, payload)| Membership::decode(payload).ok());
+    if let Some(members) = latest {
+        follow(environment.disk.as_ref(), &config.data_dir, &members)?;
     }
     // A base that nobody knows the members of is that of a log whose first record names them.
     let nameless = opened.state.memberships.is_empty() && base.membership.0.is_zero();

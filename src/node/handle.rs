@@ -34,7 +34,7 @@ pub struct NodeStatus {
     pub id: NodeId,
     /// Its cluster; `None` before formation.
     pub cluster: Option<ClusterId>,
-    /// The life of that cluster: 1, and one more with each recovery; 0 before formation.
+    /// The life of that cluster: 1, and one more with each [recovery](crate::node::recover); 0 before formation.
     pub epoch: u64,
     /// Where it is reached.
     pub address: String,

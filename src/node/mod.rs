@@ -10,6 +10,7 @@
 //!   formation.rs how empty directories become a cluster, pure
 //!   data_dir.rs  lock, identity, opening the log
 //!   restore.rs   how a cluster begins with a backup
+//!   recover.rs   how a cluster goes on with one survivor
 //!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs, snapshot_thread.rs   the machine around it
 //!   handle.rs    what callers hold
 //! ```
@@ -31,6 +32,7 @@ mod members;
 mod pending;
 mod perform;
 mod reads;
+pub mod recover;
 mod repair;
 mod repair_service;
 mod replica;

@@ -36,5 +36,5 @@ pub use items::MAX_ITEM_BYTES;
 pub use layout::snapshot_dir;
 pub use manifest::Manifest;
 pub use reader::{Items, Snapshot};
-pub use store::{CHUNK_BYTES, Newest, SnapshotOptions, SnapshotStore, remove_all};
+pub use store::{CHUNK_BYTES, Newest, SnapshotOptions, SnapshotStore, newest_of, remove_all};
 pub use writer::{ChunkWriter, ItemWriter};

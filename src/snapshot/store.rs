@@ -270,6 +270,20 @@ impl SnapshotStore {
     }
 }
 
+/// Finds the newest good snapshot of a group from outside, as [`SnapshotStore::newest`] does: nothing is made or removed.
+/// Blocks as long as reading takes.
+///
+/// # Errors
+/// As for [`SnapshotStore::newest`].
+pub fn newest_of(disk: Arc<dyn Disk>, group_dir: &Path, options: SnapshotOptions) -> Result<Newest, SnapshotError> {
+    let directory = layout::snapshot_dir(group_dir);
+    match disk.list(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Newest::default()),
+        listed => listed.name(&directory, 0)?,
+    };
+    SnapshotStore { disk, directory, options, unusable: BTreeSet::new(), plants: Plants::NONE }.newest()
+}
+
 impl std::fmt::Debug for SnapshotStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SnapshotStore").field("directory", &self.directory).finish_non_exhaustive()

@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod log;
 mod progress;
 pub(crate) mod put;
+pub(crate) mod recover;
 pub(crate) mod restore;
 pub(crate) mod scan;
 pub(crate) mod snapshot;

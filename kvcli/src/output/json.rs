@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::commands::bench::Report;
+use crate::commands::recover::SurvivorRow;
 use crate::store::{KeyValue, NodeRow, Nodes};
 
 use super::Answer;
@@ -24,6 +25,13 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Acknowledged(lines) => object(out, &json!({ "acknowledged": lines })),
         Answer::BackedUp(backup) => object(out, &json!({ "index": backup.index, "bytes": backup.bytes })),
         Answer::Restored(restored) => object(out, &json!({ "index": restored.index, "begins": restored.begins })),
+        Answer::Survivor(row) => object(out, &survivor(row)),
+        Answer::Recovered(row) => {
+            let value = json!({
+                "id": row.id, "address": row.address, "epoch": row.epoch, "index": row.index, "already": row.already,
+            });
+            object(out, &value);
+        }
         Answer::Snapshots(rows) => {
             for row in rows {
                 let (index, error) = (row.taken.as_ref().ok(), row.taken.as_ref().err());
@@ -127,6 +135,15 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,
         }),
     }
+}
+
+fn survivor(row: &SurvivorRow) -> Value {
+    let member = |(id, address, votes): &(u64, String, bool)| json!({ "id": id, "address": address, "voter": votes });
+    json!({
+        "survivor": row.survivor, "id": row.id, "cluster_id": row.cluster_id, "epoch": row.epoch,
+        "members": row.members.iter().map(member).collect::<Vec<_>>(), "term": row.term, "index": row.index,
+        "voted_term": row.voted_term, "committed": row.committed, "snapshot": row.snapshot, "damage": row.damage,
+    })
 }
 
 fn bench(report: &Report) -> Value {

@@ -21,6 +21,7 @@ use crate::commands::backup::BackedUp;
 use crate::commands::bench::Report;
 use crate::commands::log::repair::{CutRow, HoleRow};
 use crate::commands::log::{RecordRow, SegmentRow, Verified};
+use crate::commands::recover::{RecoveredRow, SurvivorRow};
 use crate::commands::restore::Restored;
 use crate::escape::append_visible;
 use crate::exit::Failure;
@@ -54,6 +55,10 @@ pub(crate) enum Answer<'a> {
     Snapshots(&'a [SnapshotRow]),
     /// A backup that was written.
     BackedUp(&'a BackedUp),
+    /// A survivor of a lost majority.
+    Survivor(&'a SurvivorRow),
+    /// A survivor that goes on alone.
+    Recovered(&'a RecoveredRow),
     /// A directory that was restored.
     Restored(&'a Restored),
     /// What a benchmark measured.

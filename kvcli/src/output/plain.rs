@@ -1,6 +1,7 @@
 //! `--output plain`: what a person reads and `cut` splits. Fields are separated by TAB, rows by a newline.
 
 use crate::commands::bench::Report;
+use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
 use crate::store::{NodeRow, Nodes};
 
@@ -38,6 +39,8 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
         }
         Answer::BackedUp(backup) => line(out, &format!("{}\t{}", backup.index, backup.bytes)),
         Answer::Restored(restored) => line(out, &format!("{}\t{}", restored.index, restored.begins)),
+        Answer::Survivor(row) => line(out, &survivor(row)),
+        Answer::Recovered(row) => line(out, &format!("recovered\t{}\t{}\t{}", row.id, row.epoch, row.index)),
         Answer::Bench(report) => bench(report, out),
         Answer::Segments(segments) => {
             for segment in segments {
@@ -115,6 +118,21 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
     };
     let fields = fields.iter().map(|field| visible(field.as_bytes())).collect::<Vec<_>>();
     format!("{}\t{}\t{}", row.id, visible(row.address.as_bytes()), fields.join("\t"))
+}
+
+fn survivor(row: &SurvivorRow) -> String {
+    let members: Vec<String> = row.members.iter().map(|(id, _address, _votes)| id.to_string()).collect();
+    let fields = [
+        row.survivor.clone(),
+        format!("cluster={}", row.cluster_id),
+        format!("epoch={}", row.epoch),
+        format!("members={}", members.join(",")),
+        format!("voted={}", row.voted_term),
+        format!("committed={}", row.committed),
+        format!("snapshot={}", row.snapshot),
+        row.damage.as_ref().map_or_else(|| "sound".to_owned(), |reason| visible(reason.as_bytes())),
+    ];
+    fields.join("\t")
 }
 
 fn bench(report: &Report, out: &mut Vec<u8>) {

@@ -4,6 +4,7 @@
 //! Widths are those of one page; a later page of a long scan may be aligned differently and has no header.
 
 use crate::commands::bench::Report;
+use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
 use crate::store::{KeyValue, NodeRow, Nodes, SnapshotRow};
 
@@ -30,6 +31,12 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Snapshots(rows) => (&["ID", "INDEX", "ERROR"], rows.iter().map(snapshot).collect(), true),
         Answer::BackedUp(backup) => (&["INDEX", "BYTES"], vec![numbers([backup.index, backup.bytes])], true),
         Answer::Restored(restored) => (&["INDEX", "BEGINS"], vec![numbers([restored.index, restored.begins])], true),
+        Answer::Survivor(row) => (SURVIVOR, vec![survivor(row)], true),
+        Answer::Recovered(row) => (
+            &["RECOVERED", "EPOCH", "INDEX"],
+            vec![[row.id, row.epoch, row.index].map(|n| n.to_string()).to_vec()],
+            true,
+        ),
         Answer::Bench(report) => (BENCH, vec![bench(report)], true),
         Answer::Segments(segments) => {
             let row = |segment: &crate::commands::log::SegmentRow| {
@@ -175,6 +182,17 @@ fn snapshot(row: &SnapshotRow) -> Vec<String> {
         Err(reason) => ("-".to_owned(), visible(reason.as_bytes())),
     };
     vec![row.id.to_string(), index, error]
+}
+
+const SURVIVOR: &[&str] =
+    &["SURVIVOR", "CLUSTER", "EPOCH", "MEMBERS", "TERM", "INDEX", "VOTED", "COMMITTED", "SNAPSHOT", "DAMAGE"];
+
+fn survivor(row: &SurvivorRow) -> Vec<String> {
+    let members: Vec<String> = row.members.iter().map(|(id, _address, _votes)| id.to_string()).collect();
+    let mut cells = vec![row.survivor.clone(), row.cluster_id.clone(), row.epoch.to_string(), members.join(",")];
+    cells.extend([row.term, row.index, row.voted_term, row.committed, row.snapshot].map(|number| number.to_string()));
+    cells.push(row.damage.as_ref().map_or_else(|| "-".to_owned(), |reason| visible(reason.as_bytes())));
+    cells
 }
 
 const BENCH: &[&str] = &[

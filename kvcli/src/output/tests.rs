@@ -208,3 +208,41 @@ fn repair_answers_say_what_is_damaged_and_what_a_cut_gave_up_in_every_format() {
     let shown = text(Answer::CutAway(&cut), Format::Json);
     assert_eq!(shown, "{\"lost_first\":4,\"lost_last\":9,\"committed\":3,\"aside\":\"d/damaged-4-1\"}\n");
 }
+
+#[test]
+fn survivor_is_shown_first_by_what_is_passed_on_to_the_others() {
+    let sound = SurvivorRow {
+        survivor: "3=7:105".to_owned(),
+        id: 3,
+        cluster_id: "ab".to_owned(),
+        epoch: 1,
+        members: vec![(1, "h:1".to_owned(), true), (3, "h:3".to_owned(), false)],
+        term: 7,
+        index: 105,
+        voted_term: 8,
+        committed: 104,
+        snapshot: 90,
+        damage: None,
+    };
+    let plain = "3=7:105\tcluster=ab\tepoch=1\tmembers=1,3\tvoted=8\tcommitted=104\tsnapshot=90\tsound\n";
+    assert_eq!(text(Answer::Survivor(&sound), Format::Plain), plain);
+    let table = text(Answer::Survivor(&sound), Format::Table);
+    assert_eq!(table.lines().nth(1).unwrap().split_whitespace().next(), Some("3=7:105"));
+    let value: serde_json::Value = serde_json::from_str(&text(Answer::Survivor(&sound), Format::Json)).unwrap();
+    assert_eq!((&value["survivor"], &value["damage"]), (&"3=7:105".into(), &serde_json::Value::Null));
+    assert_eq!(value["members"][1], serde_json::json!({ "id": 3, "address": "h:3", "voter": false }));
+    let bad = SurvivorRow { damage: Some("a\nhole".to_owned()), members: vec![], ..sound };
+    assert!(
+        text(Answer::Survivor(&bad), Format::Plain)
+            .ends_with("\tmembers=\tvoted=8\tcommitted=104\tsnapshot=90\ta\\x0ahole\n")
+    );
+}
+
+#[test]
+fn recovered_node_is_shown_with_its_epoch_and_what_counts_as_committed() {
+    let address = "h:3".to_owned();
+    let row = RecoveredRow { id: 3, address, epoch: 2, index: 106, already: false };
+    assert_eq!(text(Answer::Recovered(&row), Format::Plain), "recovered\t3\t2\t106\n");
+    let shown = text(Answer::Recovered(&row), Format::Json);
+    assert_eq!(shown, "{\"id\":3,\"address\":\"h:3\",\"epoch\":2,\"index\":106,\"already\":false}\n");
+}
