@@ -84,3 +84,42 @@ fn snapshot_has_a_row_for_every_member_and_names_who_has_none() {
     assert!(without.text().contains("\n3\t-\t"), "{}", without.text());
     assert!(without.stderr.contains("no snapshot on node 3"), "{}", without.stderr);
 }
+
+/// As the documentation says: bytes of a full chunk.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+#[test]
+fn snapshot_whose_senders_are_killed_ten_times_is_sent_once_and_at_most_a_chunk_more_for_each() {
+    let config = format!("{CONFIG}snapshot_send_rate = 524288\n");
+    let mut cluster = Cluster::configured(3, &config.replace("snapshots_kept = 2", "snapshots_kept = 1"));
+    import(&cluster, &lines(0, 50));
+    cluster.nodes[2].take().unwrap().kill();
+    // Some thirty chunks, of which those who stay hold the log no more.
+    let large = "x".repeat(23_000);
+    let wanted: String = (0..320).map(|number| format!("key-{number:03}\t{number}-{large}\n")).collect();
+    import(&cluster, &wanted);
+    cluster.run(&["snapshot"]).ended(3);
+    eventually("the log is purged", || {
+        cluster.numbers("first")[..2].iter().all(|first| *first > Some(100)).then_some(())
+    });
+    cluster.restart(2);
+    let received = |cluster: &Cluster| cluster.numbers("snapshot_bytes_received")[2].unwrap();
+    for _broken in 0..10 {
+        let before = received(&cluster);
+        eventually("a chunk more", || (received(&cluster) > before).then_some(()));
+        // Whoever of them sends.
+        cluster.nodes[..2].iter_mut().for_each(|node| node.take().unwrap().kill());
+        assert!(cluster.numbers("applied")[2] < Some(100), "the transfer is over and was not broken off");
+        (0..2).for_each(|place| cluster.restart(place));
+    }
+    eventually("the snapshot is installed", || (cluster.numbers("applied")[2] > Some(300)).then_some(()));
+    settled(&cluster);
+    let directory = cluster.data_dir(2).join("groups/1/snapshot");
+    let newest = names(&directory).pop().unwrap();
+    let size = std::fs::metadata(directory.join(newest).join("data")).unwrap().len();
+    let received = received(&cluster);
+    assert!(size > 16 * CHUNK_BYTES && received + CHUNK_BYTES > size, "{received} bytes for a snapshot of {size}");
+    assert!(received <= size + 10 * CHUNK_BYTES, "{received} bytes for a snapshot of {size}");
+    println!("{received} bytes for a snapshot of {size}, broken off ten times");
+    assert_eq!(last_wins(&cluster.export(2)), last_wins(&wanted));
+}

@@ -105,11 +105,11 @@ impl<M: StateMachine> Install<M> {
         }
     }
 
-    /// The bulk connection to a peer is gone, and with it every answer.
+    /// The bulk connection to a peer is gone, and with it every answer. It has not refused anything: when nobody else is in
+    /// reach, the copy waits until somebody is.
     pub(super) fn closed(&mut self, peer: NodeId) {
         if matches!(self.state, Fetching::Asked(_, asked, _) if asked == peer) {
             self.state = Fetching::Nobody;
-            self.refused.insert(peer, "closed its connection".to_owned());
         }
     }
 

@@ -225,6 +225,29 @@ fn transfer_goes_on_from_another_node_when_the_leader_dies() {
     assert_eq!(cluster.applied_by(away), cluster.applied_by(other));
 }
 
+/// Post-mortem: a connection that closed counted as a refusal. A node that lost all its peers at once, or the only one in
+/// reach, threw away what it had of a snapshot and began anew. The tests always left it somebody to ask.
+#[test]
+fn transfer_goes_on_where_it_was_when_everybody_who_sends_was_gone() {
+    let (mut cluster, away) = far_behind();
+    cluster.restart(away).unwrap();
+    let others: Vec<usize> = (0..3).filter(|node| *node != away).collect();
+    for chunks in 1..=3 {
+        let there = chunks * u64::from(CHUNK_BYTES);
+        cluster.until(|cluster| cluster.replica(away).snapshot_bytes_received() >= there).unwrap();
+        others.iter().for_each(|node| cluster.stop(*node));
+        for _ in 0..1_000 {
+            cluster.step().unwrap();
+        }
+        others.iter().for_each(|node| cluster.restart(*node).unwrap());
+    }
+    settle(&mut cluster);
+    let received = cluster.replica(away).snapshot_bytes_received();
+    let size = cluster.replica(others[0]).snapshots().newest_bytes;
+    assert!(received <= size + 3 * u64::from(CHUNK_BYTES), "{received} bytes for a snapshot of {size}");
+    assert_eq!(cluster.applied_by(away), cluster.applied_by(others[0]));
+}
+
 #[test]
 fn transfer_after_a_power_cut_at_any_step_ends_in_the_same_state() {
     let mut cuts = 0;
