@@ -3,10 +3,10 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the answer is "no": absent key, corruption found, a corrupt or foreign directory |
+//! | 1 | the answer is "no": absent key, no such member, corruption found, a corrupt or foreign directory |
 //! | 2 | wrong usage, bad configuration, port in use, wrong cluster id |
 //! | 3 | unavailable, or the outcome is unknown: the message says which |
-//! | 4 | refused: limits, disk full |
+//! | 4 | refused: limits, disk full, members that must not change now |
 //! | 5 | a bug of ours |
 //!
 //! A [`Failure`] is one line for a person and a kind for a program. A closed output pipe is a failure too, so that
@@ -47,6 +47,8 @@ impl Outcome {
 pub(crate) enum Kind {
     /// The key does not exist.
     NotFound,
+    /// There is nobody, or nothing left, that it could be done to.
+    No,
     /// Stored bytes do not match their checksums, or the directory is not one of ours.
     Corrupt,
     /// Wrong arguments or wrong input.
@@ -69,7 +71,7 @@ impl Kind {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Closed => 0,
-            Self::NotFound | Self::Corrupt => 1,
+            Self::NotFound | Self::No | Self::Corrupt => 1,
             Self::Usage | Self::Config => 2,
             Self::Unavailable | Self::Unknown => 3,
             Self::Refused => 4,
@@ -81,6 +83,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::No => "no",
             Self::Corrupt => "corrupt",
             Self::Usage => "usage",
             Self::Config => "config",

@@ -106,6 +106,7 @@ fn ended(cause: Failure, acknowledged: u64) -> Failure {
     let rest = match cause.kind {
         Kind::Usage => "nothing behind them is stored",
         Kind::NotFound
+        | Kind::No
         | Kind::Corrupt
         | Kind::Config
         | Kind::Unavailable
