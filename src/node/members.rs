@@ -134,7 +134,12 @@ impl<M: StateMachine> Replica<M> {
         self.reads.refuse(REASON, &mut self.effects.answers);
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let refuse = |request: WriteRequest| (request.origin, Err(WriteError::Unavailable(REASON.to_owned())));
-        self.settle(waiting.map(refuse).collect());
+        let mut settled = waiting.map(refuse).collect();
+        // What it knows to be committed it still applies; of the rest it will never hear.
+        if self.applied().index >= self.raft.committed() {
+            self.pending.abandon(REASON, &mut settled);
+        }
+        self.settle(settled);
     }
 
     /// Takes up what waits, and tells whose change has ended.
