@@ -15,9 +15,12 @@ use tokio::sync::watch;
 use crate::commitlog::split;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Outcome, Proposal};
+use crate::node::{
+    Environment, Hooks, MemberChange, MembersError, Membership, NodeHandle, NodeStatus, Outcome, Proposal,
+    TransferError,
+};
 use crate::state_machine::{Entry, NoMachine};
-use crate::types::{EntryId, Index, Kind, Position, RoleChange, Term};
+use crate::types::{EntryId, Index, Kind, NodeId, Position, RoleChange, Term};
 
 use std::time::Duration;
 
@@ -166,6 +169,22 @@ impl Ledger {
     #[must_use]
     pub fn role_changes(&self) -> watch::Receiver<RoleChange> {
         self.node.role_changes()
+    }
+
+    /// Changes who belongs to the cluster; see [`NodeHandle::change_members`].
+    ///
+    /// # Errors
+    /// See [`MembersError`]; unlike an entry, it is not handed on by a replica that does not lead.
+    pub async fn change_members(&self, change: MemberChange) -> Result<Membership, MembersError> {
+        self.node.change_members(change, self.timeout).await
+    }
+
+    /// Makes a voter the leader; see [`NodeHandle::transfer_leadership`].
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        self.node.transfer_leadership(to).await
     }
 
     /// What the replica was a moment ago. Does not wait.

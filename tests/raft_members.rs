@@ -331,6 +331,25 @@ fn thesis_4_2_2_a_removed_leader_takes_what_it_was_given_to_its_successor() {
     assert_eq!((data(leader), leader != 1), (5, true), "nothing that it took is lost");
 }
 
+/// It left as soon as its successor had everything, and nobody told it afterwards that this was committed: whoever had asked
+/// it to write waited for nothing until his patience ended.
+#[test]
+fn thesis_4_2_2_a_removed_leader_stays_until_it_has_seen_all_that_it_proposed_committed() {
+    let mut cluster = settled(3);
+    cluster.change(1, &remove(1)).unwrap();
+    while cluster.members(1) != "members 2 3" {
+        assert!(cluster.deliver_one());
+    }
+    assert!(cluster.propose(1, 5));
+    let last = cluster.nodes[&1].raft.last().index.0;
+    while role(&cluster, 1) == Role::Leader {
+        cluster.run(MS);
+    }
+    assert_eq!(cluster.committed(1), last);
+    cluster.run(MS * 10);
+    assert!(cluster.leader().is_some_and(|leader| leader != 1));
+}
+
 #[test]
 fn thesis_4_2_3_a_removed_node_that_was_never_told_disturbs_nobody() {
     let mut cluster = settled(3);

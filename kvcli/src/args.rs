@@ -112,6 +112,19 @@ pub(crate) enum Command {
     },
     /// Print a row for every known node
     Status,
+    /// Print who belongs to the cluster, or change it, one member at a time
+    #[command(after_help = MEMBERS_HELP)]
+    Members {
+        #[command(subcommand)]
+        change: Option<MembersCommand>,
+    },
+    /// Make a voter the leader; prints OK once it says itself that it leads, also when it did before
+    #[command(after_help = MEMBERS_HELP)]
+    Transfer {
+        /// The voter
+        #[arg(value_name = "ID")]
+        id: NonZeroU64,
+    },
     /// Have every known node write its state down, so that the log before can go; print a row for each
     Snapshot,
     /// Write a snapshot of everything acknowledged so far to one file, while the cluster serves on; prints its index and bytes
@@ -139,6 +152,73 @@ pub(crate) enum Command {
     /// Leave the shell
     #[command(alias = "exit")]
     Quit,
+}
+
+/// What the exit codes of `members` and `transfer` mean to a script.
+const MEMBERS_HELP: &str = "\
+Exit codes: 0 done; 1 nothing to do, as there is no such member, or it is a member, or a voter, already; \
+2 wrong usage; 3 unavailable (not done), or outcome unknown (look at the members before you ask again); \
+4 refused as things stand (not done): the message says what to do about it.";
+
+/// How the members are to change. Each prints OK.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum MembersCommand {
+    /// Add a node that was started with `serve --join`; it becomes a voter by itself once it has caught up
+    Add {
+        /// A number that was never used in this cluster, and where the node is reached
+        #[arg(value_name = "ID=ADDR", value_parser = node_at)]
+        node: NodeAt,
+        /// It stays a learner, which receives everything and does not vote, until `members promote`
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Make a learner that has caught up a voter
+    Promote {
+        /// The learner
+        #[arg(value_name = "ID")]
+        id: NonZeroU64,
+    },
+    /// Remove a member, running or not, the leader too; its number is never used again
+    Remove {
+        /// The member
+        #[arg(value_name = "ID")]
+        id: NonZeroU64,
+    },
+    /// Put a node that was started with `serve --join` in a voter's place, once it has caught up
+    Replace {
+        /// The voter that leaves, running or not
+        #[arg(value_name = "OLD")]
+        old: NonZeroU64,
+        /// A number that was never used in this cluster, and where the new node is reached
+        #[arg(value_name = "NEW=ADDR", value_parser = node_at)]
+        node: NodeAt,
+    },
+    /// Say how gladly a member is seen as the leader; the highest takes over once it has caught up
+    Prefer {
+        /// The member
+        #[arg(value_name = "ID")]
+        id: NonZeroU64,
+        /// From 0, for no preference, to 255
+        #[arg(value_name = "PRIORITY")]
+        priority: u8,
+    },
+}
+
+/// A node and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeAt {
+    pub(crate) id: NonZeroU64,
+    pub(crate) address: String,
+}
+
+/// Parses `ID=HOST:PORT`.
+fn node_at(text: &str) -> Result<NodeAt, String> {
+    let (id, address) = text.split_once('=').ok_or("write ID=HOST:PORT, as in 4=127.0.0.1:7104")?;
+    let id = id.parse().map_err(|_not_one| format!("`{id}` is not the number of a node; numbers begin with 1"))?;
+    match endpoints(address)?.0.as_slice() {
+        [address] => Ok(NodeAt { id, address: address.clone() }),
+        _several => Err("one address".to_owned()),
+    }
 }
 
 /// Flags of `serve`. Values stay text here: flags, environment and file go through one parser (`settings`).

@@ -3,10 +3,10 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the answer is "no": absent key, corruption found, a corrupt or foreign directory |
+//! | 1 | the answer is "no": absent key, no such member, corruption found, a corrupt or foreign directory |
 //! | 2 | wrong usage, bad configuration, port in use, wrong cluster id |
 //! | 3 | unavailable, or the outcome is unknown: the message says which |
-//! | 4 | refused: limits, disk full |
+//! | 4 | refused: limits, disk full, members that must not change now |
 //! | 5 | a bug of ours |
 //!
 //! A [`Failure`] is one line for a person and a kind for a program. A closed output pipe is a failure too, so that

@@ -187,6 +187,8 @@ pub(crate) fn execute(
             Command::Import { file, format } => commands::import::run(session, &file, format).await,
             Command::Export { prefix, format } => commands::export::run(session, prefix, format).await,
             Command::Status => commands::status::run(session).await,
+            Command::Members { change } => commands::members::run(session, change).await,
+            Command::Transfer { id } => commands::members::transfer(session, id).await,
             Command::Snapshot => commands::snapshot::run(session).await,
             Command::Backup { file } => commands::backup::run(session, &file).await,
             Command::Recover(args) => commands::recover::run(session, args).await,

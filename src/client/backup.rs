@@ -154,7 +154,7 @@ async fn taken(routes: &Routes, link: &Link, timeout: Duration) -> Result<Bytes,
     let answer = judge(link.call(RequestBody::Status, Instant::now() + timeout).await)?;
     let Answer::Status(status) = answer else { return Err(Step::Stop(answer.out_of_place())) };
     // Whoever may have to go on.
-    routes.learn(&status.members);
+    routes.learn(&status);
     loop {
         let asked = link.call(RequestBody::Snapshot, Instant::now() + timeout).await;
         let slow = matches!(asked, Err(LinkError::TimedOut));

@@ -11,9 +11,13 @@ pub enum ClientError {
     #[error("unavailable: {0}; try again later")]
     Unavailable(String),
     /// It may have happened or may yet happen.
-    #[error("outcome unknown: {0}; read the key before you write it again")]
+    #[error("outcome unknown: {0}; look what became of it before you do it again")]
     Unknown(String),
-    /// It certainly did not happen: a limit forbids it, or too much was under way for all of the timeout.
+    /// It certainly did not happen: nobody, or nothing, is there that it could be done to.
+    #[error("{0}")]
+    No(String),
+    /// It certainly did not happen: a limit forbids it, the cluster would be hurt, or too much was under way for all of
+    /// the timeout.
     #[error("refused: {0}")]
     Refused(String),
     /// It certainly did not happen: the leader's disk is full.

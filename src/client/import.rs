@@ -206,6 +206,7 @@ impl Importer {
             ClientError::Unavailable(_) | ClientError::Unknown(_) => Instant::now() + RETRY_PAUSE >= deadline,
             ClientError::Refused(_)
             | ClientError::DiskFull(_)
+            | ClientError::No(_)
             | ClientError::WrongCluster(_)
             | ClientError::Protocol(_)
             | ClientError::Usage(_) => true,
@@ -245,7 +246,9 @@ impl Importer {
             | Answer::Page(_)
             | Answer::Status(_)
             | Answer::Snapshot(_)
-            | Answer::Piece(_) => {
+            | Answer::Piece(_)
+            | Answer::Members(_)
+            | Answer::Transferred => {
                 return Err(response.answer.out_of_place());
             }
         }
@@ -293,7 +296,9 @@ impl Importer {
             | Answer::Page(_)
             | Answer::Status(_)
             | Answer::Snapshot(_)
-            | Answer::Piece(_)) => {
+            | Answer::Piece(_)
+            | Answer::Members(_)
+            | Answer::Transferred) => {
                 return Err(other.out_of_place());
             }
         }
@@ -314,7 +319,8 @@ fn failed(error: LinkError) -> ClientError {
     match failure {
         Failure::Unavailable(_) | Failure::Overloaded(_) => ClientError::Unavailable(text),
         Failure::Unknown(_) | Failure::Stopped(_) => ClientError::Unknown(text),
-        Failure::TooLarge(_) => ClientError::Refused(text),
+        Failure::TooLarge(_) | Failure::Refused(_) => ClientError::Refused(text),
+        Failure::No(_) => ClientError::No(text),
         Failure::DiskFull(_) => ClientError::DiskFull(text),
         Failure::Malformed(_) | Failure::Unsupported(_) => ClientError::Protocol(text),
     }

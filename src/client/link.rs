@@ -186,7 +186,9 @@ fn fate(id: u64, end: &End, reason: &str) -> LinkError {
             | Failure::Unavailable(_)
             | Failure::Overloaded(_)
             | Failure::DiskFull(_)
-            | Failure::Stopped(_) => LinkError::NotSent(reason.to_owned()),
+            | Failure::Stopped(_)
+            | Failure::No(_)
+            | Failure::Refused(_) => LinkError::NotSent(reason.to_owned()),
         },
     }
 }
@@ -200,7 +202,9 @@ pub(crate) fn describe(failure: &Failure) -> String {
         | Failure::Overloaded(reason)
         | Failure::Malformed(reason)
         | Failure::Stopped(reason)
-        | Failure::Unsupported(reason) => reason.clone(),
+        | Failure::Unsupported(reason)
+        | Failure::No(reason)
+        | Failure::Refused(reason) => reason.clone(),
         Failure::DiskFull(node) => format!("the disk of node {node} is full"),
     }
 }

@@ -14,7 +14,7 @@
 //! | no connection could be made, or it was not written, or the node said that it did not take it | again, until the timeout |
 //! | answer "unavailable": no leader, certainly not proposed | again, until the timeout |
 //! | answer "overloaded": certainly not proposed | again after a pause, until the timeout; then *refused* |
-//! | answer "too large", "disk full", "malformed", "unsupported" | *refused* at once |
+//! | answer "too large", "disk full", "malformed", "unsupported", "no", "refused" | *refused* at once |
 //! | it was written, and then the connection broke, the node stopped, or the time passed | *unknown* at once |
 //! | answer "unknown" | *unknown* at once |
 //!
@@ -23,14 +23,17 @@
 //!
 //! # Which node is asked
 //! Writes and linearizable reads go to the leader where it can be reached; any other node would serve them too, by
-//! asking the leader itself. Stale reads go to the first endpoint, in the order given, that can be reached.
+//! asking the leader itself. Changes of members and of the leader, and the question who the members are, are for the
+//! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached.
 //!
 //! Deliberately absent: exactly-once (it needs sessions), watches, caches.
 
 mod backup;
 mod error;
+mod follow;
 mod import;
 mod link;
+mod members;
 mod routes;
 mod status;
 mod tcp;
@@ -47,6 +50,7 @@ use crate::server::kinds::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
 use crate::types::{ClusterId, Index, NodeId};
 
+pub use crate::server::kinds::MemberList;
 pub use backup::Backup;
 pub use error::ClientError;
 pub use import::{ImportError, ImportOptions, Importer};
@@ -79,7 +83,7 @@ pub struct Client {
 }
 
 struct Shared {
-    routes: Routes,
+    routes: Arc<Routes>,
     timeout: Duration,
 }
 
@@ -204,7 +208,10 @@ impl Client {
     }
 
     async fn call(&self, body: RequestBody) -> Result<Answer, ClientError> {
-        let deadline = Instant::now() + self.shared.timeout;
+        self.call_by(body, Instant::now() + self.shared.timeout).await
+    }
+
+    async fn call_by(&self, body: RequestBody, deadline: Instant) -> Result<Answer, ClientError> {
         let reads = body.is_read();
         let mut last: Option<ClientError> = None;
         loop {
@@ -249,6 +256,10 @@ impl Client {
             return verdict;
         }
         let route = routes.leader(deadline).await.map_err(Step::Stop)?;
+        if Instant::now() >= deadline {
+            // Sent now, it could only end as unknown.
+            return Err(Step::Stop(ClientError::Unavailable("the time is up".to_owned())));
+        }
         let outcome = route.link.call(body.clone(), patience(Instant::now())).await;
         if let Ok(Response { leader: Some(leader), .. }) = &outcome {
             routes.hear(&route, leader.id, &leader.address);
@@ -299,6 +310,8 @@ fn judge(outcome: Result<Response, LinkError>) -> Result<Answer, Step> {
         Failure::Overloaded(_) => Step::Again(ClientError::Refused(text)),
         Failure::TooLarge(_) => Step::Stop(ClientError::Refused(text)),
         Failure::DiskFull(_) => Step::Stop(ClientError::DiskFull(text)),
+        Failure::No(_) => Step::Stop(ClientError::No(text)),
+        Failure::Refused(_) => Step::Stop(ClientError::Refused(text)),
         Failure::Malformed(_) | Failure::Unsupported(_) => Step::Stop(ClientError::Protocol(text)),
     })
 }
@@ -313,6 +326,8 @@ impl Answer {
             Self::Status(_) => "a status",
             Self::Snapshot(_) => "a snapshot",
             Self::Piece(_) => "a piece of a snapshot",
+            Self::Members(_) => "the members",
+            Self::Transferred => "transferred",
             Self::Failed(_) => "a failure",
         };
         ClientError::Protocol(format!("the node answered \"{kind}\" to another kind of request"))

@@ -11,7 +11,7 @@
 //! Connections made here are anonymous: two addresses may lead to one node, and must not fence each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,11 +19,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::server::kinds::{MemberStatus, NodeStatus};
+use crate::server::kinds::NodeStatus;
 use crate::server::protocol::{ANONYMOUS, Answer, RequestBody};
 use crate::types::{ClusterId, Epoch, NodeId, Role, Term};
 
 use super::error::ClientError;
+use super::follow::follow;
 use super::link::{Link, describe};
 
 /// How long one node may take to be reached and to say how it is: a hung one, which still accepts connections, must
@@ -85,6 +86,8 @@ pub(crate) struct Asked {
 
 /// Everything known about where the nodes are.
 pub(crate) struct Routes {
+    /// Itself, for the task that keeps it up to date.
+    me: Weak<Self>,
     endpoints: Vec<String>,
     dialer: Box<dyn Dialer>,
     known: Mutex<Known>,
@@ -99,6 +102,8 @@ struct Known {
     /// The latest life of it that was met.
     epoch: Epoch,
     members: BTreeMap<NodeId, String>,
+    /// The term of the leader who named them; zero while they come from anybody.
+    named_in: Term,
     /// The highest term seen: whoever claims to lead in a lower one is not believed.
     term: Term,
     route: Option<Route>,
@@ -109,9 +114,10 @@ struct Known {
 }
 
 impl Routes {
-    pub(crate) fn new(endpoints: Vec<String>, cluster: Option<ClusterId>, dialer: Box<dyn Dialer>) -> Self {
+    pub(crate) fn new(endpoints: Vec<String>, cluster: Option<ClusterId>, dialer: Box<dyn Dialer>) -> Arc<Self> {
         let known = Mutex::new(Known { cluster, ..Known::default() });
-        Self { endpoints, dialer, known, search: tokio::sync::Mutex::default() }
+        let search = tokio::sync::Mutex::default();
+        Arc::new_cyclic(|me| Self { me: Weak::clone(me), endpoints, dialer, known, search })
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
@@ -266,7 +272,9 @@ impl Routes {
             | Answer::Value(_)
             | Answer::Page(_)
             | Answer::Snapshot(_)
-            | Answer::Piece(_) => {
+            | Answer::Piece(_)
+            | Answer::Members(_)
+            | Answer::Transferred => {
                 Err(DialError::Protocol("it answered another question than the one asked".to_owned()))
             }
         }
@@ -278,6 +286,7 @@ impl Routes {
             let failures = match self.search_once(deadline).await? {
                 Ok(route) => {
                     self.with(|known| known.route = Some(route.clone()));
+                    tokio::spawn(follow(Weak::clone(&self.me), Arc::downgrade(&route.link)));
                     return Ok(route);
                 }
                 Err(failures) => failures,
@@ -348,14 +357,18 @@ impl Routes {
         })
     }
 
-    /// The members that any node has named so far.
-    pub(crate) fn members(&self) -> BTreeMap<NodeId, String> {
-        self.with(|known| known.members.clone())
-    }
-
-    /// Takes note of the members that a node has named.
-    pub(crate) fn learn(&self, members: &[MemberStatus]) {
-        members.iter().for_each(|member| self.with(|known| known.remember(member.id, &member.address)));
+    /// Takes note of the members that a node has named. A leader knows who has left, too.
+    pub(crate) fn learn(&self, status: &NodeStatus) {
+        self.with(|known| {
+            if status.term < known.named_in {
+                return;
+            }
+            if status.role == Role::Leader {
+                known.named_in = status.term;
+                known.members.clear();
+            }
+            status.members.iter().for_each(|member| known.remember(member.id, &member.address));
+        });
     }
 
     /// The cluster asked for, or the one that was met.
@@ -406,7 +419,7 @@ impl Round<'_> {
         if let Ok((link, status)) = &asked.result
             && self.routes.is_current(link)
         {
-            self.routes.learn(&status.members);
+            self.routes.learn(status);
             status.members.iter().for_each(|member| self.ask(&member.address));
         }
         Some(asked)

@@ -11,9 +11,11 @@ use bytes::Bytes;
 
 use crate::config::{Backend, Config};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::node::{Environment, Hooks, NodeHandle, NodeStatus, Proposal};
+use crate::node::{
+    Environment, Hooks, MemberChange, MembersError, Membership, NodeHandle, NodeStatus, Proposal, TransferError,
+};
 use crate::server::Server;
-use crate::types::{Index, Term};
+use crate::types::{Index, NodeId, Term};
 
 use super::backend::BackendError;
 use super::backend::chosen::{ChosenMap, ChosenSnapshot};
@@ -169,6 +171,22 @@ impl KvStore {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         self.node.status()
+    }
+
+    /// Changes who belongs to the cluster; see [`NodeHandle::change_members`].
+    ///
+    /// # Errors
+    /// See [`MembersError`]; unlike a write, it is not handed on by a replica that does not lead.
+    pub async fn change_members(&self, change: MemberChange) -> Result<Membership, MembersError> {
+        self.node.change_members(change, self.timeout).await
+    }
+
+    /// Makes a voter the leader; see [`NodeHandle::transfer_leadership`].
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        self.node.transfer_leadership(to).await
     }
 
     /// The node below: roles, log, address.

@@ -14,12 +14,13 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
+use crate::error::WriteError;
 use crate::raft::{Change, ChangeRefused, Membership, TransferEnd, TransferRefused};
 use crate::state_machine::StateMachine;
-use crate::types::{EntryId, Monotonic, NodeId};
+use crate::types::{EntryId, Monotonic, NodeId, Role};
 
 use super::effects::{Answer, Ticket};
-use super::replica::Replica;
+use super::replica::{Replica, WriteRequest};
 
 /// Changes that wait for their turn. They are made by people: more than this is a mistake.
 const MAX_WAITING: usize = 64;
@@ -125,6 +126,26 @@ impl<M: StateMachine> Replica<M> {
             TransferEnd::GivenUp => Err(TransferError::GivenUp),
         };
         self.answer_transfer(ticket, outcome);
+    }
+
+    /// Refuses callers of a node that was removed, or is not added yet: the cluster does not talk to it, so waiting for a
+    /// leader would be in vain. Somebody else serves them.
+    pub(crate) fn turn_callers_away(&mut self) {
+        let entry = self.raft.membership_index().filter(|entry| *entry <= self.raft.committed());
+        let belongs = entry.is_none() || self.raft.membership().is_none_or(|members| members.member(self.id).is_some());
+        if belongs || self.raft.role() == Role::Leader {
+            return;
+        }
+        const REASON: &str = "this node is no member of its cluster; ask another one";
+        self.reads.refuse(REASON, &mut self.effects.answers);
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let refuse = |request: WriteRequest| (request.origin, Err(WriteError::Unavailable(REASON.to_owned())));
+        let mut settled = waiting.map(refuse).collect();
+        // What it knows to be committed it still applies; of the rest it will never hear.
+        if self.applied().index >= self.raft.committed() {
+            self.pending.abandon(REASON, &mut settled);
+        }
+        self.settle(settled);
     }
 
     /// Takes up what waits, and tells whose change has ended.

@@ -64,6 +64,7 @@ use crate::raft::RaftConfig;
 use crate::simulation::plants::Plants;
 use crate::types::GroupId;
 
+pub use crate::raft::{ChangeRefused, Membership, TransferRefused};
 pub use effects::{Framed, Proposal, Proposed};
 pub use handle::{MemberChange, MemberStatus, NodeHandle, NodeStatus, Outcome, Standing};
 pub use members::{MembersError, TransferError};

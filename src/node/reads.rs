@@ -59,6 +59,12 @@ impl Reads {
         self.not_before = None;
     }
 
+    /// Nobody is to be asked: reads that wait to ask are told why.
+    pub(crate) fn refuse(&mut self, reason: &str, answers: &mut Vec<(Ticket, Answer)>) {
+        let refuse = |read: Read| (read.ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned()))));
+        answers.extend(self.gathering.drain(..).map(refuse));
+    }
+
     /// The core answered the question `token`.
     pub(crate) fn answered(&mut self, now: Monotonic, token: u64, index: Option<Index>) {
         let Some(reads) = self.asked.remove(&token) else { return };
@@ -164,6 +170,21 @@ mod tests {
         assert!(reads.next_deadline().is_some());
         reads.leader_changed();
         assert!(reads.ask(NOW).is_some());
+    }
+
+    #[test]
+    fn reads_that_have_not_been_asked_for_are_refused_when_there_is_nobody_to_ask() {
+        let mut reads = Reads::default();
+        reads.insert(Ticket(1), LATER);
+        let token = reads.ask(NOW).unwrap();
+        reads.insert(Ticket(2), LATER);
+        let mut answers = Vec::new();
+        reads.refuse("no member", &mut answers);
+        assert_eq!(tickets(&answers), [(2, false)]);
+        reads.answered(NOW, token, None);
+        reads.refuse("no member", &mut answers);
+        assert_eq!(tickets(&answers), [(2, false), (1, false)]);
+        assert!(reads.is_empty());
     }
 
     #[test]

@@ -259,6 +259,7 @@ impl<M: StateMachine> Replica<M> {
 
     /// Does what this turn's inputs led to, and gives all effects since the last turn.
     pub(crate) fn end_turn(&mut self, now: Monotonic) -> Effects {
+        self.turn_callers_away();
         self.take_up_waiting(now);
         if let Some(token) = self.reads.ask(now) {
             self.raft.read_index(now, token);

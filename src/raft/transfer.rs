@@ -176,8 +176,11 @@ impl Raft {
     /// Tells the target once it has the whole log.
     pub(super) fn settle_transfer(&mut self) {
         let (State::Leader(office), Some(transfer)) = (&self.state, self.transfer) else { return };
-        let has_all = office.peers.get(&transfer.to).is_some_and(|peer| peer.matched >= self.terms.last().index);
-        if transfer.told || !has_all {
+        let last = self.terms.last().index;
+        let has_all = office.peers.get(&transfer.to).is_some_and(|peer| peer.matched >= last);
+        // A leader that was removed hears nothing afterwards: what it proposed it sees committed before.
+        let leaves_early = transfer.purpose == Purpose::Removed && self.committed < last;
+        if transfer.told || !has_all || leaves_early {
             return;
         }
         if transfer.purpose == Purpose::Removed {

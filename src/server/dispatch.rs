@@ -36,7 +36,8 @@ use tokio::time::timeout;
 use crate::types::Term;
 
 use answers::{
-    Done, Read, answer_reads, as_stopped, charge, deleted, fail_reads, piece, response_packet, snapshot, written,
+    Done, Read, answer_reads, as_stopped, changed, charge, deleted, fail_reads, piece, response_packet, snapshot,
+    transferred, written,
 };
 
 use super::limits::{
@@ -180,7 +181,9 @@ impl<S: Store> Connection<S> {
             RequestBody::DeletePrefix { prefix } => deleted(self.store.delete_prefix(prefix, wait)),
             RequestBody::Snapshot => snapshot(&self.store, wait),
             RequestBody::Piece(want) => piece(&self.store, want, wait),
-            RequestBody::Get { .. } | RequestBody::Scan { .. } | RequestBody::Status => {
+            RequestBody::ChangeMembers(change) => changed(self.store.change_members(change, wait)),
+            RequestBody::Transfer(to) => transferred(self.store.transfer(to), wait),
+            RequestBody::Get { .. } | RequestBody::Scan { .. } | RequestBody::Status | RequestBody::Members => {
                 self.count(id)?;
                 self.enter(bytes);
                 self.gathered.push(Read { id, bytes, wait, body });

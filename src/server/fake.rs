@@ -1,6 +1,6 @@
 //! A store in memory whose answers a test holds back, refuses or loses; and connections made of queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
+use super::kinds::{
+    ChangeRefused, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
+    TransferError, TransferRefused,
+};
 use super::protocol::{LeaderHint, Packet};
 use super::store::{Leadership, Store};
 use super::wire::{PacketSink, PacketSource, WireError};
@@ -47,6 +50,12 @@ pub(crate) struct State {
     pub(crate) status: NodeStatus,
     /// The manifest of its snapshot, and the chunks by their numbers.
     pub(crate) pieces: BTreeMap<Option<u64>, Bytes>,
+    /// Changes of members in the order in which they were asked for, and what the next ones hear.
+    pub(crate) changes: Vec<MemberChange>,
+    pub(crate) changing: VecDeque<Result<MemberList, MembersError>>,
+    /// The same of transfers.
+    pub(crate) transfers: Vec<NodeId>,
+    pub(crate) transferring: VecDeque<Result<(), TransferError>>,
 }
 
 fn want_key(want: SnapshotWant) -> Option<u64> {
@@ -99,6 +108,10 @@ impl FakeStore {
             leadership: Leadership { leads_in: Some(Term(1)), elsewhere: None },
             status,
             pieces: BTreeMap::new(),
+            changes: Vec::new(),
+            changing: VecDeque::new(),
+            transfers: Vec::new(),
+            transferring: VecDeque::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -251,6 +264,34 @@ impl Store for FakeStore {
             }
         }
         std::future::ready(Ok(page)).boxed()
+    }
+
+    fn change_members(
+        &self,
+        change: MemberChange,
+        _wait: Duration,
+    ) -> BoxFuture<'static, Result<MemberList, MembersError>> {
+        let mut state = self.state();
+        if state.leadership.leads_in.is_none() {
+            return std::future::ready(Err(ChangeRefused::NotLeader { leader: state.status.leader }.into())).boxed();
+        }
+        state.changes.push(change);
+        let answer = state.changing.pop_front().unwrap_or_else(|| Ok(MemberList::of(state.status.clone())));
+        drop(state);
+        let pause = self.pause(|state| state.writes.clone());
+        pause.map(|paused| paused.map_err(|error| MembersError::Unknown(error.to_string())).and(answer)).boxed()
+    }
+
+    fn transfer(&self, to: NodeId) -> BoxFuture<'static, Result<(), TransferError>> {
+        let mut state = self.state();
+        if state.leadership.leads_in.is_none() {
+            return std::future::ready(Err(TransferRefused::NotLeader { leader: state.status.leader }.into())).boxed();
+        }
+        state.transfers.push(to);
+        let answer = state.transferring.pop_front().unwrap_or(Ok(()));
+        drop(state);
+        let pause = self.pause(|state| state.writes.clone());
+        pause.map(|paused| paused.map_err(|_lost| TransferError::GivenUp).and(answer)).boxed()
     }
 
     fn leadership(&self) -> Leadership {

@@ -15,6 +15,7 @@
 //!
 //! Deliberately absent: who is asked and when to ask again (`client`), what is done with a request (`dispatch`).
 
+mod failure;
 mod raw;
 mod request;
 mod response;
@@ -26,8 +27,9 @@ use thiserror::Error;
 
 use crate::codec::DecodeError;
 
+pub(crate) use failure::Failure;
 pub(crate) use request::{MAX_BATCH_PAIRS, Request, RequestBody};
-pub(crate) use response::{Answer, Failure, Goodbye, LeaderHint, Message, Response};
+pub(crate) use response::{Answer, Goodbye, LeaderHint, Message, Response};
 
 /// The version every message of this release has.
 pub(crate) const VERSION: u8 = 1;

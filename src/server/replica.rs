@@ -8,9 +8,12 @@ use futures_util::future::{BoxFuture, FutureExt};
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
 use crate::node::read_thread::beside;
-use crate::types::{Index, Role, Term};
+use crate::types::{Index, NodeId, Role, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
+use super::kinds::{
+    ChangeRefused, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
+    TransferError,
+};
 use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::LeaderHint;
 use super::store::{Leadership, Store};
@@ -98,6 +101,29 @@ impl Store for KvStore {
     fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
         let node = self.node().clone();
         async move { node.snapshot_piece(want).await }.boxed()
+    }
+
+    fn change_members(
+        &self,
+        change: MemberChange,
+        wait: Duration,
+    ) -> BoxFuture<'static, Result<MemberList, MembersError>> {
+        let store = self.with_timeout(wait);
+        let present = *store.node().role_changes().borrow();
+        async move {
+            // Before the newcomer is asked who it is: it may be out of reach of this node alone.
+            if present.role != Role::Leader {
+                return Err(ChangeRefused::NotLeader { leader: present.leader }.into());
+            }
+            store.change_members(change).await?;
+            Ok(MemberList::of(store.status()))
+        }
+        .boxed()
+    }
+
+    fn transfer(&self, to: NodeId) -> BoxFuture<'static, Result<(), TransferError>> {
+        let node = self.node().clone();
+        async move { node.transfer_leadership(to).await }.boxed()
     }
 
     fn status(&self) -> NodeStatus {

@@ -5,9 +5,11 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::types::{Index, Term};
+use crate::types::{Index, NodeId, Term};
 
-use super::kinds::{Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
+use super::kinds::{
+    Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant, TransferError,
+};
 use super::protocol::LeaderHint;
 
 /// Who leads, as this node knows it.
@@ -60,6 +62,16 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
 
     /// A piece of one of this node's snapshots.
     fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>>;
+
+    /// Changes who belongs to the cluster; the answer is who does then. Only the leader does it.
+    fn change_members(
+        &self,
+        change: MemberChange,
+        wait: Duration,
+    ) -> BoxFuture<'static, Result<MemberList, MembersError>>;
+
+    /// Makes a voter the leader. Only the leader does it.
+    fn transfer(&self, to: NodeId) -> BoxFuture<'static, Result<(), TransferError>>;
 
     /// How the node is.
     fn status(&self) -> NodeStatus;

@@ -27,12 +27,9 @@ fn commands_and_flags_of_later_releases_are_unknown() {
         "txn -",
         "lease list",
         "lock a",
-        "members",
-        "transfer 1",
         "bench mixed",
         "put a b --if-absent",
         "put a b --lease 1",
-        "serve --join a:1",
         "--consistency lease get a",
     ] {
         assert!(!refused(line).contains('\n'), "{line}");
@@ -47,6 +44,34 @@ fn wrong_usage_is_one_line_that_says_what_to_do() {
     assert!(refused("log").contains("a subcommand is missing; usage: kvcli log"));
     assert!(refused("bench put --clients 0").contains("1..=1024"));
     assert!(refused("--endpoints nowhere get a").contains("HOST:PORT"));
+}
+
+#[test]
+fn members_and_transfer_take_numbers_of_nodes_and_addresses() {
+    for (line, word) in [
+        ("members add", "<ID=ADDR>"),
+        ("members add 4", "ID=HOST:PORT"),
+        ("members add x=127.0.0.1:1", "numbers begin with 1"),
+        ("members add 0=127.0.0.1:1", "numbers begin with 1"),
+        ("members add 4=nowhere", "HOST:PORT"),
+        ("members add 4=a:1,b:2", "one address"),
+        ("members add 99999999999999999999=a:1", "number of a node"),
+        ("members promote", "<ID>"),
+        ("members promote --learner 4", "--learner"),
+        ("members remove 0", "0"),
+        ("members remove -1", "-1"),
+        ("members replace 3", "<NEW=ADDR>"),
+        ("members replace 3 4", "ID=HOST:PORT"),
+        ("members prefer 3", "<PRIORITY>"),
+        ("members prefer 3 256", "0..=255"),
+        ("members evict 3", "evict"),
+        ("transfer", "<ID>"),
+        ("transfer a", "`a`"),
+    ] {
+        let message = refused(line).replace('\'', "`");
+        assert!(message.contains(word), "{line}: {message}");
+    }
+    let Ok(Cli { command: Some(Command::Members { change: None }), .. }) = parse(words("members")) else { panic!() };
 }
 
 #[test]

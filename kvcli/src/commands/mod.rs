@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod log;
+pub(crate) mod members;
 mod progress;
 pub(crate) mod put;
 pub(crate) mod recover;

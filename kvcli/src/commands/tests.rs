@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use dledger::node::MemberChange;
+use dledger::types::NodeId;
+
 use crate::args::Format;
 use crate::commands::scan::Pages;
 use crate::exit::{Failure, Kind, Outcome};
@@ -77,6 +80,38 @@ async fn status_without_any_answer_is_unavailable_and_still_has_its_rows() {
     let bench = bench("");
     assert_eq!(bench.refused("status").await.code(), 3);
     assert_eq!(bench.printed().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn members_are_printed_and_changed_as_the_words_say() {
+    let bench = bench("");
+    bench.line("members").await.unwrap();
+    assert_eq!(bench.printed(), "1\t127.0.0.1:7101\tvoter\tpriority=0\tmatched=-\tleader\n");
+    for line in [
+        "members add 4=127.0.0.1:7104",
+        "members add 5=127.0.0.1:7105 --learner",
+        "members promote 5",
+        "members remove 1",
+        "members replace 2 6=127.0.0.1:7106",
+        "members prefer 6 255",
+        "transfer 1",
+    ] {
+        assert_eq!(bench.line(line).await.unwrap(), Outcome::Done, "{line}");
+        assert_eq!(bench.printed(), "OK\n", "{line}");
+    }
+    let add =
+        |id: u64, promote| MemberChange::Add { id: NodeId(id), address: format!("127.0.0.1:{}", 7100 + id), promote };
+    let wanted = [
+        add(4, true),
+        add(5, false),
+        MemberChange::Promote { id: NodeId(5) },
+        MemberChange::Remove { id: NodeId(1) },
+        MemberChange::Replace { old: NodeId(2), new: NodeId(6), address: "127.0.0.1:7106".to_owned() },
+        MemberChange::Prioritise { id: NodeId(6), priority: 255 },
+    ];
+    assert_eq!(bench.fake.changes(), wanted);
+    assert_eq!(bench.refused("transfer 2").await.code(), 1);
+    assert_eq!(bench.refused("members add 4").await.code(), 2);
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dledger::node::MemberStatus;
 use serde_json::{Map, Value, json};
 
 use crate::commands::bench::Report;
 use crate::commands::recover::SurvivorRow;
-use crate::store::{KeyValue, NodeRow, Nodes};
+use crate::store::{KeyValue, MemberList, NodeRow, Nodes};
 
 use super::Answer;
 
@@ -42,6 +43,8 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
             let rows: Vec<Value> = nodes.nodes.iter().map(|row| node(row, nodes)).collect();
             object(out, &json!({ "cluster_id": nodes.cluster_id, "nodes": rows }));
         }
+        Answer::Members(list) | Answer::MembersChanged(list) => object(out, &members(list)),
+        Answer::Leads(id) => object(out, &json!({ "leader": id })),
         Answer::Bench(report) => object(out, &bench(report)),
         Answer::Segments(segments) => {
             for segment in segments {
@@ -118,7 +121,23 @@ fn pair(pair: &KeyValue, keys_only: bool) -> Value {
     Value::Object(fields)
 }
 
+fn members(list: &MemberList) -> Value {
+    let member = |member: &MemberStatus| {
+        json!({
+            "id": member.id.get(), "address": member.address, "standing": member.standing.to_string(),
+            "priority": member.priority, "leader": list.leader == Some(member.id),
+            "replaces": member.replaces.map(|id| id.get()), "matched": member.matched.map(|index| index.get()),
+            "snapshotting": member.snapshotting,
+        })
+    };
+    let members: Vec<Value> = list.members.iter().map(member).collect();
+    json!({ "leader": list.leader.map(|id| id.get()), "members": members })
+}
+
 fn node(row: &NodeRow, nodes: &Nodes) -> Value {
+    let place = row.place.as_ref();
+    let (standing, matched) = (place.map(|place| &place.standing), place.and_then(|place| place.matched));
+    let snapshotting = place.map(|place| place.snapshotting);
     match &row.answer {
         Ok(answer) => json!({
             "id": row.id, "address": row.address, "role": answer.role, "epoch": answer.epoch, "term": answer.term,
@@ -126,13 +145,15 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Value {
             "first": answer.first, "last": answer.last, "lag": nodes.lag(answer), "disk_bytes": answer.disk_bytes,
             "snapshot": answer.snapshot, "snapshot_bytes_received": answer.received,
             "damaged": answer.damaged, "mended": answer.mended, "scrubbed": answer.scrubbed,
-            "scrub_rounds": answer.scrub_rounds, "version": answer.version, "error": answer.error,
+            "scrub_rounds": answer.scrub_rounds, "standing": standing, "matched": matched,
+            "snapshotting": snapshotting, "version": answer.version, "error": answer.error,
         }),
         Err(reason) => json!({
             "id": row.id, "address": row.address, "role": "unreachable", "epoch": null, "term": null, "committed": null,
             "applied": null, "durable": null, "first": null, "last": null, "lag": null, "disk_bytes": null,
             "snapshot": null, "snapshot_bytes_received": null,
-            "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "version": null, "error": reason,
+            "damaged": null, "mended": null, "scrubbed": null, "scrub_rounds": null, "standing": standing,
+            "matched": matched, "snapshotting": snapshotting, "version": null, "error": reason,
         }),
     }
 }

@@ -25,7 +25,7 @@ use crate::commands::recover::{RecoveredRow, SurvivorRow};
 use crate::commands::restore::Restored;
 use crate::escape::append_visible;
 use crate::exit::Failure;
-use crate::store::{Deleted, KeyValue, Nodes, SnapshotRow};
+use crate::store::{Deleted, KeyValue, MemberList, Nodes, SnapshotRow};
 
 /// What a command has to say.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +49,14 @@ pub(crate) enum Answer<'a> {
     Count(u64),
     /// How many lines of an import are certain.
     Acknowledged(u64),
-    /// The members.
+    /// How all nodes are.
     Nodes(&'a Nodes),
+    /// Who belongs to the cluster.
+    Members(&'a MemberList),
+    /// Who belongs to it after a change.
+    MembersChanged(&'a MemberList),
+    /// The node leads now.
+    Leads(u64),
     /// What became of snapshots.
     Snapshots(&'a [SnapshotRow]),
     /// A backup that was written.

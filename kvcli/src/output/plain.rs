@@ -1,16 +1,18 @@
 //! `--output plain`: what a person reads and `cut` splits. Fields are separated by TAB, rows by a newline.
 
+use dledger::node::MemberStatus;
+
 use crate::commands::bench::Report;
 use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
-use crate::store::{NodeRow, Nodes};
+use crate::store::{MemberList, NodeRow, Nodes};
 
 use super::{Answer, Style};
 
 /// Appends an answer.
 pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
     match answer {
-        Answer::Put(_) => out.extend_from_slice(b"OK\n"),
+        Answer::Put(_) | Answer::MembersChanged(_) | Answer::Leads(_) => out.extend_from_slice(b"OK\n"),
         Answer::Got(pair) => {
             style.append(out, &pair.value);
             out.push(b'\n');
@@ -29,6 +31,7 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
         Answer::Count(count) => line(out, &count.to_string()),
         Answer::Acknowledged(lines) => line(out, &format!("acknowledged {lines} lines")),
         Answer::Nodes(nodes) => nodes.nodes.iter().for_each(|row| line(out, &node(row, nodes))),
+        Answer::Members(list) => list.members.iter().for_each(|each| line(out, &member(each, list))),
         Answer::Snapshots(rows) => {
             for row in rows {
                 match &row.taken {
@@ -90,6 +93,24 @@ fn line(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
+fn number(known: Option<u64>) -> String {
+    known.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+fn member(member: &MemberStatus, list: &MemberList) -> String {
+    let mut fields = vec![
+        member.id.to_string(),
+        member.address.clone(),
+        member.standing.to_string(),
+        format!("priority={}", member.priority),
+        format!("matched={}", number(member.matched.map(|index| index.get()))),
+    ];
+    fields.extend(member.replaces.map(|old| format!("replaces={old}")));
+    fields.extend(member.snapshotting.then(|| "snapshot".to_owned()));
+    fields.extend((list.leader == Some(member.id)).then(|| "leader".to_owned()));
+    fields.iter().map(|field| visible(field.as_bytes())).collect::<Vec<_>>().join("\t")
+}
+
 fn node(row: &NodeRow, nodes: &Nodes) -> String {
     let fields = match &row.answer {
         Err(reason) => vec!["unreachable".to_owned(), reason.clone()],
@@ -110,6 +131,8 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
                 format!("mended={}", answer.mended),
                 format!("scrubbed={}", answer.scrubbed),
                 format!("scrubs={}", answer.scrub_rounds),
+                format!("standing={}", row.place.as_ref().map_or("-", |place| &place.standing)),
+                format!("matched={}", number(row.place.as_ref().and_then(|place| place.matched))),
                 answer.version.clone(),
             ];
             fields.extend(answer.error.clone());

@@ -3,10 +3,12 @@
 //!
 //! Widths are those of one page; a later page of a long scan may be aligned differently and has no header.
 
+use dledger::node::MemberStatus;
+
 use crate::commands::bench::Report;
 use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
-use crate::store::{KeyValue, NodeRow, Nodes, SnapshotRow};
+use crate::store::{KeyValue, MemberList, NodeRow, Nodes, SnapshotRow};
 
 use super::Answer;
 
@@ -28,6 +30,10 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Count(count) => (&["COUNT"], vec![vec![count.to_string()]], true),
         Answer::Acknowledged(lines) => (&["ACKNOWLEDGED"], vec![vec![lines.to_string()]], true),
         Answer::Nodes(nodes) => (NODE, nodes.nodes.iter().map(|row| node(row, nodes)).collect(), true),
+        Answer::Members(list) | Answer::MembersChanged(list) => {
+            (MEMBER, list.members.iter().map(|each| member(each, list)).collect(), true)
+        }
+        Answer::Leads(id) => (&["LEADER"], vec![vec![id.to_string()]], true),
         Answer::Snapshots(rows) => (&["ID", "INDEX", "ERROR"], rows.iter().map(snapshot).collect(), true),
         Answer::BackedUp(backup) => (&["INDEX", "BYTES"], vec![numbers([backup.index, backup.bytes])], true),
         Answer::Restored(restored) => (&["INDEX", "BEGINS"], vec![numbers([restored.index, restored.begins])], true),
@@ -133,12 +139,19 @@ const NODE: &[&str] = &[
     "MENDED",
     "SCRUBBED",
     "SCRUBS",
+    "STANDING",
+    "MATCHED",
     "VERSION",
     "ERROR",
 ];
 
 fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
     let mut cells = vec![row.id.to_string(), visible(row.address.as_bytes())];
+    let place = row.place.as_ref();
+    let place = [
+        place.map_or_else(|| "-".to_owned(), |place| place.standing.clone()),
+        number(place.and_then(|place| place.matched)),
+    ];
     match &row.answer {
         Ok(answer) => {
             cells.push(answer.role.clone());
@@ -160,16 +173,39 @@ fn node(row: &NodeRow, nodes: &Nodes) -> Vec<String> {
                 answer.scrub_rounds,
             ];
             cells.extend(numbers.map(|number| number.to_string()));
+            cells.extend(place);
             cells.push(visible(answer.version.as_bytes()));
             cells.push(visible(answer.error.as_deref().unwrap_or("-").as_bytes()));
         }
         Err(reason) => {
             cells.push("unreachable".to_owned());
-            cells.extend(std::iter::repeat_n("-".to_owned(), NODE.len() - cells.len() - 1));
+            cells.extend(std::iter::repeat_n("-".to_owned(), NODE.len() - cells.len() - place.len() - 2));
+            cells.extend(place);
+            cells.push("-".to_owned());
             cells.push(visible(reason.as_bytes()));
         }
     }
     cells
+}
+
+const MEMBER: &[&str] = &["ID", "ADDRESS", "STANDING", "PRIORITY", "MATCHED", "REPLACES", "SNAPSHOT", "LEADER"];
+
+fn member(member: &MemberStatus, list: &MemberList) -> Vec<String> {
+    let mark = |set: bool| if set { "yes" } else { "-" }.to_owned();
+    vec![
+        member.id.to_string(),
+        visible(member.address.as_bytes()),
+        member.standing.to_string(),
+        member.priority.to_string(),
+        number(member.matched.map(|index| index.get())),
+        number(member.replaces.map(|id| id.get())),
+        mark(member.snapshotting),
+        mark(list.leader == Some(member.id)),
+    ]
+}
+
+fn number(known: Option<u64>) -> String {
+    known.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn numbers(row: [u64; 2]) -> Vec<String> {

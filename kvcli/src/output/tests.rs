@@ -1,7 +1,10 @@
 use dledger::types::Index;
 
 use super::*;
-use crate::store::{NodeAnswer, NodeRow};
+use dledger::node::{MemberStatus, Standing};
+use dledger::types::NodeId;
+
+use crate::store::{NodeAnswer, NodeRow, Place};
 
 #[derive(Clone, Default)]
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -64,7 +67,8 @@ fn nodes() -> Nodes {
         version: "0.1.0".to_owned(),
         error: None,
     };
-    let row = |id, answer| NodeRow { id, address: format!("127.0.0.1:{}", 7100 + id), answer };
+    let place = |id: u64| Place { standing: "voter".to_owned(), matched: Some(id + 5), snapshotting: false };
+    let row = |id, answer| NodeRow { id, address: format!("127.0.0.1:{}", 7100 + id), place: Some(place(id)), answer };
     let rows = vec![
         row(1, Ok(answer("leader", 9))),
         row(2, Ok(answer("follower", 6))),
@@ -98,7 +102,7 @@ fn plain_status_has_a_row_for_every_node() {
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.len(), 3);
     assert_eq!(rows[0][..4], ["1", "127.0.0.1:7101", "leader", "epoch=2"]);
-    assert!(rows[1].contains(&"lag=3"));
+    assert!(rows[1].contains(&"lag=3") && rows[1].contains(&"standing=voter") && rows[1].contains(&"matched=7"));
     assert_eq!(rows[2][2..], ["unreachable", "connection refused"]);
 }
 
@@ -147,6 +151,9 @@ fn json_status_names_unreachable_members() {
         "mended",
         "scrubbed",
         "scrub_rounds",
+        "standing",
+        "matched",
+        "snapshotting",
         "version",
         "error",
     ];
@@ -245,4 +252,54 @@ fn recovered_node_is_shown_with_its_epoch_and_what_counts_as_committed() {
     assert_eq!(text(Answer::Recovered(&row), Format::Plain), "recovered\t3\t2\t106\n");
     let shown = text(Answer::Recovered(&row), Format::Json);
     assert_eq!(shown, "{\"id\":3,\"address\":\"h:3\",\"epoch\":2,\"index\":106,\"already\":false}\n");
+}
+
+fn members() -> MemberList {
+    let member = |id: u64| MemberStatus::voter(NodeId(id), format!("127.0.0.1:{}", 7100 + id));
+    let joining = MemberStatus {
+        standing: Standing::Joining,
+        replaces: Some(NodeId(2)),
+        matched: Some(Index(3)),
+        snapshotting: true,
+        ..member(4)
+    };
+    let leader = MemberStatus { priority: 9, matched: Some(Index(20)), ..member(1) };
+    MemberList { leader: Some(NodeId(1)), members: vec![leader, member(2), joining] }
+}
+
+#[test]
+fn plain_members_have_a_row_each_with_progress_and_the_leaders_mark() {
+    assert_eq!(
+        text(Answer::Members(&members()), Format::Plain),
+        "1\t127.0.0.1:7101\tvoter\tpriority=9\tmatched=20\tleader\n\
+         2\t127.0.0.1:7102\tvoter\tpriority=0\tmatched=-\n\
+         4\t127.0.0.1:7104\tjoining\tpriority=0\tmatched=3\treplaces=2\tsnapshot\n"
+    );
+    assert_eq!(text(Answer::MembersChanged(&members()), Format::Plain), "OK\n");
+    assert_eq!(text(Answer::Leads(4), Format::Plain), "OK\n");
+}
+
+#[test]
+fn json_members_are_one_object_for_the_list_and_for_a_change_of_it() {
+    let shown = text(Answer::Members(&members()), Format::Json);
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["leader"], 1);
+    let joining = serde_json::json!({
+        "id": 4, "address": "127.0.0.1:7104", "standing": "joining", "priority": 0, "leader": false, "replaces": 2,
+        "matched": 3, "snapshotting": true,
+    });
+    assert_eq!(value["members"][2], joining);
+    assert_eq!(value["members"][1]["matched"], serde_json::Value::Null);
+    assert_eq!(text(Answer::MembersChanged(&members()), Format::Json), shown);
+    assert_eq!(text(Answer::Leads(4), Format::Json), "{\"leader\":4}\n");
+}
+
+#[test]
+fn table_members_and_status_have_a_cell_for_every_column() {
+    let shown = text(Answer::Members(&members()), Format::Table);
+    let cells = |text: &str| text.lines().map(|line| line.split_whitespace().count()).collect::<Vec<_>>();
+    assert_eq!(cells(&shown), [8; 4], "{shown}");
+    let shown = text(Answer::Nodes(&nodes()), Format::Table);
+    assert_eq!(cells(&shown)[..3], [21; 3], "{shown}");
+    assert!(shown.lines().last().unwrap().contains("voter"), "what the leader says of a node that is away: {shown}");
 }

@@ -163,6 +163,11 @@ mod tests {
             assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
         }
         assert!(names("log ").contains(&"verify".to_owned()));
+        let changes = names("members ");
+        for name in ["add", "promote", "remove", "replace", "prefer"] {
+            assert!(changes.iter().any(|found| found == name), "{name} is not in {changes:?}");
+        }
+        assert!(names("members add --").contains(&"--learner".to_owned()));
         assert!(names("--output json ").contains(&"get".to_owned()));
     }
 
@@ -195,6 +200,8 @@ mod tests {
         assert_eq!(usage("put ").as_deref(), Some("<KEY> <VALUE>"));
         assert_eq!(usage("put a ").as_deref(), Some("<VALUE>"));
         assert_eq!(usage("put a b "), None);
+        assert_eq!(usage("members replace 3 ").as_deref(), Some("<NEW=ADDR>"));
+        assert_eq!(usage("transfer ").as_deref(), Some("<ID>"));
         assert_eq!(usage("put"), None);
     }
 }

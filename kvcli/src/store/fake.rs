@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use dledger::types::Index;
+use dledger::node::{MemberChange, MemberStatus};
+use dledger::types::{Index, NodeId};
 
-use super::{Deleted, KeyValue, NodeRow, Nodes, Scan, ScanPage, SnapshotRow};
+use super::{Deleted, KeyValue, MemberList, NodeRow, Nodes, Scan, ScanPage, SnapshotRow};
 use crate::exit::{Failure, Kind};
 
 /// Keys longer than this are refused, so that tests can meet a limit.
@@ -25,6 +26,8 @@ struct State {
     revision: u64,
     /// What the next batches of puts answer; `None` lets one pass.
     planned: VecDeque<Option<Failure>>,
+    /// Changes of members that were asked for.
+    changes: Vec<MemberChange>,
 }
 
 impl Fake {
@@ -117,8 +120,29 @@ impl Fake {
         vec![SnapshotRow { id: 1, taken: Err("a fake".to_owned()) }]
     }
 
+    /// Node 1 alone.
+    pub(crate) fn members(&self) -> MemberList {
+        let member = MemberStatus::voter(NodeId(1), "127.0.0.1:7101".to_owned());
+        MemberList { leader: Some(NodeId(1)), members: vec![member] }
+    }
+
+    pub(crate) fn change_members(&self, change: MemberChange) -> MemberList {
+        self.state().changes.push(change);
+        self.members()
+    }
+
+    /// Changes of members that were asked for.
+    pub(crate) fn changes(&self) -> Vec<MemberChange> {
+        self.state().changes.clone()
+    }
+
+    pub(crate) fn transfer_leadership(&self, to: NodeId) -> Result<(), Failure> {
+        if to == NodeId(1) { Ok(()) } else { Err(Failure::new(Kind::No, format!("node {to} is not a voter"))) }
+    }
+
     pub(crate) fn nodes(&self) -> Result<Nodes, Failure> {
-        let row = NodeRow { id: 1, address: "127.0.0.1:7101".to_owned(), answer: Err("a fake".to_owned()) };
+        let row =
+            NodeRow { id: 1, address: "127.0.0.1:7101".to_owned(), place: None, answer: Err("a fake".to_owned()) };
         Ok(Nodes { cluster_id: None, nodes: vec![row] })
     }
 }

@@ -10,10 +10,13 @@ mod remote;
 mod types;
 
 use bytes::Bytes;
+use dledger::node::MemberChange;
+use dledger::types::NodeId;
 
 pub(crate) use self::importer::{Importer, Stopped};
 pub(crate) use self::remote::{Backup, Remote};
-pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes, SnapshotRow};
+pub(crate) use self::types::{NodeAnswer, NodeRow, Nodes, Place, SnapshotRow};
+pub(crate) use dledger::client::MemberList;
 pub(crate) use dledger::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 use crate::exit::Failure;
@@ -116,6 +119,33 @@ impl Store {
             Self::Remote(remote) => remote.backup().await,
             #[cfg(test)]
             Self::Fake(_) => Err(Failure::usage("a fake has no backup")),
+        }
+    }
+
+    /// Who belongs to the cluster.
+    pub(crate) async fn members(&self) -> Result<MemberList, Failure> {
+        match self {
+            Self::Remote(remote) => remote.members().await,
+            #[cfg(test)]
+            Self::Fake(fake) => Ok(fake.members()),
+        }
+    }
+
+    /// Changes who does; the answer is who does then.
+    pub(crate) async fn change_members(&self, change: MemberChange) -> Result<MemberList, Failure> {
+        match self {
+            Self::Remote(remote) => remote.change_members(change).await,
+            #[cfg(test)]
+            Self::Fake(fake) => Ok(fake.change_members(change)),
+        }
+    }
+
+    /// Makes a voter the leader.
+    pub(crate) async fn transfer_leadership(&self, to: NodeId) -> Result<(), Failure> {
+        match self {
+            Self::Remote(remote) => remote.transfer_leadership(to).await,
+            #[cfg(test)]
+            Self::Fake(fake) => fake.transfer_leadership(to),
         }
     }
 

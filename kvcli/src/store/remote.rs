@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dledger::client::{self, Client, ClientError, ClientOptions, ClusterStatus, ImportOptions};
-use dledger::node::NodeStatus;
+use dledger::node::{MemberChange, MemberStatus, NodeStatus};
+use dledger::types::NodeId;
 
 use crate::exit::{Failure, Kind};
 
-use super::{Consistency, Deleted, Importer, KeyValue, NodeAnswer, NodeRow, Nodes, Scan, ScanPage, SnapshotRow};
+use super::{
+    Consistency, Deleted, Importer, KeyValue, MemberList, NodeAnswer, NodeRow, Nodes, Place, Scan, ScanPage,
+    SnapshotRow,
+};
 
 /// A client and what it was made from.
 #[derive(Clone)]
@@ -64,7 +68,7 @@ impl Remote {
 
     pub(crate) async fn snapshot(&self) -> Result<Vec<SnapshotRow>, Failure> {
         let rows = self.client.snapshot().await.map_err(failure)?;
-        let row = |(id, taken): (dledger::types::NodeId, Result<dledger::types::Index, String>)| SnapshotRow {
+        let row = |(id, taken): (NodeId, Result<dledger::types::Index, String>)| SnapshotRow {
             id: id.get(),
             taken: taken.map(|index| index.get()),
         };
@@ -73,6 +77,18 @@ impl Remote {
 
     pub(crate) async fn backup(&self) -> Result<Backup, Failure> {
         self.client.backup().await.map(Backup).map_err(failure)
+    }
+
+    pub(crate) async fn members(&self) -> Result<MemberList, Failure> {
+        self.client.members().await.map_err(failure)
+    }
+
+    pub(crate) async fn change_members(&self, change: MemberChange) -> Result<MemberList, Failure> {
+        self.client.change_members(change).await.map_err(failure)
+    }
+
+    pub(crate) async fn transfer_leadership(&self, to: NodeId) -> Result<(), Failure> {
+        self.client.transfer_leadership(to).await.map_err(failure)
     }
 
     pub(crate) async fn nodes(&self) -> Result<Nodes, Failure> {
@@ -106,6 +122,7 @@ pub(super) fn failure(error: ClientError) -> Failure {
         ClientError::Unavailable(_) => Kind::Unavailable,
         ClientError::Unknown(_) => Kind::Unknown,
         ClientError::Refused(_) | ClientError::DiskFull(_) => Kind::Refused,
+        ClientError::No(_) => Kind::No,
         ClientError::WrongCluster(_) | ClientError::Usage(_) => Kind::Usage,
         // Two ends that do not understand each other: nothing was done.
         ClientError::Protocol(_) => Kind::Unavailable,
@@ -115,9 +132,23 @@ pub(super) fn failure(error: ClientError) -> Failure {
 }
 
 fn nodes(status: ClusterStatus) -> Nodes {
+    let members = status.members.members;
     let rows = status.nodes.into_iter();
-    let rows = rows.map(|(id, address, answer)| NodeRow { id: id.get(), address, answer: answer.map(answered) });
+    let rows = rows.map(|(id, address, answer)| NodeRow {
+        id: id.get(),
+        address,
+        place: members.iter().find(|member| member.id == id).map(place),
+        answer: answer.map(answered),
+    });
     Nodes { cluster_id: status.cluster_id.map(|id| id.to_string()), nodes: rows.collect() }
+}
+
+fn place(member: &MemberStatus) -> Place {
+    Place {
+        standing: member.standing.to_string(),
+        matched: member.matched.map(|index| index.get()),
+        snapshotting: member.snapshotting,
+    }
 }
 
 fn answered(status: NodeStatus) -> NodeAnswer {

@@ -12,8 +12,21 @@ pub(crate) struct Nodes {
 pub(crate) struct NodeRow {
     pub(crate) id: u64,
     pub(crate) address: String,
+    /// What it is to the cluster; `None` for a node that is no member.
+    pub(crate) place: Option<Place>,
     /// What it says, or why it said nothing.
     pub(crate) answer: Result<NodeAnswer, String>,
+}
+
+/// What a member is to its cluster, by the leader's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// `voter`, `learner`, `joining` or `leaving`.
+    pub(crate) standing: String,
+    /// The last index on its disk that equals the leader's log; `None` while there is no leader.
+    pub(crate) matched: Option<u64>,
+    /// It is sent a snapshot, for the log that it lacks is purged.
+    pub(crate) snapshotting: bool,
 }
 
 /// What a member says of itself.

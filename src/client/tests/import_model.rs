@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
-use crate::server::kinds::{MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant};
+use crate::server::kinds::{
+    MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant, TransferError,
+};
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
 use crate::server::store::{Leadership, Store};
@@ -259,6 +261,18 @@ fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, WriteError>>
 }
 
 impl Store for ModelNode {
+    fn change_members(
+        &self,
+        _change: MemberChange,
+        _wait: Duration,
+    ) -> BoxFuture<'static, Result<MemberList, MembersError>> {
+        std::future::ready(Err(MembersError::Unavailable("not in this model".to_owned()))).boxed()
+    }
+
+    fn transfer(&self, _to: NodeId) -> BoxFuture<'static, Result<(), TransferError>> {
+        std::future::ready(Err(TransferError::Unavailable("not in this model".to_owned()))).boxed()
+    }
+
     fn snapshot_piece(&self, _want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
         std::future::ready(Err(SnapshotRequestError::NoState)).boxed()
     }

@@ -4,6 +4,7 @@ mod backups;
 mod calls;
 mod import_model;
 mod imports;
+mod members;
 mod reads;
 
 use std::collections::BTreeMap;

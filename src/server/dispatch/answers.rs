@@ -6,12 +6,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use crate::error::WriteError;
-use crate::server::kinds::{Deleted, SnapshotWant};
+use crate::error::{ReadError, WriteError};
+use crate::server::kinds::{Deleted, MemberList, MembersError, SnapshotWant, TransferError, TransferRefused};
 use crate::server::limits::{MAX_PAGE_BYTES, MAX_PIECE_BYTES};
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
-use crate::types::Index;
+use crate::types::{Index, Role};
 
 /// Requests that were answered together.
 pub(super) struct Done {
@@ -38,7 +38,10 @@ pub(super) fn charge(body: &RequestBody) -> usize {
         | RequestBody::DeletePrefix { .. }
         | RequestBody::Get { .. }
         | RequestBody::Status
-        | RequestBody::Snapshot => body.raw_bytes(),
+        | RequestBody::Snapshot
+        | RequestBody::Members
+        | RequestBody::ChangeMembers(_)
+        | RequestBody::Transfer(_) => body.raw_bytes(),
         RequestBody::Piece(_) => MAX_PIECE_BYTES,
     }
 }
@@ -79,6 +82,35 @@ pub(super) fn piece<S: Store>(store: &S, want: SnapshotWant, wait: Duration) -> 
     .boxed()
 }
 
+/// The answer to a change of members.
+pub(super) fn changed(change: BoxFuture<'static, Result<MemberList, MembersError>>) -> BoxFuture<'static, Answer> {
+    change.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Members)).boxed()
+}
+
+/// The answer to a transfer, for which the asker waits so long. Who leads already need not be made the leader.
+pub(super) fn transferred(
+    transfer: BoxFuture<'static, Result<(), TransferError>>,
+    wait: Duration,
+) -> BoxFuture<'static, Answer> {
+    async move {
+        match timeout(wait, transfer).await {
+            Ok(Ok(()) | Err(TransferError::Refused(TransferRefused::LeadsAlready { .. }))) => Answer::Transferred,
+            Ok(Err(error)) => Answer::Failed(error.into()),
+            Err(_elapsed) => Answer::Failed(Failure::Unknown("the transfer is still under way".to_owned())),
+        }
+    }
+    .boxed()
+}
+
+/// Who belongs to the cluster, and how far they are: only the leader knows both.
+fn members<S: Store>(store: &S) -> Result<Answer, ReadError> {
+    let status = store.status();
+    if status.role == Role::Leader {
+        return Ok(Answer::Members(MemberList::of(status)));
+    }
+    Err(ReadError::Unavailable("this node does not lead".to_owned()))
+}
+
 /// Answers reads from the node's state as it is.
 pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
     let mut done = Done { bytes: 0, answers: Vec::with_capacity(reads.len()) };
@@ -91,12 +123,15 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
                 store.scan(scan).await.map(Answer::Page)
             }
             RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),
+            RequestBody::Members => members(&store),
             RequestBody::Put { .. }
             | RequestBody::PutBatch { .. }
             | RequestBody::Delete { .. }
             | RequestBody::DeletePrefix { .. }
             | RequestBody::Snapshot
-            | RequestBody::Piece(_) => continue,
+            | RequestBody::Piece(_)
+            | RequestBody::ChangeMembers(_)
+            | RequestBody::Transfer(_) => continue,
         };
         done.bytes += read.bytes;
         done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
@@ -115,7 +150,9 @@ pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
         | Answer::Page(_)
         | Answer::Status(_)
         | Answer::Snapshot(_)
-        | Answer::Piece(_) => None,
+        | Answer::Piece(_)
+        | Answer::Members(_)
+        | Answer::Transferred => None,
     }
 }
 

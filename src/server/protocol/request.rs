@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::server::kinds::{Consistency, Scan, SnapshotWant};
-use crate::types::{EntryId, Index, Term};
+use crate::server::kinds::{Consistency, MemberChange, Scan, SnapshotWant};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
@@ -18,6 +18,9 @@ const SCAN: u8 = 6;
 const STATUS: u8 = 7;
 const SNAPSHOT: u8 = 8;
 const PIECE: u8 = 9;
+const MEMBERS: u8 = 10;
+const CHANGE_MEMBERS: u8 = 11;
+const TRANSFER: u8 = 12;
 
 /// Most pairs of a batch: each costs some bytes of bookkeeping, however short it is.
 pub(crate) const MAX_BATCH_PAIRS: usize = 1 << 16;
@@ -80,6 +83,12 @@ pub(crate) enum RequestBody {
     Snapshot,
     /// Give a piece of a snapshot of the node's.
     Piece(SnapshotWant),
+    /// Say who belongs to the cluster.
+    Members,
+    /// Change who belongs to the cluster.
+    ChangeMembers(MemberChange),
+    /// Make a voter the leader.
+    Transfer(NodeId),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,12 +181,14 @@ impl RequestBody {
     /// True when answering it changes nothing, so that asking twice is always safe.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Piece(_) => true,
+            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Piece(_) | Self::Members => true,
             Self::Put { .. }
             | Self::PutBatch { .. }
             | Self::Delete { .. }
             | Self::DeletePrefix { .. }
-            | Self::Snapshot => false,
+            | Self::Snapshot
+            | Self::ChangeMembers(_)
+            | Self::Transfer(_) => false,
         }
     }
 
@@ -189,7 +200,13 @@ impl RequestBody {
                 Consistency::Linearizable => false,
             },
             Self::Status | Self::Snapshot | Self::Piece(_) => true,
-            Self::Put { .. } | Self::PutBatch { .. } | Self::Delete { .. } | Self::DeletePrefix { .. } => false,
+            Self::Put { .. }
+            | Self::PutBatch { .. }
+            | Self::Delete { .. }
+            | Self::DeletePrefix { .. }
+            | Self::Members
+            | Self::ChangeMembers(_)
+            | Self::Transfer(_) => false,
         }
     }
 
@@ -202,7 +219,12 @@ impl RequestBody {
             Self::Delete { key } | Self::Get { key, .. } => key.len(),
             Self::DeletePrefix { prefix } => prefix.len(),
             Self::Scan { scan, .. } => optional(&scan.from) + optional(&scan.to) + scan.prefix.len(),
-            Self::Status | Self::Snapshot | Self::Piece(_) => 0,
+            Self::Status
+            | Self::Snapshot
+            | Self::Piece(_)
+            | Self::Members
+            | Self::ChangeMembers(_)
+            | Self::Transfer(_) => 0,
         }
     }
 
@@ -232,6 +254,9 @@ impl RequestBody {
             Self::Scan { consistency, scan } => (SCAN, encode_scan(writer, *consistency, scan)?),
             Self::Status => (STATUS, writer.fixed("status", &())?),
             Self::Snapshot => (SNAPSHOT, writer.fixed("snapshot", &())?),
+            Self::Members => (MEMBERS, writer.fixed("members", &())?),
+            Self::ChangeMembers(change) => (CHANGE_MEMBERS, writer.fixed("change of members", change)?),
+            Self::Transfer(to) => (TRANSFER, writer.fixed("transfer", to)?),
             Self::Piece(want) => (PIECE, writer.fixed("piece", &WirePiece::from(*want))?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
@@ -270,6 +295,12 @@ impl Request {
                 let () = reader.fixed()?;
                 RequestBody::Snapshot
             }
+            MEMBERS => {
+                let () = reader.fixed()?;
+                RequestBody::Members
+            }
+            CHANGE_MEMBERS => RequestBody::ChangeMembers(reader.fixed()?),
+            TRANSFER => RequestBody::Transfer(reader.fixed()?),
             PIECE => RequestBody::Piece(reader.fixed::<WirePiece>()?.into()),
             tag => return Err(PacketError::Unsupported { id, tag, version: packet.version }),
         };

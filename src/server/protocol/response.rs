@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::server::kinds::{Deleted, KeyValue, MemberStatus, NodeStatus, ScanPage, ScrubProgress, Standing};
+use crate::server::kinds::{
+    Deleted, KeyValue, MemberList, MemberStatus, NodeStatus, ScanPage, ScrubProgress, Standing,
+};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
+use super::failure::Failure;
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
 
@@ -19,6 +21,8 @@ const FAILED: u8 = 70;
 const GOODBYE: u8 = 71;
 const SNAPSHOT: u8 = 72;
 const PIECE: u8 = 73;
+const MEMBERS: u8 = 74;
+const TRANSFERRED: u8 = 75;
 
 /// Something a node says on a client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,66 +80,12 @@ pub(crate) enum Answer {
     Snapshot(Index),
     /// To a request for a piece of one: its bytes, which have checksums of their own.
     Piece(Bytes),
+    /// To a question for the members, and to a change of them.
+    Members(MemberList),
+    /// To a transfer: the node leads.
+    Transferred,
     /// There is no answer.
     Failed(Failure),
-}
-
-/// Why a request has no answer. The order of the variants is part of the format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Failure {
-    /// It may have happened or may yet happen.
-    Unknown(String),
-    /// It certainly did not happen: no leader, or this node is not the leader asked for.
-    Unavailable(String),
-    /// It certainly did not happen: a limit forbids it.
-    TooLarge(String),
-    /// It certainly did not happen: too much is under way.
-    Overloaded(String),
-    /// It certainly did not happen: this node's disk is full.
-    DiskFull(NodeId),
-    /// It certainly did not happen: its bytes are wrong.
-    Malformed(String),
-    /// The node has stopped. What it took may have happened.
-    Stopped(String),
-    /// It certainly did not happen: this release does not know it.
-    Unsupported(String),
-}
-
-impl From<WriteError> for Failure {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Unknown(reason) => Self::Unknown(reason),
-            WriteError::Unavailable(reason) => Self::Unavailable(reason),
-            WriteError::TooLarge(reason) => Self::TooLarge(reason),
-            WriteError::Overloaded(reason) => Self::Overloaded(reason),
-            WriteError::DiskFull(node) => Self::DiskFull(node),
-            WriteError::Stopped(reason) => Self::Stopped(reason),
-        }
-    }
-}
-
-impl From<SnapshotRequestError> for Failure {
-    fn from(error: SnapshotRequestError) -> Self {
-        match error {
-            SnapshotRequestError::Stopped(reason) => Self::Stopped(reason),
-            SnapshotRequestError::NoState | SnapshotRequestError::Failed(_) | SnapshotRequestError::Absent(_) => {
-                Self::Unavailable(error.to_string())
-            }
-        }
-    }
-}
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable(reason) => Self::Unavailable(reason),
-            ReadError::TooLarge(reason) => Self::TooLarge(reason),
-            ReadError::Stopped(reason) => Self::Stopped(reason),
-            ReadError::OutOfRange { .. } | ReadError::Damaged { .. } | ReadError::State(_) => {
-                Self::Unavailable(error.to_string())
-            }
-        }
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,6 +115,12 @@ struct PageFixed {
     count: u64,
     next: Option<u32>,
     revision: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MembersFixed {
+    leads: Option<NodeId>,
+    members: Vec<MemberFixed>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -284,6 +240,8 @@ impl Response {
             | Answer::Value(None)
             | Answer::Status(_)
             | Answer::Snapshot(_)
+            | Answer::Members(_)
+            | Answer::Transferred
             | Answer::Failed(_) => 0,
         }
     }
@@ -314,6 +272,12 @@ impl Response {
                 writer.raw(bytes);
                 (PIECE, writer)
             }
+            Answer::Members(list) => {
+                let members = list.members.iter().map(member_fixed).collect();
+                let answer = MembersFixed { leads: list.leader, members };
+                (MEMBERS, writer.fixed("members", &Fixed { leader, answer })?)
+            }
+            Answer::Transferred => (TRANSFERRED, writer.fixed("transferred", &Fixed { leader, answer: () })?),
             Answer::Failed(failure) => (FAILED, writer.fixed("failure", &Fixed { leader, answer: failure })?),
         };
         Ok(Packet { tag, version: VERSION, body: writer.finish() })
@@ -350,6 +314,15 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
         PIECE => {
             let Fixed { leader, answer } = reader.fixed::<Fixed<PieceFixed>>()?;
             Ok((leader, Answer::Piece(reader.raw(answer.bytes)?)))
+        }
+        MEMBERS => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<MembersFixed>>()?;
+            let members = answer.members.into_iter().map(member_of).collect();
+            Ok((leader, Answer::Members(MemberList { leader: answer.leads, members })))
+        }
+        TRANSFERRED => {
+            let Fixed { leader, answer: () } = reader.fixed()?;
+            Ok((leader, Answer::Transferred))
         }
         FAILED => {
             let Fixed { leader, answer } = reader.fixed()?;

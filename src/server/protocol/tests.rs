@@ -5,7 +5,8 @@ use std::{env, fs};
 use proptest::prelude::*;
 
 use crate::server::kinds::{
-    Consistency, Deleted, KeyValue, MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant, Standing,
+    Consistency, Deleted, KeyValue, MemberChange, MemberList, MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant,
+    Standing,
 };
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, Term};
 
@@ -23,6 +24,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         keys_only: false,
         count_only: true,
     };
+    let (id, address) = (NodeId(4), "127.0.0.1:7104".to_owned());
     let bodies = [
         ("put", RequestBody::Put { key: Bytes::from("key"), value: Bytes::from("value") }),
         ("put_batch", RequestBody::PutBatch { term: None, pairs: batch.clone() }),
@@ -35,6 +37,13 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("status", RequestBody::Status),
         ("snapshot", RequestBody::Snapshot),
         ("piece_manifest", RequestBody::Piece(SnapshotWant::Newest { at_least: Index(40) })),
+        ("members", RequestBody::Members),
+        ("members_add", RequestBody::ChangeMembers(MemberChange::Add { id, address: address.clone(), promote: true })),
+        ("members_promote", RequestBody::ChangeMembers(MemberChange::Promote { id })),
+        ("members_remove", RequestBody::ChangeMembers(MemberChange::Remove { id })),
+        ("members_replace", RequestBody::ChangeMembers(MemberChange::Replace { old: NodeId(2), new: id, address })),
+        ("members_prioritise", RequestBody::ChangeMembers(MemberChange::Prioritise { id, priority: 200 })),
+        ("transfer", RequestBody::Transfer(id)),
         (
             "piece_chunk",
             RequestBody::Piece(SnapshotWant::Chunk { snapshot: EntryId::new(Index(40), Term(3)), chunk: 7 }),
@@ -99,6 +108,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("status_answer", Answer::Status(Box::new(status()))),
         ("snapshot_answer", Answer::Snapshot(Index(40))),
         ("piece_answer", Answer::Piece(Bytes::from("the bytes of a chunk"))),
+        ("members_answer", Answer::Members(MemberList { leader: Some(NodeId(1)), members: members() })),
+        ("transferred", Answer::Transferred),
+        ("failed_no", Answer::Failed(Failure::No("node 4 is not a member".to_owned()))),
+        ("failed_refused", Answer::Failed(Failure::Refused("node 1 is the last voter".to_owned()))),
         ("failed_unknown", Answer::Failed(Failure::Unknown("lost".to_owned()))),
         ("failed_unavailable", Answer::Failed(Failure::Unavailable("no leader".to_owned()))),
         ("failed_too_large", Answer::Failed(Failure::TooLarge("key".to_owned()))),
