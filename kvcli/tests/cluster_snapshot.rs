@@ -120,6 +120,5 @@ fn snapshot_whose_senders_are_killed_ten_times_is_sent_once_and_at_most_a_chunk_
     let received = received(&cluster);
     assert!(size > 16 * CHUNK_BYTES && received + CHUNK_BYTES > size, "{received} bytes for a snapshot of {size}");
     assert!(received <= size + 10 * CHUNK_BYTES, "{received} bytes for a snapshot of {size}");
-    println!("{received} bytes for a snapshot of {size}, broken off ten times");
     assert_eq!(last_wins(&cluster.export(2)), last_wins(&wanted));
 }
