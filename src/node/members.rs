@@ -180,7 +180,10 @@ impl<M: StateMachine> Replica<M> {
                     self.drain(now);
                     entry
                 }
-                Err(refused) if is_for_now(&refused) && now < asked.deadline => return Err(None),
+                // One that was removed hears of no other leader any more.
+                Err(refused) if is_for_now(&refused) && now < asked.deadline && !self.raft.is_removed() => {
+                    return Err(None);
+                }
                 Err(refused) => return Ok(Err(refused.into())),
             },
         };

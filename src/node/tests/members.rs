@@ -154,7 +154,7 @@ impl Nodes {
         loop {
             let leader = self.leader().await;
             match self.handle(leader).change_members(change.clone(), PATIENCE).await {
-                Err(MembersError::Refused(ChangeRefused::NotLeader { .. })) => {}
+                Err(MembersError::Refused(ChangeRefused::NotLeader { .. } | ChangeRefused::HandingOver { .. })) => {}
                 outcome => return outcome,
             }
         }
