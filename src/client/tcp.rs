@@ -50,7 +50,8 @@ impl From<TransportError> for DialError {
                 | RefusalCode::Direction
                 | RefusalCode::Timeout
                 | RefusalCode::Disconnected
-                | RefusalCode::Violation => Self::Unreachable(refusal.text),
+                | RefusalCode::Violation
+                | RefusalCode::Removed => Self::Unreachable(refusal.text),
             },
         }
     }

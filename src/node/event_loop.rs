@@ -14,7 +14,8 @@ use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
-    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
+    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, RefusalCode, Transport, TransportEvent,
+    tcp::TcpTransport,
 };
 use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, RoleChange, Term};
 
@@ -29,11 +30,13 @@ use super::scrub::{Scrub, ScrubProgress};
 use super::snapshot_thread::SnapshotThread;
 use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
-use super::{Environment, max_frame_bytes, replica_options};
+use super::{Environment, replica_options};
 
 mod forming;
+mod introduce;
 mod publish;
 
+use introduce::{Introduced, to_introduce};
 use publish::IN_DOUBT;
 
 /// Inputs of each kind taken into one turn.
@@ -79,7 +82,8 @@ enum Early {
 /// Whether the node belongs to a cluster yet.
 enum Phase<M: StateMachine> {
     Forming {
-        formation: Formation,
+        /// `None` for a node that joins a cluster which others have formed.
+        formation: Option<Formation>,
         machine: M,
         early: Vec<Early>,
     },
@@ -111,8 +115,11 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// The entry of the membership that the transport was told.
-    introduced: Option<EntryId>,
+    /// What the transport was told last, and by what.
+    told: Option<LocalIdentity>,
+    introduced: Option<Introduced>,
+    /// Why the others do not take this node for one of them, as they say.
+    refused: Option<String>,
     /// The entry of the membership that handles are shown.
     shown: Option<EntryId>,
 }
@@ -152,12 +159,15 @@ impl<M: StateMachine> EventLoop<M> {
             fatal: None,
             more: false,
             scrub: ScrubProgress::default(),
+            told: None,
             introduced: None,
+            refused: None,
             shown: None,
         };
         match cluster {
             Some(_cluster) => event_loop.start_replica(machine)?,
             None => {
+                let formation = (!event_loop.ask_to_join()).then_some(formation);
                 event_loop.phase = Phase::Forming { formation, machine, early: Vec::new() };
                 event_loop.try_to_form()?;
             }
@@ -236,7 +246,7 @@ impl<M: StateMachine> EventLoop<M> {
                 tracing::debug!(node = %self.config.id, %peer, ?channel, %incarnation, formed, "connected");
                 match &mut self.phase {
                     Phase::Running { replica, .. } if formed => replica.peer_connected(now, peer, channel),
-                    Phase::Forming { formation, .. } if channel == Channel::Control => {
+                    Phase::Forming { formation: Some(formation), .. } if channel == Channel::Control => {
                         let step = formation.connected(peer);
                         self.carry_out_formation(vec![step]);
                     }
@@ -250,7 +260,10 @@ impl<M: StateMachine> EventLoop<M> {
                     replica.peer_closed(now, peer, channel);
                 }
             }
-            TransportEvent::Refused { peer, address, reason } => {
+            TransportEvent::Refused { peer, address, reason, theirs } => {
+                if theirs && is_about_membership(reason.code) {
+                    self.refused = Some(reason.text.clone());
+                }
                 let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
                 tracing::warn!(node = %self.config.id, peer, address, %reason, "connection refused");
             }
@@ -266,7 +279,7 @@ impl<M: StateMachine> EventLoop<M> {
             (Phase::Running { replica, .. }, body) => {
                 replica.receive(now, from, PeerFrame { group: frame.group, body, attached: frame.attached });
             }
-            (Phase::Forming { formation, .. }, PeerBody::Formation(message)) => {
+            (Phase::Forming { formation: Some(formation), .. }, PeerBody::Formation(message)) => {
                 let outcome = match message {
                     FormationMessage::Hello { incarnation, members, backup, .. } => {
                         formation.hello(from, incarnation, &members, backup).map(|()| None)
@@ -311,30 +324,6 @@ impl<M: StateMachine> EventLoop<M> {
         self.phase = Phase::Running { replica: Box::new(replica), disk, snapshots };
         self.introduce();
         Ok(())
-    }
-
-    /// Tells the transport whom to talk to. While the entry that says so is damaged, those of the identity will do: they
-    /// mend it.
-    fn introduce(&mut self) {
-        let Phase::Running { replica, .. } = &self.phase else { return };
-        let membership = replica.raft().membership();
-        let identity = &self.data_dir.identity;
-        let members = match membership {
-            Some(membership) => membership
-                .members()
-                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
-                .collect(),
-            None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
-        };
-        self.introduced = replica.raft().membership_id();
-        self.transport.set_identity(LocalIdentity {
-            cluster: identity.cluster,
-            node: self.config.id,
-            incarnation: identity.incarnation,
-            members,
-            lives_unknown: membership.is_none(),
-            max_frame_bytes: max_frame_bytes(&self.config),
-        });
     }
 
     fn command(&mut self, now: Monotonic, command: Command) {
@@ -394,7 +383,11 @@ impl<M: StateMachine> EventLoop<M> {
             Command::Entries { from, max_bytes, reply } => {
                 let _caller_gone = reply.send(self.entries(from, max_bytes));
             }
+            Command::Join(outcome) => self.joined(outcome),
             Command::Shutdown => {
+                if let Phase::Running { replica, .. } = &mut self.phase {
+                    replica.step_aside(now);
+                }
                 self.stopping.get_or_insert(now.after(STOP_PATIENCE));
             }
         }
@@ -424,9 +417,9 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let follows = replica.raft().membership_id();
+                let introduced = Some(to_introduce(replica.raft()));
                 self.carry_out(effects);
-                if follows != self.introduced {
+                if introduced != self.introduced {
                     self.introduce();
                 }
             }
@@ -494,7 +487,9 @@ impl<M: StateMachine> EventLoop<M> {
             return Some(reason);
         }
         let patience = self.stopping?;
-        let idle = self.callers.is_empty();
+        let hands_over =
+            matches!(&self.phase, Phase::Running { replica, .. } if replica.raft().transfer_target().is_some());
+        let idle = self.callers.is_empty() && !hands_over;
         (idle || self.environment.clock.monotonic() >= patience).then(|| "it was shut down".to_owned())
     }
 
@@ -517,6 +512,11 @@ impl<M: StateMachine> EventLoop<M> {
         self.shared.budget.close();
         reason
     }
+}
+
+/// Whether a refusal says that this node does not belong where it wants to.
+const fn is_about_membership(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Removed | RefusalCode::Incarnation | RefusalCode::UnknownNode | RefusalCode::Cluster)
 }
 
 /// Takes what has arrived without waiting.

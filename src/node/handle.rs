@@ -13,7 +13,7 @@ use crate::commitlog::LogReader;
 use crate::config::Config;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::raft::{Change, Membership};
-use crate::transport::SnapshotWant;
+use crate::transport::{Admission, SnapshotWant};
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Transfer { to: NodeId, reply: Reply<(), TransferError> },
     /// Read committed records.
     Entries { from: Index, max_bytes: u64, reply: Reply<Vec<Bytes>, ReadError> },
+    /// The members have admitted this node, which wants to join; or why not yet.
+    Join(Result<Admission, String>),
     /// Stop.
     Shutdown,
 }

@@ -223,7 +223,7 @@ impl<M: StateMachine> Replica<M> {
                 }
                 None => {
                     let manifest = Manifest::decode(Path::new("its manifest"), &piece).map_err(|e| e.to_string())?;
-                    membership_of(&manifest.base)?;
+                    self.membership_of(&manifest.base)?;
                     let useful = self.needed_snapshot().is_some_and(|needed| manifest.id().index >= needed);
                     self.install.copy = useful.then(|| (manifest.clone(), 0));
                     if useful { Ok(SnapshotOrder::Begin(Box::new(manifest))) } else { Err("has an older one".into()) }
@@ -311,8 +311,8 @@ impl<M: StateMachine> Replica<M> {
     fn install_loaded(&mut self, now: Monotonic) {
         let Some(loaded) = self.install.loaded.take_if(|_loaded| self.applier.can_be_replaced()) else { return };
         let Loaded { base, state, kept } = loaded;
-        let installed = match membership_of(&base) {
-            Ok(membership) => self.raft.install(now, base.entry, Some(membership)),
+        let installed = match self.membership_of(&base) {
+            Ok(membership) => self.raft.install(now, base.entry, membership),
             Err(reason) => {
                 tracing::error!(node = %self.id, snapshot = %base.entry, reason, "a snapshot cannot be installed");
                 Installed::Refused
@@ -345,14 +345,16 @@ impl<M: StateMachine> Replica<M> {
         }
         self.drain(now);
     }
-}
 
-/// The members in force at the end of a snapshot. One without them is of no use: whoever starts over behind it would not
-/// know whom to vote with.
-fn membership_of(base: &LogBase) -> Result<(Index, Membership), String> {
-    let (index, payload) = &base.membership;
-    if index.is_zero() {
-        return Err("its snapshot does not say who the members are".to_owned());
+    /// The members in force at the end of a snapshot. One without them is of no use to a node that knows who they are:
+    /// starting over behind it, it would not know whom to vote with. It is what the log of a restored cluster begins with,
+    /// and the record behind it names them; a node that joins gets it like any other record, and does not vote before.
+    fn membership_of(&self, base: &LogBase) -> Result<Option<(Index, Membership)>, String> {
+        let (index, payload) = &base.membership;
+        if index.is_zero() {
+            let nobody = self.raft.membership().is_none();
+            return if nobody { Ok(None) } else { Err("its snapshot does not say who the members are".to_owned()) };
+        }
+        Membership::decode(payload).map(|membership| Some((*index, membership))).map_err(|error| error.to_string())
     }
-    Membership::decode(payload).map(|membership| (*index, membership)).map_err(|error| error.to_string())
 }

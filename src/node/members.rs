@@ -110,6 +110,12 @@ impl<M: StateMachine> Replica<M> {
         self.drain(now);
     }
 
+    /// This node is about to stop; another one is to lead first.
+    pub(crate) fn step_aside(&mut self, now: Monotonic) {
+        self.raft.step_aside(now);
+        self.drain(now);
+    }
+
     /// The core says how the transfer ended that was asked for.
     pub(crate) fn transfer_ended(&mut self, end: TransferEnd) {
         let Some(ticket) = self.requests.transfer.take() else { return };
@@ -153,7 +159,10 @@ impl<M: StateMachine> Replica<M> {
                     self.drain(now);
                     entry
                 }
-                Err(refused) if is_for_now(&refused) && now < asked.deadline => return Err(None),
+                // One that was removed hears of no other leader any more.
+                Err(refused) if is_for_now(&refused) && now < asked.deadline && !self.raft.is_removed() => {
+                    return Err(None);
+                }
                 Err(refused) => return Ok(Err(refused.into())),
             },
         };

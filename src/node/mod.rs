@@ -8,6 +8,7 @@
 //!   repair.rs, repair_service.rs, scrub.rs,          │
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
+//!   joining.rs   how a node joins a cluster that exists
 //!   data_dir.rs  lock, identity, opening the log
 //!   restore.rs   how a cluster begins with a backup
 //!   event_loop.rs, runtime.rs, threads.rs, disk_thread.rs, snapshot_thread.rs   the machine around it
@@ -26,6 +27,7 @@ mod forwards;
 mod handle;
 mod incoming;
 mod install;
+mod joining;
 mod log_clock;
 mod members;
 mod pending;

@@ -127,7 +127,7 @@ fn open<M: StateMachine>(
     let (roles_in, roles) = watch::channel(role);
     let limit = usize::try_from(config.max_pending_bytes).unwrap_or(Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
-        status: Mutex::new(first_status(&config, &members)),
+        status: Mutex::new(first_status(&config, address, &members)),
         address,
         commands: commands_in,
         budget: Arc::new(Semaphore::new(limit)),
@@ -177,8 +177,11 @@ fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), OpenError> {
     Ok((listener, address))
 }
 
-/// The members by the configuration; a node without any is a cluster of itself.
+/// The members by the configuration; a node without any is a cluster of itself, or joins one of which it knows nothing yet.
 fn members(config: &Config, address: SocketAddr) -> Members {
+    if !config.join.0.is_empty() {
+        return Members::default();
+    }
     if config.cluster.0.is_empty() {
         let own = config.advertise.clone().unwrap_or_else(|| address.to_string());
         return Members([(config.id, own)].into());
@@ -193,16 +196,18 @@ fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> Loc
         node: config.id,
         incarnation: data_dir.identity.incarnation,
         members: members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
-        lives_unknown: false,
+        settled: false,
+        removed: Vec::new(),
         max_frame_bytes: max_frame_bytes(config),
     }
 }
 
-fn first_status(config: &Config, members: &Members) -> NodeStatus {
+fn first_status(config: &Config, address: SocketAddr, members: &Members) -> NodeStatus {
+    let own = || config.advertise.clone().unwrap_or_else(|| address.to_string());
     NodeStatus {
         id: config.id,
         cluster: None,
-        address: members.0.get(&config.id).cloned().unwrap_or_default(),
+        address: members.0.get(&config.id).cloned().unwrap_or_else(own),
         role: Role::Follower,
         term: Term::ZERO,
         leader: None,

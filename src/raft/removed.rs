@@ -49,6 +49,11 @@ impl RemovedIds {
         other.ranges.iter().all(within)
     }
 
+    /// The ranges, ascending, both ends included.
+    pub fn ranges(&self) -> impl Iterator<Item = (NodeId, NodeId)> {
+        self.ranges.iter().map(|range| (range.first, range.last))
+    }
+
     /// The node left.
     pub fn add(&mut self, id: NodeId) {
         if self.contains(id) {

@@ -155,6 +155,12 @@ impl Raft {
         self.memberships.at(index)
     }
 
+    /// This node was removed, as it knows for certain.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.memberships.has_removed(self.config.id, self.committed)
+    }
+
     /// The state machine has no connection to the log, which begins behind what it holds: a snapshot must be fetched.
     #[must_use]
     pub const fn is_detached(&self) -> bool {

@@ -128,6 +128,18 @@ impl Raft {
         Ok(())
     }
 
+    /// This node is about to stop: when it leads and a fit voter answers, that one takes over first, so that nobody has to
+    /// wait for an election. It is under way as long as there is a [`Raft::transfer_target`].
+    pub fn step_aside(&mut self, now: Monotonic) {
+        self.turn(now, |raft| {
+            if raft.transfer.is_none()
+                && let Some(to) = raft.successor(|peer| !peer.full && !peer.holed)
+            {
+                raft.begin_transfer(to, Purpose::Preferred);
+            }
+        });
+    }
+
     pub(super) fn begin_transfer(&mut self, to: NodeId, purpose: Purpose) {
         tracing::info!(node = %self.config.id, %to, ?purpose, "handing over");
         let deadline = self.now.after(self.config.election_timeout);

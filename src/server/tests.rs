@@ -53,7 +53,8 @@ impl Node {
             node: NodeId(1),
             incarnation: Incarnation(1),
             members: BTreeMap::new(),
-            lives_unknown: false,
+            settled: true,
+            removed: Vec::new(),
             max_frame_bytes: FRAME_LIMIT,
         };
         let (events, _unread) = mpsc::unbounded_channel();

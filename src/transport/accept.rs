@@ -64,6 +64,7 @@ pub(super) async fn accept_all(shared: Arc<Shared>, listener: TcpListener, on_cl
 async fn greet(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) -> Option<Greeted> {
     let fault = match timeout(HANDSHAKE_TIMEOUT, answer(&shared, &mut stream, address)).await {
         Ok(Ok(Hand::Peer(done))) => return Some(Greeted::Peer(stream, done)),
+        Ok(Ok(Hand::Told)) => return None,
         Ok(Ok(Hand::Client(hello, welcome))) => {
             return Some(Greeted::Client(ClientConnection::new(stream, address, hello, welcome)));
         }
@@ -72,8 +73,8 @@ async fn greet(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) 
     };
     match fault {
         HandshakeFault::Io(error) => tracing::debug!(%address, %error, "a connection ended in its handshake"),
-        HandshakeFault::Stranger(reason) | HandshakeFault::Refused(reason) => {
-            shared.refused(None, address.to_string(), reason);
+        HandshakeFault::Stranger(reason) | HandshakeFault::Refused(reason) | HandshakeFault::Judged(reason) => {
+            shared.refused(None, address.to_string(), reason, false);
         }
     }
     None
@@ -83,6 +84,8 @@ async fn greet(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) 
 enum Hand {
     Peer(Handshaken),
     Client(handshake::ClientHello, handshake::Welcome),
+    /// A node that wants to join, which has its answer.
+    Told,
 }
 
 async fn answer(shared: &Shared, stream: &mut TcpStream, address: SocketAddr) -> Result<Hand, HandshakeFault> {
@@ -90,7 +93,7 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, address: SocketAddr) ->
     let identity = shared.identity();
     let verdict = handshake::decode_hello(prefix, &content)
         .and_then(|(protocol, hello)| handshake::judge_hello(&identity, protocol, &hello).map(|ok| (hello, ok)));
-    let (hello, welcome) = match verdict {
+    let (hello, accepted) = match verdict {
         Ok(accepted) => accepted,
         Err(refusal) => {
             stream.write_all(&handshake::encode_answer(&Answer::Refusal(refusal.clone()))).await?;
@@ -100,9 +103,9 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, address: SocketAddr) ->
     };
     let kind = if matches!(hello, Hello::Peer(_)) { Kind::Peer } else { Kind::Client };
     dial::configure(stream, kind)?;
-    stream.write_all(&handshake::encode_answer(&Answer::Welcome(welcome.clone()))).await?;
-    Ok(match hello {
-        Hello::Peer(peer) => Hand::Peer(Handshaken {
+    stream.write_all(&handshake::encode_answer(&accepted)).await?;
+    Ok(match (hello, accepted) {
+        (Hello::Peer(peer), _) => Hand::Peer(Handshaken {
             peer: peer.node,
             channel: peer.channel,
             incarnation: peer.incarnation,
@@ -111,6 +114,10 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, address: SocketAddr) ->
             max_frame_bytes: peer.max_frame_bytes,
             address: address.to_string(),
         }),
-        Hello::Client(client) => Hand::Client(client, welcome),
+        (Hello::Client(client), Answer::Welcome(welcome)) => Hand::Client(client, welcome),
+        (Hello::Client(_) | Hello::Join(_), _) => {
+            stream.shutdown().await?;
+            Hand::Told
+        }
     })
 }

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use crate::types::NodeId;
 
 use super::connection::ClientConnection;
-use super::handshake::{self, Answer, ClientHello, Hello, PREFIX_BYTES, Prefix, Refusal, RefusalCode, Welcome};
+use super::handshake::{
+    self, Admission, Answer, ClientHello, Hello, JoinHello, PREFIX_BYTES, Prefix, Refusal, RefusalCode, Welcome,
+};
 use super::{Channel, LocalIdentity};
 
 /// Longest wait for a connection. Members are near each other; a lost SYN is sent again after one second.
@@ -64,7 +66,7 @@ pub async fn dial_client(address: &str, hello: ClientHello) -> Result<ClientConn
     let welcome = match ask(&mut stream, &Hello::Client(hello.clone())).await {
         Ok(welcome) => welcome,
         Err(HandshakeFault::Io(source)) => return Err(unreachable(source)),
-        Err(HandshakeFault::Stranger(refusal) | HandshakeFault::Refused(refusal)) => return Err(refused(refusal)),
+        Err(fault) => return Err(refused(fault.refusal().unwrap_or_else(Refusal::out_of_place))),
     };
     Ok(ClientConnection::new(stream, peer_addr, hello, welcome))
 }
@@ -79,8 +81,27 @@ pub(super) async fn dial_peer(
     let mut stream = connect(address).await?;
     configure(&stream, Kind::Peer)?;
     let welcome = ask(&mut stream, &handshake::peer_hello(identity, peer, channel)).await?;
-    handshake::judge_welcome(identity, peer, &welcome).map_err(HandshakeFault::Refused)?;
+    handshake::judge_welcome(identity, peer, &welcome).map_err(HandshakeFault::Judged)?;
     Ok((stream, welcome))
+}
+
+/// Asks a member whether the cluster has admitted a node that wants to join. Waits for some seconds at most.
+///
+/// # Errors
+/// The address cannot be reached, or the node there refuses: it is no member of a cluster, or that has not admitted this
+/// life of the node.
+pub async fn ask_to_join(address: &str, hello: JoinHello) -> Result<Admission, DialError> {
+    let unreachable = |source| DialError::Unreachable { address: address.to_owned(), source };
+    let refused = |refusal| DialError::Refused { address: address.to_owned(), refusal };
+    let mut stream = connect(address).await.map_err(unreachable)?;
+    configure(&stream, Kind::Peer).map_err(unreachable)?;
+    match exchange(&mut stream, &Hello::Join(hello)).await {
+        Ok(Answer::Admission(admission)) => Ok(admission),
+        Ok(Answer::Welcome(_)) => Err(refused(Refusal::out_of_place())),
+        Ok(Answer::Refusal(refusal)) => Err(refused(refusal)),
+        Err(HandshakeFault::Io(source)) => Err(unreachable(source)),
+        Err(fault) => Err(refused(fault.refusal().unwrap_or_else(Refusal::out_of_place))),
+    }
 }
 
 /// Why a handshake came to nothing.
@@ -90,8 +111,20 @@ pub(super) enum HandshakeFault {
     Io(io::Error),
     /// The other end does not speak this protocol, or too slowly: nothing is answered.
     Stranger(Refusal),
-    /// A refusal by either end.
+    /// A refusal by the other end, or of what it said.
     Refused(Refusal),
+    /// A refusal of the other end's welcome.
+    Judged(Refusal),
+}
+
+impl HandshakeFault {
+    /// Why the connection is refused, unless it failed.
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Io(_) => None,
+            Self::Stranger(refusal) | Self::Refused(refusal) | Self::Judged(refusal) => Some(refusal),
+        }
+    }
 }
 
 impl From<io::Error> for HandshakeFault {
@@ -133,15 +166,21 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
 }
 
 async fn ask(stream: &mut TcpStream, hello: &Hello) -> Result<Welcome, HandshakeFault> {
+    match exchange(stream, hello).await? {
+        Answer::Welcome(welcome) => Ok(welcome),
+        Answer::Admission(_) => Err(HandshakeFault::Stranger(Refusal::out_of_place())),
+        Answer::Refusal(refusal) => Err(HandshakeFault::Refused(refusal)),
+    }
+}
+
+async fn exchange(stream: &mut TcpStream, hello: &Hello) -> Result<Answer, HandshakeFault> {
     let exchange = async {
         stream.write_all(&handshake::encode_hello(hello)).await?;
         let (prefix, content) = read_content(stream).await?;
-        handshake::decode_answer(prefix, &content).map_err(HandshakeFault::Refused)
+        handshake::decode_answer(prefix, &content).map_err(HandshakeFault::Judged)
     };
     match timeout(HANDSHAKE_TIMEOUT, exchange).await {
-        Ok(Ok(Answer::Welcome(welcome))) => Ok(welcome),
-        Ok(Ok(Answer::Refusal(refusal))) => Err(HandshakeFault::Refused(refusal)),
-        Ok(Err(fault)) => Err(fault),
+        Ok(answered) => answered,
         Err(_elapsed) => Err(HandshakeFault::Stranger(Refusal::timeout())),
     }
 }

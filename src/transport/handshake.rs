@@ -5,6 +5,8 @@
 //!        ── hello: peer | client ─────────────────►   judge_hello
 //!        ◄── welcome, or refusal with a reason ────
 //!   judge_welcome
+//!        ── hello: join ──────────────────────────►   judge_join (join.rs)
+//!        ◄── admission, or refusal with a reason ──   and the end
 //! ```
 //!
 //! Pure functions from bytes to verdicts: sockets and deadlines are with the callers. Layout in `docs/wire.md`. The
@@ -15,7 +17,9 @@
 //! - At most [`MAX_HANDSHAKE_BYTES`] are read from a stranger, in all, before the verdict.
 //! - Two ends that both belong to a cluster belong to the same one. Where either belongs to none yet the connection
 //!   is admitted, since formation has to pass through it, but only formation frames are sent or decoded on it.
-//! - A peer is a configured member, in the incarnation it had at formation, and dialled *this* node on purpose.
+//! - A peer that the members name presents the incarnation that they name. One that they do not name belongs to this
+//!   cluster and was not removed from it, as far as is known here: it may have been added since (docs/decisions/0015). A
+//!   directory that was wiped belongs to none. And it dialled *this* node on purpose.
 //!
 //! Deliberately absent: authentication. The `client` number is the slot where it will go.
 
@@ -27,10 +31,12 @@ use crate::types::{ClusterId, Incarnation, NodeId};
 
 use super::{Channel, LocalIdentity};
 
+mod join;
 mod refusal;
 #[cfg(test)]
 mod tests;
 
+pub use join::{Admission, JoinHello, judge_join};
 pub use refusal::{Refusal, RefusalCode};
 
 /// First bytes of either direction.
@@ -56,6 +62,8 @@ const TAG_PEER: u8 = 1;
 const TAG_CLIENT: u8 = 2;
 const TAG_WELCOME: u8 = 3;
 const TAG_REFUSAL: u8 = 4;
+const TAG_JOIN: u8 = 5;
+const TAG_ADMISSION: u8 = 6;
 const CONTENT_VERSION: u8 = 1;
 /// Tag, version, lowest and highest protocol.
 const CONTENT_HEAD_BYTES: usize = 6;
@@ -97,6 +105,8 @@ pub enum Hello {
     Peer(PeerHello),
     /// From a client.
     Client(ClientHello),
+    /// From a node that wants to join.
+    Join(JoinHello),
 }
 
 /// The answer that accepts.
@@ -123,6 +133,8 @@ pub struct Welcome {
 pub enum Answer {
     /// Go on with frames.
     Welcome(Welcome),
+    /// A node that wants to join is a member. The connection is closed after this.
+    Admission(Admission),
     /// The connection is closed after this.
     Refusal(Refusal),
 }
@@ -170,6 +182,7 @@ pub fn encode_hello(hello: &Hello) -> Vec<u8> {
     match hello {
         Hello::Peer(peer) => seal(TAG_PEER, peer),
         Hello::Client(client) => seal(TAG_CLIENT, client),
+        Hello::Join(join) => seal(TAG_JOIN, join),
     }
 }
 
@@ -178,6 +191,7 @@ pub fn encode_hello(hello: &Hello) -> Vec<u8> {
 pub fn encode_answer(answer: &Answer) -> Vec<u8> {
     match answer {
         Answer::Welcome(welcome) => seal(TAG_WELCOME, welcome),
+        Answer::Admission(admission) => seal(TAG_ADMISSION, admission),
         Answer::Refusal(refusal) => seal(TAG_REFUSAL, &refusal.to_wire()),
     }
 }
@@ -192,6 +206,7 @@ pub fn decode_hello(prefix: Prefix, content: &[u8]) -> Result<(u16, Hello), Refu
     let hello = match (opened.tag, opened.version) {
         (TAG_PEER, CONTENT_VERSION) => codec::decode("peer hello", opened.body).map(Hello::Peer),
         (TAG_CLIENT, CONTENT_VERSION) => codec::decode("client hello", opened.body).map(Hello::Client),
+        (TAG_JOIN, CONTENT_VERSION) => codec::decode("join", opened.body).map(Hello::Join),
         (tag, version) => return Err(Refusal::unsupported(tag, version)),
     };
     Ok((protocol, hello.map_err(|error| Refusal::malformed(&error))?))
@@ -208,6 +223,10 @@ pub fn decode_answer(prefix: Prefix, content: &[u8]) -> Result<Answer, Refusal> 
         return Ok(Answer::Refusal(Refusal::from_wire(wire)));
     }
     let protocol = opened.protocol()?;
+    if (opened.tag, opened.version) == (TAG_ADMISSION, CONTENT_VERSION) {
+        let admission = codec::decode("admission", opened.body).map_err(|error| Refusal::malformed(&error))?;
+        return Ok(Answer::Admission(admission));
+    }
     if (opened.tag, opened.version) != (TAG_WELCOME, CONTENT_VERSION) {
         return Err(Refusal::unsupported(opened.tag, opened.version));
     }
@@ -237,9 +256,10 @@ pub fn peer_hello(identity: &LocalIdentity, receiver: NodeId, channel: Channel) 
 ///
 /// # Errors
 /// The refusal to answer with.
-pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Result<Welcome, Refusal> {
+pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Result<Answer, Refusal> {
     match hello {
         Hello::Client(client) => judge_client(identity, client)?,
+        Hello::Join(join) => return judge_join(identity, join).map(Answer::Admission),
         Hello::Peer(peer) => {
             judge_life(identity, peer.node, peer.incarnation)?;
             if peer.receiver != identity.node {
@@ -248,12 +268,13 @@ pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Re
             judge_cluster(identity, peer.node, peer.cluster)?;
             judge_member(identity, peer.node, peer.incarnation, peer.cluster)?;
             judge_versions(identity.node, peer.node, peer.record_version, peer.command_version)?;
-            if peer.node > identity.node {
+            // One that is not known here cannot be dialled from here.
+            if peer.node > identity.node && identity.members.contains_key(&peer.node) {
                 return Err(Refusal::direction(identity.node, peer.node));
             }
         }
     }
-    Ok(Welcome {
+    Ok(Answer::Welcome(Welcome {
         protocol,
         cluster: identity.cluster,
         node: identity.node,
@@ -261,7 +282,7 @@ pub fn judge_hello(identity: &LocalIdentity, protocol: u16, hello: &Hello) -> Re
         record_version: RECORD_VERSION_READ,
         command_version: COMMAND_VERSION_READ,
         max_frame_bytes: identity.max_frame_bytes,
-    })
+    }))
 }
 
 /// The dialling end's verdict on the welcome of the node it dialled as `peer`.
@@ -305,22 +326,25 @@ fn judge_cluster(identity: &LocalIdentity, peer: NodeId, cluster: Option<Cluster
     }
 }
 
-/// After formation every member's incarnation is known: an unknown one is a node that has lost its disk, and with
-/// it what it promised. Where this node has lost the entry that names them, whoever belongs to the cluster will do: a
-/// wiped node names none.
+/// An incarnation other than the one that is known is a node that has lost its disk, and with it what it promised. Where
+/// none is known here, whoever names this cluster will do: it was admitted in the life that it presents, while a node
+/// whose directory was wiped names none.
 fn judge_member(
     identity: &LocalIdentity,
     peer: NodeId,
     incarnation: Incarnation,
     cluster: Option<ClusterId>,
 ) -> Result<(), Refusal> {
+    let belongs = is_formed(identity.cluster, cluster);
     match identity.members.get(&peer) {
-        _ if peer == identity.node => Err(Refusal::self_connection(identity.node, peer)),
-        None => Err(Refusal::unknown_node(identity.node, peer)),
+        _ if peer == identity.node || peer.is_zero() => Err(Refusal::self_connection(identity.node, peer)),
         Some((_, Some(known))) if *known == incarnation => Ok(()),
-        Some((_, None)) if identity.cluster.is_none() => Ok(()),
-        Some((_, None)) if identity.lives_unknown && is_formed(identity.cluster, cluster) => Ok(()),
-        Some((_, Some(_) | None)) => Err(Refusal::incarnation(identity.node, peer)),
+        Some((_, Some(_))) => Err(Refusal::incarnation(identity.node, peer)),
+        Some((_, None)) if identity.cluster.is_none() || belongs => Ok(()),
+        Some((_, None)) => Err(Refusal::incarnation(identity.node, peer)),
+        None if identity.has_removed(peer) => Err(Refusal::removed(identity.node, peer)),
+        None if belongs => Ok(()),
+        None => Err(Refusal::unknown_node(identity.node, peer)),
     }
 }
 

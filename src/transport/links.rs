@@ -152,16 +152,22 @@ impl Link {
 
     /// Whether a handshake under `identity` would have admitted this link in the same way.
     fn suits(&self, identity: &LocalIdentity) -> bool {
-        suits(identity, self.own_cluster, self.key.0, self.incarnation)
+        suits(identity, self.own_cluster, (self.key.0, self.incarnation), self.formed)
     }
 }
 
-fn suits(identity: &LocalIdentity, cluster: Option<ClusterId>, peer: NodeId, incarnation: Incarnation) -> bool {
-    let member = identity.members.get(&peer);
+fn suits(
+    identity: &LocalIdentity,
+    cluster: Option<ClusterId>,
+    (peer, incarnation): (NodeId, Incarnation),
+    formed: bool,
+) -> bool {
     identity.cluster == cluster
-        && member.is_some_and(|(_, known)| {
-            known.map_or(cluster.is_none() || identity.lives_unknown, |known| known == incarnation)
-        })
+        && match identity.members.get(&peer) {
+            Some((_, Some(known))) => *known == incarnation,
+            Some((_, None)) => cluster.is_none() || formed,
+            None => formed && !identity.has_removed(peer),
+        }
 }
 
 struct State {
@@ -227,6 +233,11 @@ impl Shared {
         Arc::clone(&self.lock().identity)
     }
 
+    /// The connection in use.
+    pub(super) fn link(&self, key: Key) -> Option<Arc<Link>> {
+        self.lock().links.get(&key).map(Arc::clone)
+    }
+
     /// Runs a task for as long as the transport lives.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.lock().spawn(&self.runtime, task);
@@ -236,11 +247,11 @@ impl Shared {
     /// the handshake, or the transport is gone: the connection is closed.
     pub(super) fn establish(self: &Arc<Self>, stream: TcpStream, done: Handshaken) -> Option<Arc<Link>> {
         let mut state = self.lock();
-        if !suits(&state.identity, done.own_cluster, done.peer, done.incarnation) {
+        let formed = handshake::is_formed(done.own_cluster, done.cluster);
+        if !suits(&state.identity, done.own_cluster, (done.peer, done.incarnation), formed) {
             return None;
         }
         let key = (done.peer, done.channel);
-        let formed = handshake::is_formed(done.own_cluster, done.cluster);
         let own_limit = state.identity.max_frame_bytes.min(MAX_FRAME_BYTES);
         let link = Arc::new(Link {
             node: state.identity.node,
@@ -279,11 +290,11 @@ impl Shared {
         }
     }
 
-    /// Tells of a refused connection.
-    pub(super) fn refused(&self, peer: Option<NodeId>, address: String, reason: Refusal) {
+    /// Tells of a refused connection; `theirs` when the other end refused it.
+    pub(super) fn refused(&self, peer: Option<NodeId>, address: String, reason: Refusal, theirs: bool) {
         let state = self.lock();
         tracing::debug!(node = %state.identity.node, ?peer, address, %reason, "connection refused");
-        state.tell(TransportEvent::Refused { peer, address, reason });
+        state.tell(TransportEvent::Refused { peer, address, reason, theirs });
     }
 
     /// Takes a link out of use at once.
@@ -299,7 +310,7 @@ impl Shared {
         }
         link.queue_goodbye(&reason.text);
         let peer = Some(link.key.0);
-        state.tell(TransportEvent::Refused { peer, address: link.address.clone(), reason });
+        state.tell(TransportEvent::Refused { peer, address: link.address.clone(), reason, theirs: false });
         state.remove(link, Phase::Draining);
     }
 
@@ -311,7 +322,7 @@ impl Shared {
         }
         let reason = Refusal::new(RefusalCode::Disconnected, text);
         let peer = Some(link.key.0);
-        state.tell(TransportEvent::Refused { peer, address: link.address.clone(), reason });
+        state.tell(TransportEvent::Refused { peer, address: link.address.clone(), reason, theirs: true });
         state.remove(link, Phase::Dead);
     }
 
@@ -337,8 +348,8 @@ impl Shared {
         }
     }
 
-    /// Changes the identity, closes what does not suit it, and keeps one dialer for each channel of each higher
-    /// member. `dialer` makes the task.
+    /// Changes the identity, closes what does not suit it, and keeps one dialer for each channel of each other member.
+    /// `dialer` makes the task.
     pub(super) fn set_identity<F>(self: &Arc<Self>, identity: LocalIdentity, dialer: impl Fn(Arc<Self>, Key) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -348,9 +359,12 @@ impl Shared {
         let identity = Arc::clone(&state.identity);
         let unsuited: Vec<_> = state.links.values().filter(|link| !link.suits(&identity)).map(Arc::clone).collect();
         for link in unsuited {
+            if identity.has_removed(link.key.0) {
+                link.queue_goodbye(&Refusal::removed(identity.node, link.key.0).text);
+            }
             state.remove(&link, Phase::Draining);
         }
-        let is_dialled = |peer: NodeId| peer > identity.node && identity.members.contains_key(&peer);
+        let is_dialled = |peer: NodeId| peer != identity.node && identity.members.contains_key(&peer);
         state.dialers.retain(|(peer, _), task| {
             let keep = is_dialled(*peer);
             if !keep {

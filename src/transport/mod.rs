@@ -52,7 +52,7 @@ pub mod wire;
 pub use admission::Credit;
 pub use connection::ClientConnection;
 pub use formation::{BackupId, FormationMessage};
-pub use handshake::{ClientHello, Refusal, RefusalCode};
+pub use handshake::{Admission, ClientHello, JoinHello, Refusal, RefusalCode};
 pub use repair::{RepairRefusal, RepairRequest};
 pub use snapshot::{SnapshotRefusal, SnapshotRequest, SnapshotWant};
 
@@ -224,14 +224,24 @@ pub struct LocalIdentity {
     pub node: NodeId,
     /// This life of its directory.
     pub incarnation: Incarnation,
-    /// All members, with address and incarnation. While `cluster` is `None` a member without an incarnation may
-    /// have any; afterwards such a member is refused, unless `lives_unknown`. An entry for this node is ignored.
+    /// All members, with address and incarnation. One without an incarnation may have any that belongs to this cluster, or,
+    /// while `cluster` is `None`, any at all. An entry for this node is ignored. Who is not named here may belong to the
+    /// cluster all the same: this node may lag behind.
     pub members: BTreeMap<NodeId, (String, Option<Incarnation>)>,
-    /// The entry that names the members' incarnations is damaged. A member without one is admitted in any life that
-    /// has been in this cluster: it is needed to mend the entry.
-    pub lives_unknown: bool,
+    /// The membership that `members` tells of is committed: whoever it names may join.
+    pub settled: bool,
+    /// Ranges of numbers of nodes that were removed, both ends included.
+    pub removed: Vec<(NodeId, NodeId)>,
     /// Largest whole frame in bytes, from peers and from clients; at most [`frame::MAX_FRAME_BYTES`].
     pub max_frame_bytes: u32,
+}
+
+impl LocalIdentity {
+    /// Whether the node was a member and is none any more.
+    #[must_use]
+    pub fn has_removed(&self, node: NodeId) -> bool {
+        !self.members.contains_key(&node) && self.removed.iter().any(|(first, last)| *first <= node && node <= *last)
+    }
 }
 
 /// News from the transport.
@@ -276,6 +286,8 @@ pub enum TransportEvent {
         address: String,
         /// Why.
         reason: Refusal,
+        /// The other end says so of this one.
+        theirs: bool,
     },
 }
 

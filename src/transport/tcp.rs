@@ -1,8 +1,9 @@
 //! The transport over TCP: the connections of one node.
 //!
 //! The lower node of two dials, the higher accepts, so that two nodes never make two connections at once for the same
-//! purpose. Tasks run on the runtime in which [`TcpTransport::start`] was called and end when the transport is
-//! dropped: one that accepts, one dialer for each channel of each higher member, one for each connection.
+//! purpose. A lower node that lags behind may not know the higher one yet, which dials it then after a while: a node
+//! accepts that from one that it does not know. Tasks run on the runtime in which [`TcpTransport::start`] was called and end when the transport is
+//! dropped: one that accepts, one dialer for each channel of each other member, one for each connection.
 
 use std::io;
 use std::net::TcpListener;
@@ -17,7 +18,7 @@ use crate::types::{Incarnation, NodeId};
 
 use super::connection::ClientConnection;
 use super::dial::{self, HandshakeFault};
-use super::handshake::Refusal;
+use super::handshake::{Refusal, RefusalCode};
 use super::links::{Handshaken, Key, Shared};
 use super::{Channel, LocalIdentity, PeerFrame, Transport, TransportEvent, accept};
 
@@ -28,6 +29,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
 /// Longest such wait after a refusal: somebody has to mend something first, and each attempt is a line in a log.
 const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_secs(2);
 
+/// How long a higher node waits for a lower one to dial.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Called with each client connection that has shaken hands; spawns what serves it and returns at once.
 pub type OnClient = Box<dyn Fn(ClientConnection) + Send>;
 
@@ -37,7 +41,7 @@ pub struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// Starts to accept on `listener` and to dial the members above this node. The caller has bound the listener
+    /// Starts to accept on `listener` and to dial the other members. The caller has bound the listener
     /// and set it nonblocking, and calls this within a tokio runtime with I/O and time enabled.
     ///
     /// Received frames wait in `events` until the node takes them; each connection stops reading while too many
@@ -81,12 +85,22 @@ impl Drop for TcpTransport {
     }
 }
 
-/// Keeps one connection to a peer: dials, waits until it is out of use, waits a little, dials again. The same refusal
-/// is told once until a connection succeeds in between.
+/// Keeps one connection to a peer: dials, waits until it is out of use, waits a little, dials again. One that the peer made
+/// will do. The same refusal is told once until a connection succeeds in between.
 async fn dial_on(shared: Arc<Shared>, (peer, channel): Key) {
     let mut attempt: u32 = 0;
     let mut told: Option<Refusal> = None;
     loop {
+        if let Some(link) = shared.link((peer, channel)) {
+            link.ended().await;
+        }
+        let identity = shared.identity();
+        if peer < identity.node {
+            sleep(PATIENCE).await;
+            if shared.link((peer, channel)).is_some() || shared.identity().cluster.is_none() {
+                continue;
+            }
+        }
         let identity = shared.identity();
         let Some((address, _)) = identity.members.get(&peer) else { return };
         let mut longest = LONGEST_BACKOFF;
@@ -110,10 +124,15 @@ async fn dial_on(shared: Arc<Shared>, (peer, channel): Key) {
             Err(HandshakeFault::Io(error)) => {
                 tracing::trace!(node = %identity.node, %peer, ?channel, address, %error, "not connected");
             }
-            Err(HandshakeFault::Stranger(refusal) | HandshakeFault::Refused(refusal)) => {
+            Err(HandshakeFault::Refused(refusal)) if peer < identity.node && refusal.code == RefusalCode::Direction => {
+                // It knows this node and dials it.
+            }
+            Err(fault @ (HandshakeFault::Stranger(_) | HandshakeFault::Refused(_) | HandshakeFault::Judged(_))) => {
+                let theirs = matches!(fault, HandshakeFault::Refused(_));
+                let Some(refusal) = fault.refusal() else { continue };
                 longest = LONGEST_BACKOFF_REFUSED;
                 if told.as_ref() != Some(&refusal) {
-                    shared.refused(Some(peer), address.clone(), refusal.clone());
+                    shared.refused(Some(peer), address.clone(), refusal.clone(), theirs);
                     told = Some(refusal);
                 }
             }

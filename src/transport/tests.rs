@@ -56,7 +56,8 @@ fn identity(node: u64, addresses: &[SocketAddr]) -> LocalIdentity {
         node: NodeId(node),
         incarnation: Incarnation(100 + node),
         members: members.collect(),
-        lives_unknown: false,
+        settled: true,
+        removed: Vec::new(),
         max_frame_bytes: LIMIT,
     }
 }
@@ -160,6 +161,7 @@ impl Fake {
                 Ok((Self { reader, writer }, welcome))
             }
             Answer::Refusal(refusal) => Err(refusal),
+            Answer::Admission(admission) => panic!("{admission:?}"),
         }
     }
 

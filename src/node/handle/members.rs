@@ -200,7 +200,9 @@ impl NodeHandle {
         if welcome.node != id {
             return refuse(format!("the node at {address} is node {}, not node {id}", welcome.node));
         }
-        if let Some(cluster) = welcome.cluster {
+        // One of this cluster may have been told of a membership that was committed, and then left out by a backup or by a
+        // hand: the core knows whether its number is free.
+        if let Some(cluster) = welcome.cluster.filter(|cluster| self.status().cluster != Some(*cluster)) {
             return refuse(format!("node {id} at {address} belongs to cluster {cluster} already"));
         }
         Ok(Member { id, incarnation: welcome.incarnation, address })

@@ -4,6 +4,7 @@ mod cluster;
 mod data_dir;
 mod disk_loop;
 mod joining;
+mod members;
 mod power_cut;
 mod repair;
 mod restore;

@@ -19,7 +19,7 @@ use crate::snapshot::{BackupWriter, SnapshotOptions, SnapshotStore};
 use crate::state_machine::StateMachine;
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogBase, LogTime, NodeId, Position, Term};
 
-const BACKUP: &str = "/backups/one";
+pub(super) const BACKUP: &str = "/backups/one";
 const LAST: EntryId = EntryId::new(Index(70), Term(4));
 
 fn config() -> Config {
@@ -51,7 +51,7 @@ fn recorder(state: Vec<(Index, Bytes)>) -> Recorder {
 }
 
 /// Puts the bytes of a backup on a disk.
-fn write_backup(disk: &MemoryDisk) {
+pub(super) fn write_backup(disk: &MemoryDisk) {
     let other = MemoryDisk::new();
     let whose = SnapshotOptions { cluster: ClusterId(0x01d), group: GroupId::FIRST, chunk_bytes: 300 };
     let mut store = SnapshotStore::open(other.handle(), Path::new("/old/groups/1"), whose).unwrap();

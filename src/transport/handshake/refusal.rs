@@ -48,10 +48,12 @@ pub enum RefusalCode {
     Disconnected = 14,
     /// A peer broke a rule of the connection after the handshake.
     Violation = 15,
+    /// The node was removed from the cluster.
+    Removed = 16,
 }
 
 impl RefusalCode {
-    pub(super) const KNOWN: [Self; 15] = [
+    pub(super) const KNOWN: [Self; 16] = [
         Self::Malformed,
         Self::Protocol,
         Self::Unsupported,
@@ -67,6 +69,7 @@ impl RefusalCode {
         Self::Timeout,
         Self::Disconnected,
         Self::Violation,
+        Self::Removed,
     ];
 
     pub(super) fn from_number(number: u16) -> Self {
@@ -121,6 +124,10 @@ impl Refusal {
         Self::new(RefusalCode::Malformed, error)
     }
 
+    pub(in super::super) fn out_of_place() -> Self {
+        Self::new(RefusalCode::Malformed, "the other end answered another question than the one asked")
+    }
+
     pub(in super::super) fn timeout() -> Self {
         Self::new(RefusalCode::Timeout, "the handshake was not finished in time")
     }
@@ -169,9 +176,27 @@ impl Refusal {
     pub(super) fn incarnation(own: NodeId, peer: NodeId) -> Self {
         let text = format!(
             "node {own} does not know this incarnation of node {peer}: its data directory is not the one that \
-             joined the cluster; restore that directory"
+             joined the cluster; restore that directory, or add the node under a number that was never used"
         );
         Self::new(RefusalCode::Incarnation, text)
+    }
+
+    /// Also what members say when they close its connections.
+    pub(in super::super) fn removed(own: NodeId, peer: NodeId) -> Self {
+        let text = format!(
+            "node {peer} was removed from the cluster, as node {own} knows; stop it and delete its data directory"
+        );
+        Self::new(RefusalCode::Removed, text)
+    }
+
+    pub(super) fn not_added(own: NodeId, peer: NodeId) -> Self {
+        let text = format!("node {peer} is not a member in the eyes of node {own} yet; have the leader add it");
+        Self::new(RefusalCode::UnknownNode, text)
+    }
+
+    pub(super) fn not_settled(own: NodeId) -> Self {
+        let text = format!("a change of members is under way, as node {own} knows; ask again");
+        Self::new(RefusalCode::NotFormed, text)
     }
 
     pub(super) fn self_connection(own: NodeId, peer: NodeId) -> Self {

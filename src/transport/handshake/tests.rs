@@ -11,7 +11,8 @@ fn identity() -> LocalIdentity {
         node: NodeId(2),
         incarnation: Incarnation(102),
         members: (1..=3).map(|id| (NodeId(id), (format!("h:{id}"), Some(Incarnation(100 + id))))).collect(),
-        lives_unknown: false,
+        settled: true,
+        removed: Vec::new(),
         max_frame_bytes: 1000,
     }
 }
@@ -52,10 +53,14 @@ fn welcome() -> Welcome {
 fn judge(identity: &LocalIdentity, change: impl Fn(&mut PeerHello)) -> Result<Welcome, RefusalCode> {
     let mut hello = hello();
     change(&mut hello);
-    judge_hello(identity, PROTOCOL_MAX, &Hello::Peer(hello)).map_err(|refusal| {
-        assert!(!refusal.text.is_empty());
-        refusal.code
-    })
+    match judge_hello(identity, PROTOCOL_MAX, &Hello::Peer(hello)) {
+        Ok(Answer::Welcome(welcome)) => Ok(welcome),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => {
+            assert!(!refusal.text.is_empty());
+            Err(refusal.code)
+        }
+    }
 }
 
 fn cut(bytes: &[u8]) -> (Prefix, &[u8]) {
@@ -83,7 +88,7 @@ fn handshake_refusals_name_their_reason() {
     let refused = |change: fn(&mut PeerHello)| judge(&identity(), change).unwrap_err();
     assert_eq!(refused(|hello| hello.cluster = Some(ClusterId(1))), RefusalCode::Cluster);
     assert_eq!(refused(|hello| hello.receiver = NodeId(3)), RefusalCode::Receiver);
-    assert_eq!(refused(|hello| hello.node = NodeId(9)), RefusalCode::UnknownNode);
+    assert_eq!(refused(|hello| (hello.node, hello.cluster) = (NodeId(9), None)), RefusalCode::UnknownNode);
     assert_eq!(refused(|hello| hello.incarnation = Incarnation(7)), RefusalCode::Incarnation);
     assert_eq!(refused(|hello| hello.incarnation = Incarnation(102)), RefusalCode::SelfConnection);
     assert_eq!(refused(|hello| hello.node = NodeId(2)), RefusalCode::SelfConnection);
@@ -105,10 +110,65 @@ fn handshake_of_a_wiped_node_with_a_formed_one_is_refused() {
     assert_eq!(judge(&identity(), wiped).unwrap_err(), RefusalCode::Incarnation);
     let mut forgetful = identity();
     forgetful.members.insert(NodeId(1), ("h:1".to_owned(), None));
-    assert_eq!(judge(&forgetful, |_| {}).unwrap_err(), RefusalCode::Incarnation, "none is known after formation");
-    forgetful.lives_unknown = true;
     assert_eq!(judge(&forgetful, wiped).unwrap_err(), RefusalCode::Incarnation, "whatever is known");
     judge(&forgetful, |_| {}).unwrap();
+}
+
+#[test]
+fn handshake_of_a_node_that_may_have_been_added_since_is_welcomed_from_both_sides() {
+    for (node, life) in [(0, 7), (9, 102), (9, 101), (9, 7)] {
+        let judged = judge(&identity(), |hello| (hello.node, hello.incarnation) = (NodeId(node), Incarnation(life)));
+        assert_eq!(judged.is_ok(), node == 9 && life != 102, "{node} {life}: {judged:?}");
+    }
+    let stranger = |hello: &mut PeerHello| (hello.node, hello.incarnation) = (NodeId(9), Incarnation(7));
+    judge(&identity(), stranger).expect("who is not known here cannot be dialled from here");
+    let mut known = identity();
+    known.members.insert(NodeId(9), ("h:9".to_owned(), Some(Incarnation(8))));
+    assert_eq!(judge(&known, stranger).unwrap_err(), RefusalCode::Incarnation);
+    known.members.insert(NodeId(9), ("h:9".to_owned(), Some(Incarnation(7))));
+    assert_eq!(judge(&known, stranger).unwrap_err(), RefusalCode::Direction, "it is dialled from here");
+}
+
+#[test]
+fn handshake_of_a_node_that_was_removed_is_refused_unless_it_still_has_to_speak() {
+    let mut identity = identity();
+    identity.removed = vec![(NodeId(4), NodeId(6)), (NodeId(1), NodeId(1))];
+    for node in 4..=7 {
+        let judged = judge(&identity, |hello| (hello.node, hello.incarnation) = (NodeId(node), Incarnation(7)));
+        assert_eq!(judged.err(), (node < 7).then_some(RefusalCode::Removed), "{node}");
+    }
+    let wiped = |hello: &mut PeerHello| (hello.node, hello.cluster) = (NodeId(5), None);
+    assert_eq!(judge(&identity, wiped).unwrap_err(), RefusalCode::Removed);
+    judge(&identity, |_| {}).expect("a leader that leaves hands over");
+}
+
+#[test]
+fn handshake_of_a_node_that_wants_to_join_is_answered_by_a_committed_membership_alone() {
+    let judge = |identity: &LocalIdentity, node, life| {
+        judge_join(identity, &JoinHello::new(NodeId(node), Incarnation(life))).map_err(|refusal| refusal.code)
+    };
+    let mut identity = identity();
+    identity.removed = vec![(NodeId(6), NodeId(6))];
+    let admission = judge(&identity, 3, 103).unwrap();
+    let members = [3, 1, 2].map(|id| (NodeId(id), format!("h:{id}"))).to_vec();
+    assert_eq!(admission, Admission { cluster: CLUSTER, members });
+    assert_eq!(judge(&identity, 3, 7).unwrap_err(), RefusalCode::Incarnation);
+    assert_eq!(judge(&identity, 9, 7).unwrap_err(), RefusalCode::UnknownNode);
+    assert_eq!(judge(&identity, 6, 7).unwrap_err(), RefusalCode::Removed);
+    assert_eq!(judge(&identity, 3, 102).unwrap_err(), RefusalCode::SelfConnection);
+    assert_eq!(judge(&unformed(), 3, 103).unwrap_err(), RefusalCode::NotFormed);
+    identity.settled = false;
+    assert_eq!(judge(&identity, 3, 103).unwrap_err(), RefusalCode::NotFormed);
+}
+
+#[test]
+fn handshake_admission_to_a_large_cluster_fits() {
+    let mut identity = identity();
+    let long = |id: u64| (NodeId(id), (format!("{}:{id}", "h".repeat(200)), Some(Incarnation(100 + id))));
+    identity.members = (1..=256).map(long).collect();
+    let admission = judge_join(&identity, &JoinHello::new(NodeId(200), Incarnation(300))).unwrap();
+    assert!(admission.members.len() > 5);
+    assert!(encode_answer(&Answer::Admission(admission)).len() <= MAX_HANDSHAKE_BYTES);
 }
 
 #[test]
@@ -138,7 +198,7 @@ fn handshake_welcome_of_another_node_is_refused() {
 fn handshake_of_a_client_compares_the_cluster_it_means() {
     let judge = |identity: &LocalIdentity, cluster| {
         let hello = Hello::Client(ClientHello { client: 5, cluster });
-        judge_hello(identity, PROTOCOL_MAX, &hello).map(|welcome| welcome.node).map_err(|refusal| refusal.code)
+        judge_hello(identity, PROTOCOL_MAX, &hello).map(|_welcome| identity.node).map_err(|refusal| refusal.code)
     };
     assert_eq!(judge(&identity(), None), Ok(NodeId(2)));
     assert_eq!(judge(&identity(), Some(CLUSTER)), Ok(NodeId(2)));
@@ -149,18 +209,27 @@ fn handshake_of_a_client_compares_the_cluster_it_means() {
 
 #[test]
 fn handshake_messages_read_back_as_written() {
-    for hello in [Hello::Peer(hello()), Hello::Client(ClientHello { client: 9, cluster: Some(CLUSTER) })] {
+    for hello in [Hello::Peer(hello()), Hello::Client(ClientHello { client: 9, cluster: Some(CLUSTER) }), join()] {
         let bytes = encode_hello(&hello);
         let (prefix, content) = cut(&bytes);
         assert_eq!(decode_hello(prefix, content), Ok((PROTOCOL_MAX, hello)));
     }
     let refusal = Refusal::new(RefusalCode::Cluster, "no\nno");
     assert_eq!(refusal.text, "nono", "control characters never reach a log or a terminal");
-    for answer in [Answer::Welcome(welcome()), Answer::Refusal(refusal)] {
+    for answer in [Answer::Welcome(welcome()), Answer::Refusal(refusal), admission()] {
         let bytes = encode_answer(&answer);
         let (prefix, content) = cut(&bytes);
         assert_eq!(decode_answer(prefix, content), Ok(answer));
     }
+}
+
+fn join() -> Hello {
+    Hello::Join(JoinHello::new(NodeId(4), Incarnation(104)))
+}
+
+fn admission() -> Answer {
+    let members = [4, 1].map(|id| (NodeId(id), format!("h:{id}"))).to_vec();
+    Answer::Admission(Admission { cluster: CLUSTER, members })
 }
 
 /// The fixture holds whole handshake messages in hexadecimal, as `name: hex`. Any two releases must understand the
@@ -173,6 +242,8 @@ fn handshake_messages_are_written_as_pinned() {
         ("hello_client", encode_hello(&Hello::Client(ClientHello { client: 9, cluster: Some(CLUSTER) }))),
         ("welcome", encode_answer(&Answer::Welcome(welcome()))),
         ("refusal", encode_answer(&Answer::Refusal(Refusal::new(RefusalCode::Cluster, "no")))),
+        ("hello_join", encode_hello(&join())),
+        ("admission", encode_answer(&admission())),
     ];
     let pinned: Vec<_> = fixture.lines().filter(|line| !line.starts_with('#')).collect();
     let written: Vec<_> = actual

@@ -189,12 +189,35 @@ async fn member_that_is_removed_is_closed_and_not_dialled_again() {
     let (mut one, mut two) = pair().await;
     let mut alone = one.identity.clone();
     alone.members.remove(&NodeId(2));
+    alone.removed = vec![(NodeId(2), NodeId(2))];
     one.transport.set_identity(alone);
-    for node in [&mut one, &mut two] {
-        node.closed().await;
-        node.closed().await;
+    for _connection in Channel::ALL {
+        one.closed().await;
+        let (peer, reason) = two.refused().await;
+        assert_eq!((peer, reason.code), (Some(NodeId(1)), RefusalCode::Disconnected));
+        assert!(reason.text.contains("node 2 was removed from the cluster"), "{reason}");
+        two.closed().await;
     }
+    let (peer, reason) = two.refused().await;
+    assert_eq!((peer, reason.code), (Some(NodeId(1)), RefusalCode::Removed), "it dials in vain");
     one.transport.set_identity(one.identity.clone());
+    for node in [&mut one, &mut two] {
+        while !matches!(node.event().await, TransportEvent::Connected { .. }) {}
+    }
+}
+
+/// Node 1 lags behind and does not know node 2, which waits in vain to be dialled.
+#[tokio::test]
+async fn member_that_a_lower_one_does_not_know_dials_it_after_a_while() {
+    let ((one, at_one), (two, at_two)) = (bind(), bind());
+    let addresses = [at_one, at_two];
+    let mut lagging = identity(1, &addresses);
+    lagging.members.remove(&NodeId(2));
+    let mut one = Node::start(one, lagging);
+    let mut two = Node::start(two, identity(2, &addresses));
     one.connected(2).await;
     two.connected(1).await;
+    one.transport.set_identity(identity(1, &addresses));
+    one.transport.send(NodeId(2), Channel::Control, heartbeat(1, 2, 7));
+    assert_eq!(two.frame().await, (Channel::Control, heartbeat(1, 2, 7)), "what stands is kept");
 }

@@ -22,7 +22,7 @@ async fn stranger_is_refused_with_the_reason() {
     type Change = fn(&mut PeerHello);
     let cases: [(RefusalCode, Change); 8] = [
         (RefusalCode::Cluster, |hello| hello.cluster = Some(ClusterId(1))),
-        (RefusalCode::UnknownNode, |hello| hello.node = NodeId(9)),
+        (RefusalCode::UnknownNode, |hello| (hello.node, hello.cluster) = (NodeId(9), None)),
         (RefusalCode::Receiver, |hello| hello.receiver = NodeId(3)),
         (RefusalCode::Incarnation, |hello| hello.incarnation = Incarnation(1)),
         (RefusalCode::SelfConnection, |hello| hello.incarnation = Incarnation(102)),
