@@ -24,7 +24,7 @@ use crate::env::Disk;
 
 use super::super::{BackendError, Held};
 use super::format::{self, Unreadable};
-use super::kill::site;
+use super::kill::{flushed_site, site};
 
 /// Memory for blocks of files that are read.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -127,7 +127,7 @@ impl Db {
         options.disable_wal(true);
         site("before a write");
         self.inner.write_opt(batch, &options).map_err(|error| self.cannot("write", &error))?;
-        site("after a write");
+        flushed_site("after a write", || drop(self.inner.flush()));
         Ok(())
     }
 

@@ -4,8 +4,12 @@
 #[cfg(not(test))]
 pub(super) const fn site(_what: &str) {}
 
+/// The process may die here, after RocksDB has flushed by itself.
+#[cfg(not(test))]
+pub(super) fn flushed_site(_what: &str, _flush: impl FnOnce()) {}
+
 #[cfg(test)]
-pub(super) use planned::{plan, site};
+pub(super) use planned::{flushed_site, plan, site};
 
 #[cfg(test)]
 mod planned {
@@ -18,6 +22,15 @@ mod planned {
     /// Dies at the place that is passed as the `nth`, from 1.
     pub(in super::super) fn plan(nth: u64) {
         LEFT.store(nth, Ordering::SeqCst);
+    }
+
+    /// The process may die here, after RocksDB has flushed by itself: else what was written with the last breath would never
+    /// be seen again, and no test would notice that it was half of something.
+    pub(in super::super) fn flushed_site(what: &str, flush: impl FnOnce()) {
+        if LEFT.load(Ordering::SeqCst) == 1 {
+            flush();
+        }
+        site(what);
     }
 
     /// The process may die here, as by `kill -9`: nothing is flushed, closed or said.

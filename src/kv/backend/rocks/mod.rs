@@ -112,6 +112,9 @@ impl RocksMap {
     /// The first keys of a range, committed or not.
     fn first_keys(&self, range: &KeyRange, limit: usize) -> Result<Vec<Box<[u8]>>, BackendError> {
         let mut keys = Vec::new();
+        if range.is_empty() {
+            return Ok(keys);
+        }
         let above = range.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut changed = self.pending.range::<[u8], _>((Bound::Included(range.from.as_ref()), above)).peekable();
         if let Some(db) = &self.db {
@@ -188,9 +191,6 @@ impl Backend for RocksMap {
     }
 
     fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError> {
-        if range.is_empty() {
-            return Ok(0);
-        }
         let keys = self.first_keys(&self.rest_of(range), limit)?;
         let count = keys.len();
         self.swept = keys.last().map(|last| (range.from.clone(), last.clone()));
