@@ -10,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::commitlog::Opened;
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
-use crate::raft::Membership;
+use crate::raft::{Membership, MembershipMark};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
-    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
+    Channel, FormationMessage, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
 };
 use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
 
@@ -29,7 +29,7 @@ use super::scrub::{Scrub, ScrubProgress};
 use super::snapshot_thread::SnapshotThread;
 use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
-use super::{Environment, max_frame_bytes, replica_options};
+use super::{Environment, member_identity, replica_options};
 
 mod publish;
 
@@ -110,8 +110,8 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// The index of the membership that the transport was told.
-    introduced: Option<Index>,
+    /// Which membership the transport was told.
+    introduced: Option<MembershipMark>,
 }
 
 /// What an event loop is made of.
@@ -356,28 +356,11 @@ impl<M: StateMachine> EventLoop<M> {
         Ok(())
     }
 
-    /// Tells the transport whom to talk to. While the entry that says so is damaged, those of the identity will do: they
-    /// mend it.
+    /// Tells the transport whom to talk to.
     fn introduce(&mut self) {
         let Phase::Running { replica, .. } = &self.phase else { return };
-        let membership = replica.raft().membership();
-        let identity = &self.data_dir.identity;
-        let members = match membership {
-            Some(membership) => membership
-                .members()
-                .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
-                .collect(),
-            None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
-        };
-        self.introduced = replica.raft().membership_index();
-        self.transport.set_identity(LocalIdentity {
-            cluster: identity.cluster,
-            node: self.config.id,
-            incarnation: identity.incarnation,
-            members,
-            lives_unknown: membership.is_none(),
-            max_frame_bytes: max_frame_bytes(&self.config),
-        });
+        self.introduced = Some(replica.raft().membership_mark());
+        self.transport.set_identity(member_identity(&self.config, &self.data_dir.identity, replica.raft().membership()));
     }
 
     fn carry_out_formation(&mut self, steps: Vec<Step>) {
@@ -474,9 +457,9 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let follows = replica.raft().membership_index();
+                let follows = replica.raft().membership_mark();
                 self.carry_out(effects);
-                if follows != self.introduced {
+                if self.introduced != Some(follows) {
                     self.introduce();
                 }
             }

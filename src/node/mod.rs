@@ -51,11 +51,13 @@ mod writes;
 
 use std::sync::Arc;
 
+use crate::commitlog::Identity;
 use crate::config::Config;
 use crate::env::os::{OsClock, OsDisk, OsEntropy};
 use crate::env::{Clock, Disk, Entropy};
-use crate::raft::RaftConfig;
+use crate::raft::{Membership, RaftConfig};
 use crate::simulation::plants::Plants;
+use crate::transport::LocalIdentity;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
@@ -107,6 +109,25 @@ fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
         max_record_bytes: config.max_record_bytes,
         plants: Plants::NONE,
         snapshots: SnapshotKnobs::of(config),
+    }
+}
+
+/// Whom a member talks to. While the entry that says so is damaged, those of its data directory will do: they mend it.
+fn member_identity(config: &Config, identity: &Identity, membership: Option<&Membership>) -> LocalIdentity {
+    let members = match membership {
+        Some(membership) => membership
+            .members()
+            .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
+            .collect(),
+        None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
+    };
+    LocalIdentity {
+        cluster: identity.cluster,
+        node: config.id,
+        incarnation: identity.incarnation,
+        members,
+        lives_unknown: membership.is_none(),
+        max_frame_bytes: max_frame_bytes(config),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::simulation::plants::Plants;
 use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::frame::{FrameBatch, FrameDecoder};
-use crate::transport::{Channel, PeerFrame, wire};
+use crate::transport::{Channel, LocalIdentity, PeerFrame, wire};
 use crate::types::{EntryId, Index, LogTime, Monotonic, NodeId, RoleChange};
 
 use super::data_dir::{self, DataDir, Recovered};
@@ -34,7 +34,11 @@ use super::replica::Replica;
 use super::scrub::Scrub;
 use super::snapshot_service::Asker;
 use super::snapshot_worker::{Loaded, SnapshotOrder, SnapshotReport, SnapshotWorker};
-use super::{Environment, max_frame_bytes, replica_options};
+use super::{Environment, max_frame_bytes, member_identity, replica_options};
+
+mod admission;
+
+pub use admission::{Forming, admits, still_admits};
 
 /// What a caller is told.
 #[derive(Debug)]
@@ -185,7 +189,7 @@ pub struct Process<M: StateMachine> {
     snapshots: SnapshotWorker,
     snapshot_orders: VecDeque<SnapshotOrder<M>>,
     report: RecoveryReport,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl<M: StateMachine> Process<M> {
@@ -221,8 +225,14 @@ impl<M: StateMachine> Process<M> {
             snapshots: SnapshotWorker::new(store),
             snapshot_orders: VecDeque::new(),
             report,
-            _data_dir: data_dir,
+            data_dir,
         })
+    }
+
+    /// What its handshakes say, by the membership that it follows now.
+    #[must_use]
+    pub fn identity(&self, config: &Config) -> LocalIdentity {
+        member_identity(config, &self.data_dir.identity, self.raft().membership())
     }
 
     /// What recovery did.

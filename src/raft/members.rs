@@ -43,7 +43,10 @@ impl Raft {
 
     fn on_change(&mut self, change: &Change) -> Result<EntryId, ChangeRefused> {
         let latest = self.may_change()?;
-        let next = latest.after(change)?;
+        let mut next = latest.after(change)?;
+        if self.plants.has(Plant::RemovedForgotten) {
+            next.removed = super::removed::RemovedIds::new();
+        }
         if let Change::Promote { id } = *change
             && !self.is_fit(id)
         {
@@ -66,7 +69,8 @@ impl Raft {
             return Err(ChangeRefused::TooEarly);
         }
         let latest = self.memberships.latest().filter(|latest| !latest.is_joint());
-        latest.filter(|_latest| self.is_membership_committed()).ok_or(ChangeRefused::UnderWay)
+        let done = self.is_membership_committed() || self.plants.has(Plant::ChangeUnderWayIgnored);
+        latest.filter(|_latest| done).ok_or(ChangeRefused::UnderWay)
     }
 
     fn is_membership_committed(&self) -> bool {
@@ -76,7 +80,8 @@ impl Raft {
     /// Whether the member answers this leader and has caught up with it.
     fn is_fit(&self, id: NodeId) -> bool {
         let State::Leader(office) = &self.state else { return false };
-        office.peers.get(&id).is_some_and(|peer| peer.is_fit(self.config.election_timeout, self.now))
+        let fit = office.peers.get(&id).is_some_and(|peer| peer.is_fit(self.config.election_timeout, self.now));
+        fit || self.plants.has(Plant::PromotedFarBehind)
     }
 
     /// A change of voters can be completed only by majorities that answer. Once begun it cannot be taken back, so a
@@ -117,7 +122,7 @@ impl Raft {
                 let next = latest.settled();
                 self.append_membership(next);
             }
-        } else if !self.is_voter() {
+        } else if !self.is_voter() && !self.plants.has(Plant::RemovedLeaderStays) {
             self.leave();
         }
     }

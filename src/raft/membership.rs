@@ -361,6 +361,10 @@ impl Memberships {
             let voters = membership.voters.iter().chain(&membership.learners).map(|member| member.id).collect();
             return Quorum::new(voters, ids_of(&membership.outgoing));
         }
+        if self.plants.has(Plant::RemovedStillCounted) && !membership.is_joint() {
+            let removed = (1..=MAX_MEMBERS as u64).map(NodeId).filter(|id| membership.removed.contains(*id));
+            return Quorum::new(ids_of(&membership.voters).into_iter().chain(removed).collect(), Vec::new());
+        }
         membership.quorum()
     }
 }

@@ -27,6 +27,14 @@ pub struct PeerStatus {
     pub lacks: bool,
 }
 
+/// Which membership a node follows: the entry of it. One that was cut may be followed by another at its very index, in
+/// one and the same append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipMark {
+    index: Option<Index>,
+    term: Option<Term>,
+}
+
 impl Raft {
     /// This node.
     #[must_use]
@@ -140,6 +148,13 @@ impl Raft {
     #[must_use]
     pub fn membership_index(&self) -> Option<Index> {
         self.memberships.latest_index()
+    }
+
+    /// Tells the latest membership from any other that stood, or will stand, in its place.
+    #[must_use]
+    pub fn membership_mark(&self) -> MembershipMark {
+        let index = self.membership_index();
+        MembershipMark { index, term: index.and_then(|index| self.terms.term_at(index)) }
     }
 
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.

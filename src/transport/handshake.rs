@@ -284,6 +284,22 @@ pub fn is_formed(own: Option<ClusterId>, other: Option<ClusterId>) -> bool {
     own.is_some() && own == other
 }
 
+/// Whether a connection that was admitted when this node belonged to `cluster`, to `peer` in that life of it, is still to
+/// be used now that `identity` says who this node is and whom it knows.
+#[must_use]
+pub fn suits(
+    identity: &LocalIdentity,
+    cluster: Option<ClusterId>,
+    peer: NodeId,
+    incarnation: Incarnation,
+) -> bool {
+    let member = identity.members.get(&peer);
+    identity.cluster == cluster
+        && member.is_some_and(|(_, known)| {
+            known.map_or(cluster.is_none() || identity.lives_unknown, |known| known == incarnation)
+        })
+}
+
 fn judge_client(identity: &LocalIdentity, client: &ClientHello) -> Result<(), Refusal> {
     match (identity.cluster, client.cluster) {
         (_, None) => Ok(()),

@@ -152,16 +152,8 @@ impl Link {
 
     /// Whether a handshake under `identity` would have admitted this link in the same way.
     fn suits(&self, identity: &LocalIdentity) -> bool {
-        suits(identity, self.own_cluster, self.key.0, self.incarnation)
+        handshake::suits(identity, self.own_cluster, self.key.0, self.incarnation)
     }
-}
-
-fn suits(identity: &LocalIdentity, cluster: Option<ClusterId>, peer: NodeId, incarnation: Incarnation) -> bool {
-    let member = identity.members.get(&peer);
-    identity.cluster == cluster
-        && member.is_some_and(|(_, known)| {
-            known.map_or(cluster.is_none() || identity.lives_unknown, |known| known == incarnation)
-        })
 }
 
 struct State {
@@ -236,7 +228,7 @@ impl Shared {
     /// the handshake, or the transport is gone: the connection is closed.
     pub(super) fn establish(self: &Arc<Self>, stream: TcpStream, done: Handshaken) -> Option<Arc<Link>> {
         let mut state = self.lock();
-        if !suits(&state.identity, done.own_cluster, done.peer, done.incarnation) {
+        if !handshake::suits(&state.identity, done.own_cluster, done.peer, done.incarnation) {
             return None;
         }
         let key = (done.peer, done.channel);

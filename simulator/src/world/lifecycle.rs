@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    fn plants(&self) -> Plants {
+    pub(super) fn plants(&self) -> Plants {
         self.plant.map_or(Plants::NONE, Plants::one)
     }
 
@@ -39,10 +39,14 @@ impl World {
         let (now, plants) = (self.now, self.plants());
         let cut = self.nemesis.cut_in_recovery(&self.profile, now);
         let Some(it) = self.nodes.get_mut(node) else { return };
-        if it.process.is_some() {
+        if it.is_up() || it.retired {
             return;
         }
         it.pace.show(now, &it.machine);
+        if it.wiped && self.start_forming(node) {
+            return;
+        }
+        let Some(it) = self.nodes.get_mut(node) else { return };
         it.disk.cut_power_at(cut);
         let mut machine = KvMachine::new();
         machine.plant(plants);
@@ -73,7 +77,7 @@ impl World {
         }
     }
 
-    fn start_again(&mut self, node: usize, error: &OpenError) {
+    pub(super) fn start_again(&mut self, node: usize, error: &OpenError) {
         self.trace.event(self.now, node + 1, "not opened", &[], || error.to_string());
         let Some(it) = self.nodes.get_mut(node) else { return };
         it.disk_fails = false;
@@ -146,7 +150,7 @@ impl World {
     /// Kills a process.
     pub(super) fn kill(&mut self, node: usize) {
         if self.nodes.get(node).is_none_or(|it| it.process.is_none()) {
-            return;
+            return self.gone_while_forming(node);
         }
         self.marks.met("fault: process killed");
         if self.nodes.get(node).is_some_and(super::node::Node::leads) {
@@ -162,6 +166,16 @@ impl World {
             it.disk.cut_power_at(0);
         }
         self.gone(node, true);
+    }
+
+    fn gone_while_forming(&mut self, node: usize) {
+        if !self.is_forming(node) {
+            return;
+        }
+        self.gone(node, true);
+        if let Some(it) = self.nodes.get(node) {
+            it.disk.kill_process();
+        }
     }
 
     /// A machine loses its power.
@@ -227,7 +241,7 @@ impl World {
     /// Everybody who does not run starts, when the faults are over.
     pub(super) fn start_all(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes.get(node).is_some_and(|it| it.process.is_none()) {
+            if self.nodes.get(node).is_some_and(|it| !it.is_up() && !it.retired) {
                 let wait = self.nemesis.random.within(1_000..50_000);
                 self.schedule(wait, Event::Start { node });
             }
