@@ -29,6 +29,11 @@ pub struct Config {
     /// The members that form the cluster, this node among them. Read once, at formation: from then on the
     /// directory wins and a differing set is refused.
     pub cluster: Members,
+    /// Addresses of some members of a cluster that exists, for a node that joins it: with an empty directory it waits until
+    /// the leader is told to add it, and asks these whether it is. Takes the place of `cluster`. Once the node has joined
+    /// its directory wins, and the addresses are not asked again.
+    #[serde(default)]
+    pub join: Addresses,
     /// Where the log lives. Created when absent.
     pub data_dir: PathBuf,
     /// What "acknowledged" means.
@@ -114,12 +119,24 @@ impl Config {
         Ok(Self::of(NodeId(id), listen, cluster, data_dir.into()))
     }
 
+    /// Node `id`, with an empty directory, which joins a cluster that exists: `members` are addresses of some of its members,
+    /// as `HOST:PORT,HOST:PORT`. Listens on a free loopback port.
+    ///
+    /// # Errors
+    /// When `members` does not parse.
+    pub fn joining(id: u64, members: &str, data_dir: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let join = members.parse().map_err(OpenError::Config)?;
+        let config = Self::of(NodeId(id), "127.0.0.1:0".to_owned(), Members::default(), data_dir.into());
+        Ok(Self { join, ..config })
+    }
+
     fn of(id: NodeId, listen: String, cluster: Members, data_dir: PathBuf) -> Self {
         Self {
             id,
             listen,
             advertise: None,
             cluster,
+            join: Addresses::default(),
             data_dir,
             durability: Durability::Sync,
             heartbeat: default_heartbeat(),
@@ -149,6 +166,13 @@ impl Config {
         let refuse = |reason: String| Err(OpenError::Config(reason));
         if self.id.is_zero() {
             return refuse("id must be 1 or more".to_owned());
+        }
+        if !self.cluster.0.is_empty() && !self.join.0.is_empty() {
+            return refuse(format!(
+                "cluster `{}` and join `{}` exclude each other: a node forms a cluster with others that begin with it, or \
+                 joins one that exists",
+                self.cluster, self.join
+            ));
         }
         if !self.cluster.0.is_empty() && !self.cluster.0.contains_key(&self.id) {
             return refuse(format!("cluster `{}` does not name node {}", self.cluster, self.id));
@@ -322,6 +346,41 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
+/// Addresses of nodes, printed and parsed as `HOST:PORT,HOST:PORT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses(pub Vec<String>);
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let address = |part: &str| match part.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(part.to_owned()),
+            Some(_) | None => Err(format!("`{part}` is not HOST:PORT")),
+        };
+        parts.map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Serialize for Addresses {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What "acknowledged" means. Printed and parsed as `sync` or `async:10ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -406,6 +465,19 @@ mod tests {
     fn members_of_wrong_shape_are_refused_by_name() {
         for wrong in ["1", "0=a:1", "1=a", "1=a:x", "1=:5", "1=a:1,1=b:2", "x=a:1"] {
             wrong.parse::<Members>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn join_parses_and_prints_the_same_text_and_excludes_a_cluster() {
+        let text = "127.0.0.1:7101,[::1]:7102";
+        let mut config = Config::joining(4, text, "x").unwrap();
+        assert_eq!(config.join.to_string(), text);
+        config.validate().unwrap();
+        config.cluster = "4=127.0.0.1:7104".parse().unwrap();
+        assert!(config.validate().unwrap_err().to_string().contains("exclude each other"));
+        for wrong in ["1=a:1x", "a", ":1", "a:1,b"] {
+            Config::joining(4, wrong, "x").unwrap_err();
         }
     }
 

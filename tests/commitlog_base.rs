@@ -298,6 +298,7 @@ mod tests {
             node: dledger::types::NodeId(1),
             incarnation: dledger::types::Incarnation(5),
             cluster: Some(ClusterId(0xc1)),
+            joined: false,
             members,
         };
         store_identity(&*memory.handle(), dir, &identity).unwrap();

@@ -25,6 +25,7 @@ mod tests {
             node: NodeId(2),
             incarnation: Incarnation(0x1122_3344_5566_7788),
             cluster: Some(ClusterId(0xc1)),
+            joined: false,
             members,
         }
     }

@@ -18,7 +18,7 @@ mod tests {
 
     fn identity(cluster: Option<ClusterId>) -> Identity {
         let members = "1=127.0.0.1:7101,2=[::1]:7102".parse().unwrap();
-        Identity { node: NodeId(2), incarnation: Incarnation(99), cluster, members }
+        Identity { node: NodeId(2), incarnation: Incarnation(99), cluster, joined: false, members }
     }
 
     #[test]

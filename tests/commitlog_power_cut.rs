@@ -198,7 +198,7 @@ fn found_a_directory(disk: &dyn Disk, stored: &mut Option<Identity>) -> Result<(
     let lock = lock_data_dir(disk, Path::new("/home/data"))?;
     for cluster in [None, Some(ClusterId(7))] {
         let members = "1=localhost:1".parse().map_err(OpenError::Config)?;
-        let identity = Identity { node: NodeId(1), incarnation: Incarnation(9), cluster, members };
+        let identity = Identity { node: NodeId(1), incarnation: Incarnation(9), cluster, joined: false, members };
         store_identity(disk, lock.path(), &identity)?;
         *stored = Some(identity);
     }

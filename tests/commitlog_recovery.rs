@@ -7,7 +7,7 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{LogOptions, Rule, WriteBatch, layout};
+    use dledger::commitlog::{LogOptions, Rule, WriteBatch, layout, open_begun};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
     use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Term, Vote};
@@ -299,6 +299,22 @@ mod tests {
                 assert_eq!(opened.state.vote.term, Term(1));
                 assert_eq!(opened.state.last_time, LogTime(1008));
             }
+        }
+    }
+
+    #[test]
+    fn r30_a_log_that_was_made_before_and_is_not_there_is_lost_at_every_start() {
+        let open_begun = |memory: &MemoryDisk| open_begun(memory.handle(), &group(), options(), &|_members| false);
+        let memory = MemoryDisk::new();
+        for _start in 0..2 {
+            let refused = open_begun(&memory).map(|_opened| ()).unwrap_err();
+            assert!(matches!(refused, OpenError::LostSegment { index: Index(1), .. }), "{refused}");
+        }
+        drop(open_log(&memory));
+        assert_eq!(open_begun(&memory).unwrap().state.last, EntryId::ZERO, "empty, but there");
+        memory.handle().remove(&group().join("vote")).unwrap();
+        for _start in 0..2 {
+            assert!(matches!(open_begun(&memory).map(|_opened| ()).unwrap_err(), OpenError::LostVote { .. }));
         }
     }
 }

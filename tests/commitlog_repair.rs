@@ -20,8 +20,13 @@ mod tests {
     fn node() -> (MemoryDisk, Vec<u8>, Vec<Index>) {
         let (memory, firsts) = many_segments();
         let members = "1=localhost:1".parse().unwrap();
-        let identity =
-            Identity { node: NodeId(1), incarnation: Incarnation(9), cluster: Some(ClusterId(0xc1)), members };
+        let identity = Identity {
+            node: NodeId(1),
+            incarnation: Incarnation(9),
+            cluster: Some(ClusterId(0xc1)),
+            joined: false,
+            members,
+        };
         store_identity(&*memory.handle(), Path::new(DATA_DIR), &identity).unwrap();
         let bytes = all_bytes(&open_log(&memory).reader);
         memory.kill_process();

@@ -151,6 +151,9 @@ pub(crate) struct ServeArgs {
     /// All members, this node among them [default: this node alone]
     #[arg(long, value_name = "1=HOST:PORT,2=…")]
     pub(crate) cluster: Option<String>,
+    /// Instead of --cluster: join the cluster of these nodes, once its leader is told to add this one
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) join: Option<String>,
     /// Where the log lives; created when absent
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,

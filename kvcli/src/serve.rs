@@ -66,6 +66,7 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
         ("listen", &args.listen),
         ("advertise", &args.advertise),
         ("cluster", &args.cluster),
+        ("join", &args.join),
         ("data_dir", &args.data_dir),
         ("durability", &args.durability),
         ("insecure", &insecure),

@@ -69,6 +69,7 @@ pub(crate) const MET: &[&str] = &[
     "fault: disk wiped",
     "seen: wiped disk refused",
     "seen: stranger refused",
+    "seen: machine added",
     "seen: learner added",
     "seen: learner promoted by hand",
     "seen: member removed",

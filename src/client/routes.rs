@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::server::kinds::NodeStatus;
+use crate::server::kinds::{MemberStatus, NodeStatus};
 use crate::server::protocol::{ANONYMOUS, Answer, RequestBody};
 use crate::types::{ClusterId, NodeId, Role, Term};
 
@@ -325,8 +325,8 @@ impl Routes {
     }
 
     /// Takes note of the members that a node has named.
-    pub(crate) fn learn(&self, members: &[(NodeId, String)]) {
-        members.iter().for_each(|(id, address)| self.with(|known| known.remember(*id, address)));
+    pub(crate) fn learn(&self, members: &[MemberStatus]) {
+        members.iter().for_each(|member| self.with(|known| known.remember(member.id, &member.address)));
     }
 
     /// The cluster asked for, or the one that was met.
@@ -363,7 +363,7 @@ impl Round<'_> {
         let asked = self.asking.next().await?;
         if let Ok((_link, status)) = &asked.result {
             self.routes.learn(&status.members);
-            status.members.iter().for_each(|(_id, address)| self.ask(address));
+            status.members.iter().for_each(|member| self.ask(&member.address));
         }
         Some(asked)
     }

@@ -45,6 +45,7 @@ impl Opening {
         survey: Survey,
         front: Front,
         vote: Option<Vote>,
+        alone: bool,
         mut report: RecoveryReport,
     ) -> Result<Opened, OpenError> {
         let Front { start, unreadable, .. } = front;
@@ -61,7 +62,7 @@ impl Opening {
             None | Some(_) => {}
         }
         let doubt = super::doubt::load(&*self.disk, &self.dir)?;
-        if self.alone {
+        if alone {
             refuse(&self.log_dir, &[], self.options.covered, doubt.as_ref())?;
         }
         report.note(if start.resetting { Rule::Resetting } else { Rule::NewLog });

@@ -1,7 +1,7 @@
 //! Who owns a data directory: the lock file and the identity file.
 //!
-//! The identity is written once when the directory is made and once more at formation; from then on the directory
-//! wins over the configuration (the caller compares). Each write makes a new file, syncs it, renames it and syncs
+//! The identity is written once when the directory is made and once more when the node forms a cluster or joins one; from
+//! then on the directory wins over the configuration (the caller compares). Each write makes a new file, syncs it, renames it and syncs
 //! the directory: there is always one whole identity. It stands there twice, on two blocks: no peer could tell a node who
 //! it is. Deliberately absent: drawing incarnations and cluster ids.
 
@@ -24,6 +24,10 @@ const MAGIC: &[u8; 8] = b"DLEDG-ID";
 pub const DATA_VERSION: u32 = 1;
 /// Where the fixed fields end and the members' text starts.
 const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 8 + 1 + 16 + 4;
+/// Whether the node belongs to a cluster, and how it came to.
+const NO_CLUSTER: u8 = 0;
+const FORMED: u8 = 1;
+const JOINED: u8 = 2;
 /// Bounds what is read before a checksum is known to hold.
 const MAX_COPY_BYTES: usize = 1 << 20;
 /// How often it stands in the file.
@@ -38,9 +42,11 @@ pub struct Identity {
     pub node: NodeId,
     /// This life of the directory: drawn at random when it was made.
     pub incarnation: Incarnation,
-    /// The cluster; `None` before formation.
+    /// The cluster; `None` until the node belongs to one.
     pub cluster: Option<ClusterId>,
-    /// The members as configured when the directory was made.
+    /// It joined a cluster that others had formed: its log began empty, and may still be.
+    pub joined: bool,
+    /// The members as configured when the directory was made; once the node belongs to a cluster, those of that moment.
     pub members: Members,
 }
 
@@ -242,7 +248,11 @@ fn encode(identity: &Identity) -> Vec<u8> {
     Block::with_prefix(MAGIC, DATA_VERSION)
         .u64(identity.node.get())
         .u64(identity.incarnation.get())
-        .u8(u8::from(identity.cluster.is_some()))
+        .u8(match identity.cluster {
+            None => NO_CLUSTER,
+            Some(_) if identity.joined => JOINED,
+            Some(_) => FORMED,
+        })
         .u128(identity.cluster.map_or(0, |cluster| cluster.0))
         .u32(u32::try_from(members.len()).unwrap_or(u32::MAX))
         .raw(members.as_bytes())
@@ -258,8 +268,14 @@ fn decode(bytes: &[u8]) -> Option<Identity> {
     }
     let mut fields = Fields::at(bytes, PREFIX_BYTES)?;
     let (node, incarnation) = (NodeId(fields.u64()?), Incarnation(fields.u64()?));
-    let (formed, cluster) = (fields.u8()? == 1, ClusterId(fields.u128()?));
+    let (belongs, cluster) = (fields.u8()?, ClusterId(fields.u128()?));
+    let (cluster, joined) = match belongs {
+        NO_CLUSTER => (None, false),
+        FORMED => (Some(cluster), false),
+        JOINED => (Some(cluster), true),
+        _ => return None,
+    };
     let members_bytes = fields.u32()? as usize;
     let members = std::str::from_utf8(fields.bytes(members_bytes)?).ok()?.parse().ok()?;
-    Some(Identity { node, incarnation, cluster: formed.then_some(cluster), members })
+    Some(Identity { node, incarnation, cluster, joined, members })
 }

@@ -70,8 +70,8 @@ pub use hole::Hole;
 pub use identity::{
     DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, lock_empty_data_dir, renew_identity, store_identity,
 };
-pub(crate) use open::open_planted;
-pub use open::{LogOptions, LogState, Opened, open, open_alone};
+pub(crate) use open::open_begun_planted;
+pub use open::{IsAlone, LogOptions, LogState, Opened, open, open_alone, open_begun};
 pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};
 pub use reader::LogReader;

@@ -27,6 +27,7 @@ use super::recovery::{RecoveryReport, Rule};
 use super::restart::{self, Restarted};
 use super::roll::MAX_SEGMENT_BYTES;
 use super::room;
+use super::segment::footer::Summary;
 use super::space::{Space, SpaceCell};
 use super::survey::{self, Segment, Survey};
 use super::tail::{self, Behind};
@@ -122,17 +123,7 @@ pub struct Opened {
 /// # Errors
 /// As the table in [`super::recovery`] says; `DiskFull` and `Io`.
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
-    open_planted(disk, dir, options, Plants::NONE)
-}
-
-/// The same with a rule broken.
-pub(crate) fn open_planted(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    options: LogOptions,
-    plants: Plants,
-) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, plants, false)
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, is_alone: &|_membership| false })
 }
 
 /// As [`open`], for a node without peers: a log that somebody would have to mend, or whose last entry is in doubt, is
@@ -141,7 +132,44 @@ pub(crate) fn open_planted(
 /// # Errors
 /// `Unmendable`, and those of [`open`].
 pub fn open_alone(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, Plants::NONE, true)
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, is_alone: &|_membership| true })
+}
+
+/// Says whether a node has no peers, by the latest membership that can be read and the index of its entry.
+pub type IsAlone<'a> = dyn Fn(Option<&(Index, Bytes)>) -> bool + 'a;
+
+/// As [`open`], for a node that belongs to a cluster: its log was made before, so that one that is not there is lost
+/// (R30). A node that `is_alone` has it opened as by [`open_alone`].
+///
+/// # Errors
+/// Those of [`open`] and [`open_alone`].
+pub fn open_begun(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogOptions,
+    is_alone: &IsAlone,
+) -> Result<Opened, OpenError> {
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: true, is_alone })
+}
+
+/// The same with a rule broken.
+pub(crate) fn open_begun_planted(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogOptions,
+    is_alone: &IsAlone,
+    plants: Plants,
+) -> Result<Opened, OpenError> {
+    open_as(disk, dir, options, plants, Beforehand { begun: true, is_alone })
+}
+
+/// What the caller knows of the log before it is opened.
+#[derive(Clone, Copy)]
+struct Beforehand<'a> {
+    /// It was made before.
+    begun: bool,
+    /// Whether its node has no peers by the latest membership that can be read.
+    is_alone: &'a IsAlone<'a>,
 }
 
 /// What a node without peers does with damage: nobody could mend it.
@@ -161,7 +189,7 @@ fn open_as(
     dir: &Path,
     options: LogOptions,
     plants: Plants,
-    alone: bool,
+    Beforehand { begun, is_alone }: Beforehand<'_>,
 ) -> Result<Opened, OpenError> {
     let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
@@ -180,9 +208,14 @@ fn open_as(
         survey::check_owner(dir, &segment.header, owner)?;
     }
     let vote = super::meta::read_own_vote(&*disk, dir, owner)?;
-    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants, alone };
+    let opening = Opening { disk, dir: dir.to_owned(), log_dir, options, owner, plants };
     if survey.segments.is_empty() {
-        return opening.make_first(survey, front, vote, report);
+        if begun && vote.is_none() && front.start.generation == 0 {
+            // R30
+            return Err(OpenError::LostSegment { path: opening.log_dir, index: front.start.base.first() });
+        }
+        let alone = is_alone(latest_membership(&front.start, &[], None));
+        return opening.make_first(survey, front, vote, alone, report);
     }
     let Survey { segments, superseded, mut dropped, unfinished, indexes } = survey;
     let Chain { start, closed, last, dropped: not_needed } =
@@ -193,8 +226,8 @@ fn open_as(
         && last.header.generation == 1
         && tail.summary.count == 0
         && matches!(tail.behind, Behind::Blank);
-    if vote.is_none() && !made_just_now {
-        // R19
+    if vote.is_none() && (begun || !made_just_now) {
+        // R19, R30
         return Err(OpenError::LostVote { path: dir.join(layout::VOTE_FILE) });
     }
     let doubt = super::doubt::load(&*opening.disk, dir)?;
@@ -202,7 +235,7 @@ fn open_as(
     let mut doubt = doubt.or(tail.doubt.clone());
     let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
     let holes: Vec<Hole> = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
-    if alone {
+    if is_alone(latest_membership(&start, &closed, Some(&tail.summary))) {
         refuse(&opening.log_dir, &holes, opening.options.covered, doubt.as_ref())?;
     } else {
         // R25; what a node without peers has lost, nobody has.
@@ -239,8 +272,6 @@ pub(super) struct Opening {
     pub(super) options: LogOptions,
     pub(super) owner: Owner,
     pub(super) plants: Plants,
-    /// The node has no peers.
-    pub(super) alone: bool,
 }
 
 impl Opening {
@@ -357,11 +388,25 @@ fn closed_part(closed: Closed) -> Part {
     Part { segment: Arc::new(live), limit: limit.index }
 }
 
+/// The latest membership that can be read, and the index of its entry.
+fn latest_membership<'a>(
+    start: &'a Start,
+    closed: &'a [Closed],
+    tail: Option<&'a Summary>,
+) -> Option<&'a (Index, Bytes)> {
+    let of_base = Some(&start.base.membership).filter(|(index, _)| !index.is_zero());
+    let of_closed = closed
+        .iter()
+        .rev()
+        .find_map(|part| part.summary.memberships.iter().rev().find(|(index, _)| *index <= part.limit.index));
+    tail.and_then(|tail| tail.memberships.last()).or(of_closed).or(of_base)
+}
+
 /// What the segments together hold.
 fn state_of(
     base: &LogBase,
     closed: &[Closed],
-    before: Option<&(Part, super::segment::footer::Summary)>,
+    before: Option<&(Part, Summary)>,
     active: &Active,
     vote: Vote,
 ) -> LogState {

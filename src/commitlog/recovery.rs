@@ -31,6 +31,7 @@
 //! | R27 | a base file that says that a reset was begun | an empty log at its base, the vote as it was |
 //! | R28 | what R8 or R29 refuses, all of it at or below what the caller has covered | the log begins with the next segment |
 //! | R29 | a base file with a bad copy | made anew from the other one; without a readable copy: refused: corrupt |
+//! | R30 | what R1 makes anew, and the caller knows that the log was made before | refused: lost segment, or lost vote |
 //!
 //! Why R15 copies what looks good: after a failed sync the page cache may hold good bytes that the disk does not, so
 //! that a second sync alone proves nothing; and why it does not rewrite in place: a power cut during that could

@@ -20,6 +20,7 @@ use crate::config::{Config, Members};
 use crate::env::{Disk, OpenMode};
 use crate::error::OpenError;
 use crate::failure;
+use crate::raft::Membership;
 use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plants;
 use crate::snapshot::{
@@ -57,6 +58,7 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
                 node: config.id,
                 incarnation: Incarnation(environment.entropy.next_u64() | 1),
                 cluster: None,
+                joined: false,
                 members: members.clone(),
             };
             store_identity(disk, directory, &identity)?;
@@ -69,6 +71,10 @@ pub(crate) fn open(environment: &Environment, config: &Config, members: &Members
         None => restore::origin(disk, directory)?,
     };
     if origin.is_some() {
+        if !config.join.0.is_empty() {
+            let reason = "a backup was restored into it, to form a new cluster; a node that joins takes an empty one";
+            return Err(OpenError::Identity { path: directory.clone(), reason: reason.to_owned() });
+        }
         check_members(config, &identity)?;
     }
     Ok(DataDir { identity, origin, _lock: lock })
@@ -86,8 +92,11 @@ fn check(config: &Config, identity: &Identity) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A directory that was formed or restored for some members is for no others.
+/// A directory that was formed or restored for some members is for no others. Who only wants to join names none.
 fn check_members(config: &Config, identity: &Identity) -> Result<(), OpenError> {
+    if !config.join.0.is_empty() {
+        return Ok(());
+    }
     let alone = |members: &Members| members.0.keys().all(|id| *id == config.id);
     let both_alone = alone(&identity.members) && alone(&config.cluster);
     if !both_alone && identity.members != config.cluster {
@@ -125,7 +134,7 @@ pub(crate) struct Recovered {
     pub(crate) genesis: Option<Bytes>,
 }
 
-/// Restores the newest good snapshot of a node that belongs to `cluster` into its empty machine, and opens its log. A
+/// Restores the newest good snapshot of a node that belongs to a cluster into its empty machine, and opens its log. A
 /// node that is alone does not start with damage: nobody could mend it. `plants` names the rule that a simulation breaks.
 ///
 /// # Errors
@@ -133,40 +142,40 @@ pub(crate) struct Recovered {
 pub(crate) fn recover<M: StateMachine>(
     environment: &Environment,
     config: &Config,
-    cluster: ClusterId,
+    identity: &Identity,
     machine: &mut M,
     plants: Plants,
 ) -> Result<Recovered, OpenError> {
-    recover_in_chunks(environment, config, cluster, machine, (plants, CHUNK_BYTES))
+    recover_in_chunks(environment, config, identity, machine, (plants, CHUNK_BYTES))
 }
 
 /// The same, with snapshots in chunks of so many bytes.
 pub(crate) fn recover_in_chunks<M: StateMachine>(
     environment: &Environment,
     config: &Config,
-    cluster: ClusterId,
+    identity: &Identity,
     machine: &mut M,
     (plants, chunk_bytes): (Plants, u32),
 ) -> Result<Recovered, OpenError> {
     let directory = group_dir(&config.data_dir, GroupId::FIRST);
+    let Some(cluster) = identity.cluster else {
+        let reason = "it does not belong to a cluster".to_owned();
+        return Err(OpenError::Identity { path: config.data_dir.clone(), reason });
+    };
     let whose = SnapshotOptions { cluster, group: GroupId::FIRST, chunk_bytes };
     let mut store = SnapshotStore::open(Arc::clone(&environment.disk), &directory, whose)?;
     store.plant(plants);
     let base = restore(&mut store, machine).map_err(|error| refused(&directory, error))?;
     let kept = Kept::of(&store).map_err(|error| refused(&directory, error))?;
-    let alone = config.cluster.0.keys().all(|id| *id == config.id);
+    let alone = |latest: Option<&(Index, Bytes)>| is_alone(identity, latest.into_iter().chain([&base.membership]));
     let open = || {
         let options = options(environment, config, cluster, base.entry.index);
-        let disk = Arc::clone(&environment.disk);
-        match alone {
-            true => commitlog::open_alone(disk, &directory, options),
-            false => commitlog::open_planted(disk, &directory, options, plants),
-        }
+        commitlog::open_begun_planted(Arc::clone(&environment.disk), &directory, options, &alone, plants)
     };
     let mut opened = open()?;
     let begins = opened.state.base;
     if begins.index > base.entry.index {
-        if alone {
+        if alone(opened.state.memberships.last()) {
             let reason = format!("the log begins behind {begins}, and no snapshot that reaches there can be used");
             return Err(OpenError::Unmendable { path: directory, offset: 0, index: begins.index, reason });
         }
@@ -178,14 +187,26 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         drop(opened);
         opened = open()?;
     }
-    // A base that nobody knows the members of is that of a log whose first record names them.
-    let nameless = opened.state.memberships.is_empty() && base.membership.0.is_zero();
+    // A base that nobody knows the members of is that of a log whose first record names them. That record was there
+    // before the node belonged to its cluster, unless it joined: then it is whoever leads that brings it.
+    let nameless = !identity.joined && opened.state.memberships.is_empty() && base.membership.0.is_zero();
     if opened.state.last == opened.state.base && nameless {
         return Err(OpenError::LostSegment { path: directory, index: opened.state.base.index.next() });
     }
     let genesis = load_genesis(environment.disk.as_ref(), &directory)
         .or_else(|| opened.reader.read(Index(1)).ok().map(|record| record.bytes().clone()));
     Ok(Recovered { opened, store, base, kept, genesis })
+}
+
+/// Whether a node has no peers: by the latest of these memberships, else by what it was when it came to its cluster.
+fn is_alone<'a>(identity: &Identity, memberships: impl Iterator<Item = &'a (Index, Bytes)>) -> bool {
+    let latest = memberships.max_by_key(|(index, _)| *index).filter(|(index, _)| !index.is_zero());
+    match latest.map(|(_, payload)| Membership::decode(payload)) {
+        Some(Ok(membership)) => membership.members().all(|member| member.id == identity.node),
+        // It is refused elsewhere, with the reason.
+        Some(Err(_)) => false,
+        None => !identity.joined && identity.members.0.keys().all(|id| *id == identity.node),
+    }
 }
 
 /// The record that formed the cluster. One that cannot be read is of no use here; any other member has it too.
@@ -297,6 +318,28 @@ pub(crate) fn adopt(
     data_dir.identity = identity;
     data_dir.origin = None;
     restore::forget_origin(disk, &config.data_dir)
+}
+
+/// Makes the empty log and vote file of a node durable that becomes a member of a cluster that exists, and only then the
+/// identity that names the cluster: a crash in between leaves a node that belongs to none, whose incarnation is the same.
+/// The caller has seen that the members admit this very life. `members` are those that are known.
+pub(crate) fn join(
+    environment: &Environment,
+    config: &Config,
+    data_dir: &mut DataDir,
+    cluster: ClusterId,
+    members: Members,
+) -> Result<(), OpenError> {
+    let directory = group_dir(&config.data_dir, GroupId::FIRST);
+    let disk = environment.disk.as_ref();
+    clear(disk, &directory).map_err(|source| OpenError::Io { path: directory.clone(), source })?;
+    remove_all(disk, &directory).map_err(|error| refused(&directory, error))?;
+    let options = options(environment, config, cluster, Index::ZERO);
+    drop(commitlog::open(Arc::clone(&environment.disk), &directory, options)?);
+    let identity = Identity { cluster: Some(cluster), joined: true, members, ..data_dir.identity.clone() };
+    store_identity(disk, &config.data_dir, &identity)?;
+    data_dir.identity = identity;
+    Ok(())
 }
 
 /// Writes the state that a restored node begins with as its first snapshot.

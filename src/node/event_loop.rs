@@ -10,18 +10,18 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::commitlog::Opened;
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
-use crate::raft::{Membership, MembershipMark};
+use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
     Channel, FormationMessage, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
 };
-use crate::types::{ClusterId, EntryId, GroupId, Index, LogTime, Monotonic, NodeId, RoleChange, Term};
+use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, RoleChange, Term};
 
 use super::data_dir::{self, DataDir, Recovered};
 use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
-use super::formation::{Formation, Genesis, Step};
+use super::formation::Formation;
 use super::handle::{Command, Reply, Shared};
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
@@ -31,6 +31,7 @@ use super::snapshot_worker::{SnapshotReport, SnapshotWorker};
 use super::threads::DiskThreads;
 use super::{Environment, member_identity, replica_options};
 
+mod forming;
 mod publish;
 
 use publish::IN_DOUBT;
@@ -110,8 +111,10 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// Which membership the transport was told.
-    introduced: Option<MembershipMark>,
+    /// The entry of the membership that the transport was told.
+    introduced: Option<EntryId>,
+    /// The entry of the membership that handles are shown.
+    shown: Option<EntryId>,
 }
 
 /// What an event loop is made of.
@@ -150,11 +153,10 @@ impl<M: StateMachine> EventLoop<M> {
             more: false,
             scrub: ScrubProgress::default(),
             introduced: None,
+            shown: None,
         };
         match cluster {
-            Some(cluster) => {
-                event_loop.start_replica(cluster, machine)?;
-            }
+            Some(_cluster) => event_loop.start_replica(machine)?,
             None => {
                 event_loop.phase = Phase::Forming { formation, machine, early: Vec::new() };
                 event_loop.try_to_form()?;
@@ -277,54 +279,9 @@ impl<M: StateMachine> EventLoop<M> {
         }
     }
 
-    fn formation_outcome(&mut self, from: NodeId, outcome: Result<Option<Genesis>, String>) {
-        let done = match outcome {
-            Ok(Some(genesis)) => self.adopt(&genesis),
-            Ok(None) => self.try_to_form(),
-            Err(reason) => {
-                tracing::warn!(node = %self.config.id, peer = %from, reason, "cannot form the cluster");
-                Ok(())
-            }
-        };
-        if let Err(error) = done {
-            self.fatal = Some(error.to_string());
-        }
-    }
-
-    /// Mints the cluster when it is this node's turn to.
-    fn try_to_form(&mut self) -> Result<(), OpenError> {
-        let Phase::Forming { formation, .. } = &self.phase else { return Ok(()) };
-        let entropy = &self.environment.entropy;
-        let random = (u128::from(entropy.next_u64()) << 64) | u128::from(entropy.next_u64());
-        let Some(genesis) = formation.mint(random, LogTime(self.environment.clock.wall_ms())) else { return Ok(()) };
-        self.adopt(&genesis)
-    }
-
-    /// Makes record 1 durable, passes it on, and runs. It is passed on by every member: the one that minted it may
-    /// be gone before the last has heard.
-    fn adopt(&mut self, genesis: &Genesis) -> Result<(), OpenError> {
-        data_dir::adopt(&self.environment, &self.config, &mut self.data_dir, genesis)?;
-        self.carry_out_formation(genesis.announce(self.config.id));
-        let Phase::Forming { machine, early, .. } = std::mem::replace(&mut self.phase, Phase::Stopped) else {
-            return Ok(());
-        };
-        tracing::info!(node = %self.config.id, cluster = %genesis.membership.cluster, "the cluster is formed");
-        self.start_replica(genesis.membership.cluster, machine)?;
-        if let Phase::Running { replica, .. } = &mut self.phase {
-            for question in early {
-                match question {
-                    Early::Write(ticket, term, proposals, deadline) => {
-                        replica.propose(ticket, term, proposals, deadline)
-                    }
-                    Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start_replica(&mut self, cluster: ClusterId, mut machine: M) -> Result<(), OpenError> {
-        let recovered = data_dir::recover(&self.environment, &self.config, cluster, &mut machine, Plants::NONE)?;
+    fn start_replica(&mut self, mut machine: M) -> Result<(), OpenError> {
+        let recovered =
+            data_dir::recover(&self.environment, &self.config, &self.data_dir.identity, &mut machine, Plants::NONE)?;
         let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, .. } = opened;
         if let Some(reason) = &state.last_in_doubt {
@@ -359,15 +316,8 @@ impl<M: StateMachine> EventLoop<M> {
     /// Tells the transport whom to talk to.
     fn introduce(&mut self) {
         let Phase::Running { replica, .. } = &self.phase else { return };
-        self.introduced = Some(replica.raft().membership_mark());
+        self.introduced = replica.raft().membership_id();
         self.transport.set_identity(member_identity(&self.config, &self.data_dir.identity, replica.raft().membership()));
-    }
-
-    fn carry_out_formation(&mut self, steps: Vec<Step>) {
-        for Step { to, message, attached } in steps {
-            let frame = PeerFrame { group: GroupId::FIRST, body: PeerBody::Formation(message), attached };
-            self.transport.send(to, Channel::Control, frame);
-        }
     }
 
     fn command(&mut self, now: Monotonic, command: Command) {
@@ -457,9 +407,9 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let follows = replica.raft().membership_mark();
+                let follows = replica.raft().membership_id();
                 self.carry_out(effects);
-                if self.introduced != Some(follows) {
+                if follows != self.introduced {
                     self.introduce();
                 }
             }
@@ -518,26 +468,6 @@ impl<M: StateMachine> EventLoop<M> {
             (caller, answer) => {
                 debug_assert!(false, "answer {answer:?} for another kind of caller: {}", caller.is_some());
             }
-        }
-    }
-
-    fn expire_early(&mut self, now: Monotonic) {
-        let Phase::Forming { early, .. } = &mut self.phase else { return };
-        let due = |question: &mut Early| match question {
-            Early::Write(_, _, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
-        };
-        let expired: Vec<Early> = early.extract_if(.., due).collect();
-        for question in expired {
-            self.refuse_early(question, "the cluster has not formed: not all members have been reached");
-        }
-    }
-
-    fn refuse_early(&mut self, question: Early, reason: &str) {
-        match question {
-            Early::Write(ticket, ..) => {
-                self.answer(ticket, Answer::Write(Err(WriteError::Unavailable(reason.to_owned()))));
-            }
-            Early::Read(ticket, _) => self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))),
         }
     }
 

@@ -22,7 +22,7 @@ use super::scrub::ScrubProgress;
 
 mod members;
 
-pub use members::MemberChange;
+pub use members::{MemberChange, MemberStatus, Standing};
 
 /// What an entry costs of the pending budget beside its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -64,8 +64,8 @@ pub struct NodeStatus {
     pub mended: u64,
     /// How far the scrub, which reads everything once in [`Config::scrub_every`], has come.
     pub scrub: ScrubProgress,
-    /// Members and their addresses.
-    pub members: Vec<(NodeId, String)>,
+    /// The members by the latest membership in its log, by number; before there is one, those that it was started with.
+    pub members: Vec<MemberStatus>,
     /// What is wrong with this node, while something is.
     pub error: Option<String>,
     /// The release it runs.
@@ -344,7 +344,7 @@ impl NodeHandle {
     /// copies nothing else of the status.
     pub(crate) fn address_of(&self, id: NodeId) -> Option<String> {
         let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.members.iter().find(|(member, _)| *member == id).map(|(_, address)| address.clone())
+        status.members.iter().find(|member| member.id == id).map(|member| member.address.clone())
     }
 
     /// The configuration the node was started with.

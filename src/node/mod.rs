@@ -61,7 +61,7 @@ use crate::transport::LocalIdentity;
 use crate::types::GroupId;
 
 pub use effects::{Framed, Proposal, Proposed};
-pub use handle::{MemberChange, NodeHandle, NodeStatus, Outcome};
+pub use handle::{MemberChange, MemberStatus, NodeHandle, NodeStatus, Outcome, Standing};
 pub use members::{MembersError, TransferError};
 pub use restore::{RESTORE_GAP, RestoreError, RestoreOptions, restore};
 pub use runtime::Hooks;

@@ -88,6 +88,7 @@ pub fn restore(environment: &Environment, options: &RestoreOptions) -> Result<Ma
         node: *id,
         incarnation: Incarnation(environment.entropy.next_u64() | 1),
         cluster: None,
+        joined: false,
         members: cluster.clone(),
     };
     store_identity(disk, data_dir, &identity)?;

@@ -25,7 +25,7 @@ use crate::types::{Index, Role, RoleChange, Term};
 
 use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
-use super::handle::{NodeHandle, NodeStatus, Shared};
+use super::handle::{MemberStatus, NodeHandle, NodeStatus, Shared};
 use super::scrub::ScrubProgress;
 use super::{Environment, max_frame_bytes};
 
@@ -217,7 +217,7 @@ fn first_status(config: &Config, members: &Members) -> NodeStatus {
         damaged: 0,
         mended: 0,
         scrub: ScrubProgress::default(),
-        members: members.0.iter().map(|(id, address)| (*id, address.clone())).collect(),
+        members: members.0.iter().map(|(id, address)| MemberStatus::voter(*id, address.clone())).collect(),
         error: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

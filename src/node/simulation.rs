@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use crate::commitlog::{
     Hole, LogFault, LogReader, LogWriter, Opened, PrepareDone, PrepareJob, RecoveryReport, WriteBatch,
 };
-use crate::config::Config;
+use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
 use crate::raft::{Change, Membership, Raft};
 use crate::simulation::plants::Plants;
@@ -23,7 +23,7 @@ use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::frame::{FrameBatch, FrameDecoder};
 use crate::transport::{Channel, LocalIdentity, PeerFrame, wire};
-use crate::types::{EntryId, Index, LogTime, Monotonic, NodeId, RoleChange};
+use crate::types::{ClusterId, EntryId, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange};
 
 use super::data_dir::{self, DataDir, Recovered};
 use super::disk_batch::Gathered;
@@ -193,19 +193,17 @@ pub struct Process<M: StateMachine> {
 }
 
 impl<M: StateMachine> Process<M> {
-    /// Recovers the directory of a node that has formed.
+    /// Recovers the directory of a node that belongs to a cluster.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn start(environment: &Environment, config: &Config, mut machine: M, seams: Seams) -> Result<Self, OpenError> {
         let data_dir = data_dir::open(environment, config, &config.cluster)?;
         let directory = || config.data_dir.clone();
-        let Some(cluster) = data_dir.identity.cluster else {
-            return Err(OpenError::Identity { path: directory(), reason: "it has not formed a cluster".to_owned() });
-        };
         let Seams { plants, window, chunk_bytes } = seams;
         let chunk_bytes = chunk_bytes.unwrap_or(CHUNK_BYTES);
-        let recovered = data_dir::recover_in_chunks(environment, config, cluster, &mut machine, (plants, chunk_bytes))?;
+        let recovered =
+            data_dir::recover_in_chunks(environment, config, &data_dir.identity, &mut machine, (plants, chunk_bytes))?;
         let Recovered { opened, store, base, kept, genesis } = recovered;
         let Opened { writer, reader, state, report } = opened;
         let mut options = replica_options(config, environment.entropy.next_u64());
@@ -463,6 +461,32 @@ impl<M: StateMachine> Process<M> {
     pub fn failure(&self) -> Option<&str> {
         self.replica.failure()
     }
+}
+
+/// The life of a node's directory, which is made when it is absent: what a change of members admits.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn incarnation(environment: &Environment, config: &Config) -> Result<Incarnation, OpenError> {
+    data_dir::open(environment, config, &Members::default()).map(|directory| directory.identity.incarnation)
+}
+
+/// Makes a node with an empty directory a member of a cluster that has admitted it, as the node itself does once it hears
+/// of that. One that was interrupted may be made again; of one that belongs to a cluster already nothing is changed.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn join(
+    environment: &Environment,
+    config: &Config,
+    cluster: ClusterId,
+    members: &Members,
+) -> Result<(), OpenError> {
+    let mut directory = data_dir::open(environment, config, &Members::default())?;
+    if directory.identity.cluster.is_some() {
+        return Ok(());
+    }
+    data_dir::join(environment, config, &mut directory, cluster, members.clone())
 }
 
 /// Forms the cluster of these nodes' empty directories, as if all had met at once. One that was interrupted may be

@@ -68,5 +68,5 @@ pub use self::config::{RaftConfig, Restored};
 pub use self::core::{NotLeader, Raft};
 pub use self::install::Installed;
 pub use self::membership::{Member, Membership, Priority, Promotion};
-pub use self::status::{MembershipMark, PeerStatus};
+pub use self::status::PeerStatus;
 pub use self::transfer::{TransferEnd, TransferRefused};

@@ -27,14 +27,6 @@ pub struct PeerStatus {
     pub lacks: bool,
 }
 
-/// Which membership a node follows: the entry of it. One that was cut may be followed by another at its very index, in
-/// one and the same append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MembershipMark {
-    index: Option<Index>,
-    term: Option<Term>,
-}
-
 impl Raft {
     /// This node.
     #[must_use]
@@ -150,11 +142,11 @@ impl Raft {
         self.memberships.latest_index()
     }
 
-    /// Tells the latest membership from any other that stood, or will stand, in its place.
+    /// The entry of [`Raft::membership`]; of term 0 where the log begins behind it.
     #[must_use]
-    pub fn membership_mark(&self) -> MembershipMark {
-        let index = self.membership_index();
-        MembershipMark { index, term: index.and_then(|index| self.terms.term_at(index)) }
+    pub fn membership_id(&self) -> Option<EntryId> {
+        let index = self.memberships.latest_index()?;
+        Some(EntryId::new(index, self.terms.term_at(index).unwrap_or_default()))
     }
 
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.

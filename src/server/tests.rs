@@ -20,7 +20,7 @@ use crate::transport::{ClientHello, LocalIdentity};
 use crate::types::{ClusterId, GroupId, Incarnation, Index, NodeId};
 
 use super::fake::{FakeStore, Mode};
-use super::kinds::{Consistency, Scan};
+use super::kinds::{Consistency, MemberStatus, Scan};
 use super::protocol::{Answer, Goodbye, Message, Packet, RequestBody};
 use super::wire::{PacketSink, PacketSource};
 use super::*;
@@ -47,7 +47,7 @@ impl Node {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        store.state().status.members = vec![(NodeId(1), address.clone())];
+        store.state().status.members = vec![MemberStatus::voter(NodeId(1), address.clone())];
         let identity = LocalIdentity {
             cluster: Some(ClusterId(1)),
             node: NodeId(1),

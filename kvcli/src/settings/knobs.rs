@@ -77,6 +77,12 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(config.cluster.to_string()),
     },
     Knob {
+        name: "join",
+        shape: Shape::Text,
+        set: |config, text| text.parse().map(|addresses| config.join = addresses),
+        get: |config| Some(config.join.to_string()),
+    },
+    Knob {
         name: "data_dir",
         shape: Shape::Text,
         set: |config, text| match text {

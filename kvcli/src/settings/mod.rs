@@ -126,6 +126,9 @@ fn derive(resolved: &mut Resolved) -> Result<(), Failure> {
         if !resolved.config.cluster.0.is_empty() {
             return Err(Failure::config("--id is needed with --cluster: which of its members this node is"));
         }
+        if !resolved.config.join.0.is_empty() {
+            return Err(Failure::config("--id is needed with --join: a number that the cluster has never used"));
+        }
         resolved.config.id = NodeId(1);
     }
     if !given(resolved, "listen")

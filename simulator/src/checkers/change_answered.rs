@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use dledger::raft::{Change, Membership};
-use dledger::types::NodeId;
+use dledger::types::{Incarnation, NodeId};
 
 use super::{Property, Verdict, holds};
 use crate::truth::Truth;
@@ -17,8 +17,8 @@ pub(crate) const PROPERTY: Property = Property {
 /// What callers were told.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeAnswered {
-    /// Numbers that were certainly not admitted.
-    refused: BTreeSet<NodeId>,
+    /// Lives that were certainly not admitted.
+    refused: BTreeSet<(NodeId, Incarnation)>,
 }
 
 impl ChangeAnswered {
@@ -41,15 +41,18 @@ impl ChangeAnswered {
     /// A change is refused, and nobody is to ask for the same again.
     pub(crate) fn refused(&mut self, change: &Change) {
         if let Change::AddLearner { member, .. } | Change::Replace { new: member, .. } = change {
-            self.refused.insert(member.id);
+            self.refused.insert((member.id, member.incarnation));
         }
     }
 
     /// The run is over.
     pub(crate) fn finish(&self, truth: &Truth) -> Verdict {
-        let admitted = |id: &&NodeId| truth.all_settled().any(|(_entry, settled)| settled.member(**id).is_some());
+        let is_it = |settled: &Membership, (id, life): (NodeId, Incarnation)| {
+            settled.member(id).is_some_and(|member| member.incarnation == life)
+        };
+        let admitted = |life: &&(NodeId, Incarnation)| truth.all_settled().any(|(_entry, it)| is_it(it, **life));
         match self.refused.iter().find(admitted) {
-            Some(id) => Err(format!("node {id} was refused and is a member")),
+            Some((id, _life)) => Err(format!("node {id} was refused and is a member")),
             None => Ok(()),
         }
     }

@@ -39,11 +39,11 @@ impl World {
     /// A node that follows other members closes what is open to whom it knows no more.
     pub(super) fn introduce(&mut self, node: usize) {
         let Some(it) = self.nodes.get_mut(node) else { return };
-        let mark = it.raft().map(dledger::raft::Raft::membership_mark);
-        if it.introduced == mark {
+        let follows = it.raft().and_then(dledger::raft::Raft::membership_id);
+        if it.introduced == follows {
             return;
         }
-        it.introduced = mark;
+        it.introduced = follows;
         let Some(own) = it.identity() else { return };
         let plants = self.plants();
         let unsuited = |peer: &usize| {
@@ -83,6 +83,10 @@ impl World {
     pub(super) fn start_forming(&mut self, node: usize) -> bool {
         let plants = self.plants();
         let Some(it) = self.nodes.get_mut(node).filter(|it| it.wiped) else { return false };
+        if !it.config.join.0.is_empty() {
+            // It waits to be admitted in its new life, which nobody does under a number that was used.
+            return true;
+        }
         match Forming::start(&it.environment(), &it.config, plants) {
             Ok(None) => false,
             Ok(forming) => {

@@ -21,6 +21,7 @@ impl World {
         self.schedule(LOOK_EVERY, Event::Look);
         let now = self.now;
         self.network.note_sound(now);
+        self.start_joiners();
         for it in &mut self.nodes {
             let hangs = it.disk_hung_until > now || it.disk_slow > 1 || it.disk_full || it.disk_fails;
             let healthy = it.process.is_some() && it.paused_until <= now && !hangs && it.pace.is_right();

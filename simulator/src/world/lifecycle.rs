@@ -39,7 +39,7 @@ impl World {
         let (now, plants) = (self.now, self.plants());
         let cut = self.nemesis.cut_in_recovery(&self.profile, now);
         let Some(it) = self.nodes.get_mut(node) else { return };
-        if it.is_up() || it.retired {
+        if it.is_up() || it.retired || it.waits_to_join {
             return;
         }
         it.pace.show(now, &it.machine);
@@ -53,7 +53,9 @@ impl World {
         let (machine, watch) = Watched::new(machine);
         let chunk_bytes = self.profile.snapshots.and_then(|snapshots| snapshots.chunk_bytes);
         let seams = Seams { plants, window: self.profile.window, chunk_bytes };
-        let started = Process::start(&it.environment(), &it.config, machine, seams);
+        let joined = self.join_first(node);
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let started = joined.and_then(|()| Process::start(&it.environment(), &it.config, machine, seams));
         if it.disk.is_off() {
             drop(started);
             self.marks.met("fault: power cut in recovery");
@@ -241,7 +243,7 @@ impl World {
     /// Everybody who does not run starts, when the faults are over.
     pub(super) fn start_all(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes.get(node).is_some_and(|it| !it.is_up() && !it.retired) {
+            if self.nodes.get(node).is_some_and(|it| !it.is_up()) {
                 let wait = self.nemesis.random.within(1_000..50_000);
                 self.schedule(wait, Event::Start { node });
             }

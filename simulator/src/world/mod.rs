@@ -15,6 +15,7 @@ mod admission;
 mod clients;
 mod coups;
 mod disk;
+mod growth;
 mod health;
 mod lifecycle;
 mod misdirected;
@@ -126,6 +127,7 @@ pub(crate) struct Figures {
 
 /// The simulated cluster.
 pub(crate) struct World {
+    seed: u64,
     profile: Profile,
     plant: Option<Plant>,
     now: u64,
@@ -160,6 +162,7 @@ impl World {
         drop(take_marks());
         let nodes = (1..=profile.nodes).map(|id| Node::new(seed, id, &profile)).collect();
         let mut world = Self {
+            seed,
             plant,
             now: 0,
             queue: BTreeMap::new(),

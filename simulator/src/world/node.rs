@@ -7,9 +7,10 @@ use std::time::Duration;
 use dledger::Config;
 use dledger::commitlog::PrepareJob;
 use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
+use dledger::config::Members;
 use dledger::env::memory::MemoryDisk;
 use dledger::node::Environment;
-use dledger::raft::{MembershipMark, Raft};
+use dledger::raft::Raft;
 use dledger::simulation::{Forming, Process, SnapshotWork, Write};
 use dledger::transport::LocalIdentity;
 use dledger::types::{EntryId, GroupId, Index, Monotonic, NodeId, Role, Term};
@@ -38,10 +39,12 @@ pub(super) struct Node {
     pub(super) forming: Option<Forming>,
     /// Its disk was lost: what it has now is not the life that was admitted.
     pub(super) wiped: bool,
+    /// It came later, and nobody has heard of it yet.
+    pub(super) waits_to_join: bool,
     /// Nobody starts it again.
     pub(super) retired: bool,
     /// Which membership the network was told to go by.
-    pub(super) introduced: Option<MembershipMark>,
+    pub(super) introduced: Option<EntryId>,
     pub(super) watch: Option<Watch>,
     /// Counts the starts of its process: events of an earlier one are void.
     pub(super) life: u64,
@@ -121,6 +124,7 @@ impl Node {
             process: None,
             forming: None,
             wiped: false,
+            waits_to_join: false,
             retired: false,
             introduced: None,
             watch: None,
@@ -152,6 +156,15 @@ impl Node {
             append_only: LeaderAppendOnly::default(),
             random,
         }
+    }
+
+    /// The same as a machine that comes later.
+    pub(super) fn joining(mut self, profile: &Profile) -> Self {
+        let members: Vec<String> = (1..=profile.nodes).map(|id| format!("n{id}:1")).collect();
+        self.config.cluster = Members::default();
+        self.config.join = members.join(",").parse().unwrap_or_default();
+        self.waits_to_join = true;
+        self
     }
 
     /// The machine as the process sees it.

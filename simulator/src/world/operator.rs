@@ -29,8 +29,8 @@ pub(super) const TICKETS: u64 = 1 << 40;
 pub(super) const FIRST_WISH: u64 = 600_000;
 /// Disks that are lost in a run, at most.
 const MOST_WIPED: u64 = 2;
-/// The fewest and the most voters that the operator wants.
-const VOTERS: (usize, usize) = (2, 7);
+/// The fewest voters that the operator wants.
+const FEWEST_VOTERS: usize = 2;
 
 /// What somebody waits for.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl World {
                 matches!(change, Change::Remove { id } if members.member(*id).is_none())
             }),
             55..65 => Some(Change::Promote { id: self.operator.random.pick(&learners)? }),
-            _ => None,
+            _ => self.growth(members),
         }
     }
 
@@ -119,7 +119,7 @@ impl World {
         let leader = self.nodes.iter().find(|node| node.leads()).map(|node| node.id);
         let picked = self.operator.random.pick(voters)?;
         let id = leader.filter(|id| voters.contains(id) && self.operator.random.chance(300)).unwrap_or(picked);
-        (voters.len() > VOTERS.0 && self.survives(Some(place(id)), None)).then_some(Change::Remove { id })
+        (voters.len() > FEWEST_VOTERS && self.survives(Some(place(id)), None)).then_some(Change::Remove { id })
     }
 
     /// Whether more than half of the voters, by every membership in force, have their disks when one leaves, and one more
@@ -138,7 +138,7 @@ impl World {
         let settled = self.truth.in_force().len() == 1 && self.operator.waiting.is_empty();
         let node = self.operator.random.place(self.nodes.len());
         let member = self.truth.settled().is_some_and(|(_id, members)| members.is_incoming(NodeId(node as u64 + 1)));
-        let spare = self.nodes.iter().filter(|it| !it.wiped && !it.retired).count() > VOTERS.0;
+        let spare = self.nodes.iter().filter(|it| !it.wiped && !it.retired).count() > FEWEST_VOTERS;
         let fresh = self.nodes.get(node).is_some_and(|it| !it.wiped);
         let bearable = self.survives(None, Some(node)) && spare;
         if settled && member && fresh && bearable && self.operator.wiped < MOST_WIPED {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
-use crate::server::kinds::{NodeStatus, Scan, ScanPage, SnapshotWant};
+use crate::server::kinds::{MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant};
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
 use crate::server::store::{Leadership, Store};
@@ -323,7 +323,7 @@ impl Store for ModelNode {
         status.role = if leads_in.is_some() { Role::Leader } else { Role::Follower };
         status.term = Term(leads_in.unwrap_or(1));
         status.leader = leads_in.map(|_term| status.id);
-        status.members = (1..=3).map(|id| (NodeId(id), address(id))).collect();
+        status.members = (1..=3).map(|id| MemberStatus::voter(NodeId(id), address(id))).collect();
         status
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use crate::server::dispatch;
 use crate::server::fake::{FakeStore, queue};
+use crate::server::kinds::MemberStatus;
 use crate::server::limits::Registry;
 
 use super::link::{Link, LinkInfo};
@@ -53,7 +54,7 @@ impl Net {
     /// Three nodes of one cluster, the first leading in term 1.
     fn three() -> (Self, [FakeStore; 3]) {
         let net = Self::default();
-        let members: Vec<_> = (1..=3).map(|id| (NodeId(id), address(id))).collect();
+        let members: Vec<_> = (1..=3).map(|id| MemberStatus::voter(NodeId(id), address(id))).collect();
         let stores = [1, 2, 3].map(|id| {
             let store = FakeStore::leader();
             store.state().status.id = NodeId(id);

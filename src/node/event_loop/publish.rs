@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use crate::node::handle::MemberStatus;
 use crate::state_machine::StateMachine;
 use crate::types::Index;
 
@@ -14,11 +15,17 @@ pub(super) const IN_DOUBT: &str = "acknowledged entries may be missing at the en
 
 impl<M: StateMachine> EventLoop<M> {
     /// Shows handles what this node is now.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.cluster = self.data_dir.identity.cluster;
         let Phase::Running { replica, .. } = &self.phase else { return };
         let (raft, log) = (replica.raft(), replica.log());
+        let latest = raft.membership_id();
+        if latest != self.shown {
+            self.shown = latest;
+            status.members = raft.membership().map(MemberStatus::of).unwrap_or_default();
+        }
+        MemberStatus::fill_in(&mut status.members, raft);
         // Who reads the log by itself must not take what the disk has yet to discard for committed.
         if !replica.is_starting_over() {
             self.shared.committed.store(raft.committed().get(), Ordering::Release);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::raft::{Change, Member, Membership};
+use crate::raft::{Change, Member, Membership, Raft};
 use crate::transport::dial::dial_client;
 use crate::transport::{ClientConnection, ClientHello};
-use crate::types::NodeId;
+use crate::types::{Index, NodeId, Role};
 
 use super::{Command, NodeHandle};
 use crate::node::members::{MembersError, TransferError};
@@ -53,6 +53,93 @@ pub enum MemberChange {
         /// Above all others for the preferred leader.
         priority: u8,
     },
+}
+
+/// What a member is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It votes, and goes on to.
+    Voter,
+    /// It receives the log, and does not vote.
+    Learner,
+    /// A learner that the leader makes a voter by itself once it has caught up.
+    Joining,
+    /// A voter until the change of members that is under way is done; no member afterwards.
+    Leaving,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Learner => "learner",
+            Self::Joining => "joining",
+            Self::Leaving => "leaving",
+        })
+    }
+}
+
+/// A member, as one node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Where it is reached.
+    pub address: String,
+    /// Whether it votes.
+    pub standing: Standing,
+    /// How gladly it is seen as the leader; 0 for no preference.
+    pub priority: u8,
+    /// The voter whose place a joining member is to take.
+    pub replaces: Option<NodeId>,
+    /// The last index that is known to be on its disk and equal to the leader's; known to the leader alone.
+    pub matched: Option<Index>,
+    /// The log that it needs next is purged, and it fetches a snapshot; known to the leader alone.
+    pub snapshotting: bool,
+}
+
+impl MemberStatus {
+    /// A voter of whom nothing else is known.
+    #[must_use]
+    pub fn voter(id: NodeId, address: String) -> Self {
+        let standing = Standing::Voter;
+        Self { id, address, standing, priority: 0, replaces: None, matched: None, snapshotting: false }
+    }
+
+    /// The members by a membership, by number.
+    pub(crate) fn of(membership: &Membership) -> Vec<Self> {
+        let status = |member: &Member| {
+            let promotion = membership.promotions.iter().find(|promotion| promotion.learner == member.id);
+            let learns = membership.learners.iter().any(|learner| learner.id == member.id);
+            let standing = match (membership.is_incoming(member.id), learns) {
+                (true, _) => Standing::Voter,
+                (false, false) => Standing::Leaving,
+                (false, true) if promotion.is_some() => Standing::Joining,
+                (false, true) => Standing::Learner,
+            };
+            Self {
+                standing,
+                priority: membership.priority(member.id),
+                replaces: promotion.and_then(|promotion| promotion.replaces),
+                ..Self::voter(member.id, member.address.clone())
+            }
+        };
+        let mut members: Vec<Self> = membership.members().map(status).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        members
+    }
+
+    /// Fills in what only the leader knows of its members.
+    pub(crate) fn fill_in(members: &mut [Self], raft: &Raft) {
+        let (peers, leads) = (raft.peers(), raft.role() == Role::Leader);
+        for member in members {
+            let peer = peers.iter().find(|peer| peer.id == member.id);
+            let own = (leads && member.id == raft.id()).then(|| raft.durable());
+            member.matched = own.or(peer.map(|peer| peer.matched));
+            member.snapshotting = peer.is_some_and(|peer| peer.lacks);
+        }
+    }
 }
 
 impl NodeHandle {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::commitlog::layout::{group_dir, log_dir};
-use crate::commitlog::{HEADER_BYTES, LogWriter, Opened, RecordHeader};
+use crate::commitlog::{HEADER_BYTES, Identity, LogWriter, Opened, RecordHeader};
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;
 use crate::env::{Clock, Entropy, OpenMode};
@@ -25,7 +25,7 @@ use crate::node::{Environment, replica_options};
 use crate::simulation::plants::Plants;
 use crate::state_machine::{Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateMachine};
 use crate::transport::{Channel, FormationMessage, PeerBody, RepairRefusal, RepairRequest};
-use crate::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
+use crate::types::{EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
 
 /// Number of nodes.
 pub(super) const NODES: u64 = 3;
@@ -225,11 +225,11 @@ impl Cluster {
         let mut genesis: Option<Genesis> = None;
         let mut recovered: Vec<Option<(Recovered, Recorder)>> = Vec::new();
         for (node, directory) in directories.iter().enumerate() {
-            let Some(cluster) = directory.identity.cluster else {
+            if directory.identity.cluster.is_none() {
                 recovered.push(None);
                 continue;
-            };
-            let found = self.recover(node, cluster)?;
+            }
+            let found = self.recover(node, &directory.identity)?;
             let record = found.0.genesis.clone().unwrap();
             genesis = Some(formation(node).form(record).unwrap());
             recovered.push(Some(found));
@@ -248,7 +248,7 @@ impl Cluster {
                 Some(found) => found,
                 None => {
                     data_dir::adopt(&environment, &config, &mut directory, &genesis).map_err(|_error| PowerFails)?;
-                    self.recover(node, genesis.membership.cluster)?
+                    self.recover(node, &directory.identity)?
                 }
             };
             self.run_node(node, directory, found);
@@ -256,9 +256,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn recover(&self, node: usize, cluster: ClusterId) -> Result<(Recovered, Recorder), PowerFails> {
+    fn recover(&self, node: usize, identity: &Identity) -> Result<(Recovered, Recorder), PowerFails> {
         let (environment, config, mut recorder) = (self.environment(node), self.config(node), Recorder::default());
-        match data_dir::recover(&environment, &config, cluster, &mut recorder, Plants::NONE) {
+        match data_dir::recover(&environment, &config, identity, &mut recorder, Plants::NONE) {
             Ok(recovered) => Ok((recovered, recorder)),
             Err(error) => {
                 assert!(self.nodes[node].disk.is_off(), "node {node} does not open again: {error}");
@@ -318,8 +318,7 @@ impl Cluster {
         let config = self.config(node);
         let environment = self.environment(node);
         let directory = data_dir::open(&environment, &config, &config.cluster).map_err(|_error| PowerFails)?;
-        let cluster = directory.identity.cluster.unwrap();
-        let found = self.recover(node, cluster)?;
+        let found = self.recover(node, &directory.identity)?;
         self.run_node(node, directory, found);
         self.end_turn(node);
         Ok(())
@@ -329,7 +328,7 @@ impl Cluster {
     pub(super) fn purge_at_rest(&self, node: usize, upto: Index) {
         let (environment, config) = (self.environment(node), self.config(node));
         let directory = data_dir::open(&environment, &config, &config.cluster).unwrap();
-        let (mut found, _recorder) = self.recover(node, directory.identity.cluster.unwrap()).unwrap();
+        let (mut found, _recorder) = self.recover(node, &directory.identity).unwrap();
         found.opened.writer.purge(upto).unwrap();
     }
 

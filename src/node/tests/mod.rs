@@ -3,6 +3,7 @@
 mod cluster;
 mod data_dir;
 mod disk_loop;
+mod joining;
 mod power_cut;
 mod repair;
 mod restore;

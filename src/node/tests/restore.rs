@@ -91,8 +91,7 @@ fn start(disk: &MemoryDisk, hand: &Arc<Hand>) -> Result<(Recovered, Recorder), O
         data_dir::adopt(&environment, &config, &mut directory, &genesis)?;
     }
     let mut recorder = Recorder::default();
-    let cluster = directory.identity.cluster.unwrap();
-    let recovered = data_dir::recover(&environment, &config, cluster, &mut recorder, Plants::NONE)?;
+    let recovered = data_dir::recover(&environment, &config, &directory.identity, &mut recorder, Plants::NONE)?;
     Ok((recovered, recorder))
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::server::kinds::{Deleted, KeyValue, NodeStatus, ScanPage, ScrubProgress};
+use crate::server::kinds::{Deleted, KeyValue, MemberStatus, NodeStatus, ScanPage, ScrubProgress, Standing};
 use crate::types::{ClusterId, Index, NodeId, Role, Term};
 
 use super::raw::{Reader, Writer, length};
@@ -190,9 +190,29 @@ struct StatusFixed {
     scrub_rounds: u64,
     snapshot: Index,
     snapshot_bytes_received: u64,
-    members: Vec<(NodeId, String)>,
+    members: Vec<MemberFixed>,
     error: Option<String>,
     version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemberFixed {
+    id: NodeId,
+    address: String,
+    standing: WireStanding,
+    priority: u8,
+    replaces: Option<NodeId>,
+    matched: Option<Index>,
+    snapshotting: bool,
+}
+
+/// The order of the variants is part of the format.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum WireStanding {
+    Voter,
+    Learner,
+    Joining,
+    Leaving,
 }
 
 /// The order of the variants is part of the format.
@@ -406,9 +426,43 @@ fn status_fixed(status: &NodeStatus) -> StatusFixed {
         scrub_rounds: status.scrub.rounds,
         snapshot: status.snapshot,
         snapshot_bytes_received: status.snapshot_bytes_received,
-        members: status.members.clone(),
+        members: status.members.iter().map(member_fixed).collect(),
         error: status.error.clone(),
         version: status.version.to_string(),
+    }
+}
+
+fn member_fixed(member: &MemberStatus) -> MemberFixed {
+    MemberFixed {
+        id: member.id,
+        address: member.address.clone(),
+        standing: match member.standing {
+            Standing::Voter => WireStanding::Voter,
+            Standing::Learner => WireStanding::Learner,
+            Standing::Joining => WireStanding::Joining,
+            Standing::Leaving => WireStanding::Leaving,
+        },
+        priority: member.priority,
+        replaces: member.replaces,
+        matched: member.matched,
+        snapshotting: member.snapshotting,
+    }
+}
+
+fn member_of(fixed: MemberFixed) -> MemberStatus {
+    MemberStatus {
+        id: fixed.id,
+        address: fixed.address,
+        standing: match fixed.standing {
+            WireStanding::Voter => Standing::Voter,
+            WireStanding::Learner => Standing::Learner,
+            WireStanding::Joining => Standing::Joining,
+            WireStanding::Leaving => Standing::Leaving,
+        },
+        priority: fixed.priority,
+        replaces: fixed.replaces,
+        matched: fixed.matched,
+        snapshotting: fixed.snapshotting,
     }
 }
 
@@ -437,7 +491,7 @@ fn status_of(fixed: StatusFixed) -> NodeStatus {
         scrub: ScrubProgress { upto: fixed.scrubbed, rounds: fixed.scrub_rounds },
         snapshot: fixed.snapshot,
         snapshot_bytes_received: fixed.snapshot_bytes_received,
-        members: fixed.members,
+        members: fixed.members.into_iter().map(member_of).collect(),
         error: fixed.error,
         version: fixed.version,
     }

@@ -4,7 +4,9 @@ use std::{env, fs};
 
 use proptest::prelude::*;
 
-use crate::server::kinds::{Consistency, Deleted, KeyValue, NodeStatus, Scan, ScanPage, SnapshotWant};
+use crate::server::kinds::{
+    Consistency, Deleted, KeyValue, MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant, Standing,
+};
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, Term};
 
 use super::*;
@@ -70,10 +72,18 @@ fn status() -> NodeStatus {
         damaged: 3,
         mended: 5,
         scrub: crate::node::ScrubProgress { upto: Index(7), rounds: 2 },
-        members: vec![(NodeId(1), "127.0.0.1:7101".to_owned()), (NodeId(2), "127.0.0.1:7102".to_owned())],
+        members: members(),
         error: None,
         version: "0.1.0".to_owned(),
     }
+}
+
+fn members() -> Vec<MemberStatus> {
+    let joining = MemberStatus::voter(NodeId(2), "127.0.0.1:7102".to_owned());
+    let joining =
+        MemberStatus { standing: Standing::Joining, replaces: Some(NodeId(1)), snapshotting: true, ..joining };
+    let matched = Some(Index(18));
+    vec![MemberStatus { priority: 5, matched, ..MemberStatus::voter(NodeId(1), "127.0.0.1:7101".to_owned()) }, joining]
 }
 
 fn messages() -> Vec<(&'static str, Message)> {
