@@ -66,6 +66,7 @@ pub(crate) const MET: &[&str] = &[
     "seen: forwarded write acknowledged",
     "seen: snapshot asked for",
     "seen: snapshot not given to who asked",
+    "fault: change of members interrupted",
     "fault: disk wiped",
     "seen: wiped disk refused",
     "seen: stranger refused",
@@ -117,7 +118,41 @@ const OF_ROT: &[&str] = &[
 const OF_SNAPSHOTS: &[&str] = &[Mark::SnapshotDamaged.name(), Mark::SnapshotChunkBad.name()];
 
 /// What happens only where members change under faults: too seldom for a sweep of everything.
-const OF_MEMBERS: &[&str] = &[];
+const OF_MEMBERS: &[&str] = &[
+    Mark::ChangeBegun.name(),
+    Mark::ChangeCarriedOn.name(),
+    Mark::LearnerPromoted.name(),
+    Mark::VoterReplaced.name(),
+    Mark::RemovedHandedOver.name(),
+    Mark::PreferredHandedOver.name(),
+    Mark::MembershipCut.name(),
+    "fault: change of members interrupted",
+    "fault: disk wiped",
+    "seen: wiped disk refused",
+    "seen: stranger refused",
+    "seen: machine added",
+    "seen: learner added",
+    "seen: learner promoted by hand",
+    "seen: member removed",
+    "seen: replacement taken up",
+    "seen: member preferred",
+    "seen: change of members unknown",
+    "seen: change refused: not the leader",
+    "seen: change refused: under way",
+    "seen: change refused: handing over",
+    "seen: change refused: too early",
+    "seen: change refused: unknown member",
+    "seen: change refused: number used before",
+    "seen: change refused: number in use",
+    "seen: change refused: behind",
+    "seen: change refused: too few answer",
+    "seen: leadership handed over",
+    "seen: transfer ended with another leader",
+    "seen: transfer given up",
+    "seen: transfer refused",
+    "seen: transfer refused: unfit",
+    "seen: transfer refused: under way",
+];
 
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]

@@ -93,7 +93,6 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ChangeDoneEarly, "change-done-early", &[14]).themed(Theme::Members),
     plant(Plant::LearnerCounted, "learner-counted", &[14]).themed(Theme::Members),
     plant(Plant::RemovedLeaderCounts, "removed-leader-counts", &[14]).themed(Theme::Members),
-    plant(Plant::RemovedLeaderStays, "removed-leader-stays", &[14]).themed(Theme::Members),
     plant(Plant::RemovedStillCounted, "removed-still-counted", &[14]).themed(Theme::Members),
     plant(Plant::RemovedForgotten, "removed-forgotten", &[14, 19]).themed(Theme::Members),
     plant(Plant::MembershipNotPopped, "membership-not-popped", &[14]).themed(Theme::Members),

@@ -286,7 +286,9 @@ impl Profile {
         let share = match theme {
             Theme::Snapshots => 1000,
             Theme::Rot => 600,
-            Theme::Swarm | Theme::Members | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => 500,
+            Theme::Swarm | Theme::Members | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => {
+                500
+            }
             Theme::Work => 300,
         };
         if !random.chance(share) {

@@ -13,9 +13,7 @@ use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
 use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
-use crate::transport::{
-    Channel, FormationMessage, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport,
-};
+use crate::transport::{Channel, FormationMessage, PeerBody, PeerFrame, Transport, TransportEvent, tcp::TcpTransport};
 use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, RoleChange, Term};
 
 use super::data_dir::{self, DataDir, Recovered};
@@ -111,8 +109,8 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// The entry of the membership that the transport was told.
-    introduced: Option<EntryId>,
+    /// Which memberships the transport was told of: the entry of the last, and whether it is not committed yet.
+    introduced: Option<(Option<EntryId>, bool)>,
     /// The entry of the membership that handles are shown.
     shown: Option<EntryId>,
 }
@@ -316,8 +314,8 @@ impl<M: StateMachine> EventLoop<M> {
     /// Tells the transport whom to talk to.
     fn introduce(&mut self) {
         let Phase::Running { replica, .. } = &self.phase else { return };
-        self.introduced = replica.raft().membership_id();
-        self.transport.set_identity(member_identity(&self.config, &self.data_dir.identity, replica.raft().membership()));
+        self.introduced = Some(replica.raft().membership_mark());
+        self.transport.set_identity(member_identity(&self.config, &self.data_dir.identity, replica.raft()));
     }
 
     fn command(&mut self, now: Monotonic, command: Command) {
@@ -407,7 +405,7 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let follows = replica.raft().membership_id();
+                let follows = Some(replica.raft().membership_mark());
                 self.carry_out(effects);
                 if follows != self.introduced {
                     self.introduce();

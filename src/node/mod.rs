@@ -49,16 +49,17 @@ mod tests;
 mod threads;
 mod writes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::commitlog::Identity;
 use crate::config::Config;
 use crate::env::os::{OsClock, OsDisk, OsEntropy};
 use crate::env::{Clock, Disk, Entropy};
-use crate::raft::{Membership, RaftConfig};
+use crate::raft::{Membership, Raft, RaftConfig};
 use crate::simulation::plants::Plants;
 use crate::transport::LocalIdentity;
-use crate::types::GroupId;
+use crate::types::{GroupId, Incarnation, NodeId};
 
 pub use effects::{Framed, Proposal, Proposed};
 pub use handle::{MemberChange, MemberStatus, NodeHandle, NodeStatus, Outcome, Standing};
@@ -112,21 +113,23 @@ fn replica_options(config: &Config, seed: u64) -> ReplicaOptions {
     }
 }
 
-/// Whom a member talks to. While the entry that says so is damaged, those of its data directory will do: they mend it.
-fn member_identity(config: &Config, identity: &Identity, membership: Option<&Membership>) -> LocalIdentity {
-    let members = match membership {
-        Some(membership) => membership
-            .members()
-            .map(|member| (member.id, (member.address.clone(), Some(member.incarnation))))
-            .collect(),
-        None => identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect(),
-    };
+/// Whom a member talks to: who belongs to the cluster by the last committed membership, or by one since. A leader that is
+/// removed has to hear who has its removal, or it could neither commit it nor hand over. While the entry that names the
+/// members is damaged, those of the data directory will do: they mend it.
+fn member_identity(config: &Config, identity: &Identity, raft: &Raft) -> LocalIdentity {
+    let named = raft.memberships_in_force().flat_map(Membership::members);
+    let mut members: BTreeMap<NodeId, (String, Option<Incarnation>)> =
+        named.map(|member| (member.id, (member.address.clone(), Some(member.incarnation)))).collect();
+    let lives_unknown = raft.membership().is_none();
+    if lives_unknown {
+        members = identity.members.0.iter().map(|(id, address)| (*id, (address.clone(), None))).collect();
+    }
     LocalIdentity {
         cluster: identity.cluster,
         node: config.id,
         incarnation: identity.incarnation,
         members,
-        lives_unknown: membership.is_none(),
+        lives_unknown,
         max_frame_bytes: max_frame_bytes(config),
     }
 }

@@ -230,7 +230,7 @@ impl<M: StateMachine> Process<M> {
     /// What its handshakes say, by the membership that it follows now.
     #[must_use]
     pub fn identity(&self, config: &Config) -> LocalIdentity {
-        member_identity(config, &self.data_dir.identity, self.raft().membership())
+        member_identity(config, &self.data_dir.identity, self.raft())
     }
 
     /// What recovery did.

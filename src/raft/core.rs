@@ -387,8 +387,8 @@ impl Raft {
             self.writes.truncate(after);
         }
         self.durable = self.durable.min(after);
-        if !self.plants.has(Plant::MembershipNotPopped) {
-            self.memberships.truncate(after);
+        if !self.plants.has(Plant::MembershipNotPopped) && self.memberships.truncate(after) {
+            reach(Mark::MembershipCut);
         }
         self.damage.truncate(after);
     }

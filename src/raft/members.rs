@@ -18,6 +18,7 @@
 //! A leader that is to be removed goes on, without counting itself, until the entry that ends the change is committed:
 //! before, the voters of old are needed, and it may be the only one that has what both need (thesis, 4.2.2).
 
+use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic, NodeId};
 
@@ -100,6 +101,9 @@ impl Raft {
         let append = invented_after(self.terms.last(), Invented::Membership(membership.clone()));
         let index = append.last;
         tracing::info!(node = %self.config.id, term = %self.vote.term, %index, joint = membership.is_joint(), "members change");
+        if membership.is_joint() {
+            reach(Mark::ChangeBegun);
+        }
         self.extend_own(index);
         self.memberships.adopt(std::iter::once((index, membership)));
         self.outbox.append(append, &mut self.writes, self.now);
@@ -120,9 +124,12 @@ impl Raft {
         if latest.is_joint() {
             if self.transfer.is_none() {
                 let next = latest.settled();
+                if self.memberships.latest_index().is_some_and(|index| index < office.first_own) {
+                    reach(Mark::ChangeCarriedOn);
+                }
                 self.append_membership(next);
             }
-        } else if !self.is_voter() && !self.plants.has(Plant::RemovedLeaderStays) {
+        } else if !self.is_voter() {
             self.leave();
         }
     }
@@ -135,6 +142,10 @@ impl Raft {
             (self.is_fit(learner) && self.is_within_reach(&next)).then_some(next)
         });
         if let Some(next) = next {
+            reach(Mark::LearnerPromoted);
+            if next.outgoing.iter().any(|voter| !next.is_incoming(voter.id)) {
+                reach(Mark::VoterReplaced);
+            }
             self.append_membership(next);
         }
     }

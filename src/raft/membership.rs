@@ -272,11 +272,16 @@ impl Memberships {
         self.stack.iter().rev().take_while(|(at, _membership)| *at > index).count()
     }
 
-    /// Whether the node votes by the last membership that is committed up to `committed`, or by any since.
-    pub(super) fn votes_since(&self, node: NodeId, committed: Index) -> bool {
+    /// The last membership that is committed up to `committed`, and those since.
+    pub(super) fn since(&self, committed: Index) -> impl Iterator<Item = &Membership> {
         let settled = self.stack.partition_point(|(index, _membership)| *index <= committed);
         let since = self.stack.get(settled.saturating_sub(1)..).unwrap_or_default();
-        since.iter().any(|(_index, membership)| membership.quorum().is_voter(node))
+        since.iter().map(|(_index, membership)| membership)
+    }
+
+    /// Whether the node votes by the last membership that is committed up to `committed`, or by any since.
+    pub(super) fn votes_since(&self, node: NodeId, committed: Index) -> bool {
+        self.since(committed).any(|membership| membership.quorum().is_voter(node))
     }
 
     /// Whether the node was removed by what is committed up to `committed`, and is no member since.

@@ -149,6 +149,18 @@ impl Raft {
         Some(EntryId::new(index, self.terms.term_at(index).unwrap_or_default()))
     }
 
+    /// The last committed membership that this log tells of, and those since: any of them may turn out to rule.
+    pub fn memberships_in_force(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.since(self.committed)
+    }
+
+    /// Tells whether [`Raft::memberships_in_force`] are still what they were: they change when an entry comes or goes, and
+    /// when the last one is committed.
+    #[must_use]
+    pub fn membership_mark(&self) -> (Option<EntryId>, bool) {
+        (self.membership_id(), self.change_under_way().is_some())
+    }
+
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.
     #[must_use]
     pub fn membership_at(&self, index: Index) -> Option<(Index, &Membership)> {

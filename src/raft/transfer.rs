@@ -14,6 +14,7 @@
 
 use thiserror::Error;
 
+use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plant;
 use crate::types::{Monotonic, NodeId};
 
@@ -171,6 +172,7 @@ impl Raft {
             return;
         }
         if transfer.purpose == Purpose::Removed {
+            reach(Mark::RemovedHandedOver);
             self.transfer = None;
             return self.hand_over(transfer.to);
         }

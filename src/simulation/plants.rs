@@ -104,8 +104,6 @@ pub enum Plant {
     RemovedStillCounted,
     /// The numbers of nodes that were removed are not remembered.
     RemovedForgotten,
-    /// A leader stays in office when its removal is committed.
-    RemovedLeaderStays,
     /// A learner becomes a voter however far behind it is.
     PromotedFarBehind,
     /// A leader hands over to whom lacks entries, and whoever is handed the office is voted for without a look at its log.

@@ -287,12 +287,7 @@ pub fn is_formed(own: Option<ClusterId>, other: Option<ClusterId>) -> bool {
 /// Whether a connection that was admitted when this node belonged to `cluster`, to `peer` in that life of it, is still to
 /// be used now that `identity` says who this node is and whom it knows.
 #[must_use]
-pub fn suits(
-    identity: &LocalIdentity,
-    cluster: Option<ClusterId>,
-    peer: NodeId,
-    incarnation: Incarnation,
-) -> bool {
+pub fn suits(identity: &LocalIdentity, cluster: Option<ClusterId>, peer: NodeId, incarnation: Incarnation) -> bool {
     let member = identity.members.get(&peer);
     identity.cluster == cluster
         && member.is_some_and(|(_, known)| {

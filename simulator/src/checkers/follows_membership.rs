@@ -17,6 +17,11 @@ pub(crate) fn step(raft: &Raft, truth: &Truth) -> Verdict {
     let followed = raft.membership_index().zip(raft.membership());
     holds(latest == followed, || {
         let entries = (latest.map(|(index, _)| index), raft.membership_index());
-        format!("node {} follows the membership of entry {:?}, its log ends with that of {:?}", raft.id(), entries.1, entries.0)
+        format!(
+            "node {} follows the membership of entry {:?}, its log ends with that of {:?}",
+            raft.id(),
+            entries.1,
+            entries.0
+        )
     })
 }

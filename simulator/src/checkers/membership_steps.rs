@@ -60,6 +60,8 @@ pub(crate) fn promoted(
     due: dledger::types::Index,
 ) -> Verdict {
     holds(durable >= due, || {
-        format!("entry {id} makes a voter of node {learner}, which holds {durable} of {due} entries that are long committed")
+        format!(
+            "entry {id} makes a voter of node {learner}, which holds {durable} of {due} entries that are long committed"
+        )
     })
 }

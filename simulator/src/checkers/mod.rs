@@ -29,7 +29,6 @@
 //! | `follows_membership` | a node follows the latest membership of its log | paper, 6 |
 //! | `change_answered` | a change called done is committed to its end; one refused never happens | node/members.rs |
 //! | `transfer_answered` | a transfer called done is done | thesis, 3.10 |
-//! | `removed_leaves` | a leader that was removed leaves | thesis, 4.2.2 |
 //! | `converges` | after the faults all serve, and all hold the same | paper, 5.3 |
 
 pub(crate) mod acknowledged;
@@ -52,7 +51,6 @@ pub(crate) mod majority_serves;
 pub(crate) mod membership_steps;
 pub(crate) mod node_invariants;
 pub(crate) mod one_vote;
-pub(crate) mod removed_leaves;
 pub(crate) mod same_state;
 pub(crate) mod sent_after_sync;
 pub(crate) mod snapshots_cover;

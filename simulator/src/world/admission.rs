@@ -24,14 +24,19 @@ impl World {
     pub(super) fn admits(&mut self, low: usize, high: usize, channel: Channel) -> bool {
         let (Some(one), Some(two)) = (self.nodes.get(low), self.nodes.get(high)) else { return false };
         let (Some(dialling), Some(accepting)) = (one.identity(), two.identity()) else { return false };
-        if admits(&dialling, &accepting, channel, self.plants()).is_ok() {
+        let Err(reason) = admits(&dialling, &accepting, channel, self.plants()) else {
+            self.network.refused.remove(&(low, high));
             return true;
-        }
+        };
         let (wiped, stranger) = (one.wiped || two.wiped, one.process.is_some() && two.process.is_some());
         if wiped {
             self.marks.met("seen: wiped disk refused");
         } else if stranger {
             self.marks.met("seen: stranger refused");
+        }
+        if self.network.refused.get(&(low, high)) != Some(&reason) {
+            self.trace.event(self.now, low + 1, "refused", &[high as u64 + 1], || reason.clone());
+            self.network.refused.insert((low, high), reason);
         }
         false
     }
@@ -39,7 +44,7 @@ impl World {
     /// A node that follows other members closes what is open to whom it knows no more.
     pub(super) fn introduce(&mut self, node: usize) {
         let Some(it) = self.nodes.get_mut(node) else { return };
-        let follows = it.raft().and_then(dledger::raft::Raft::membership_id);
+        let follows = it.raft().map(dledger::raft::Raft::membership_mark);
         if it.introduced == follows {
             return;
         }

@@ -3,7 +3,7 @@
 use dledger::types::{Monotonic, NodeId, Role};
 
 use super::{Event, World};
-use crate::checkers::{check_quorum, majority_serves, membership_steps, removed_leaves, stalled_leader};
+use crate::checkers::{check_quorum, majority_serves, membership_steps, stalled_leader};
 use crate::faults::Fault;
 use crate::memberships::agree;
 
@@ -37,7 +37,6 @@ impl World {
         self.judge(majority_serves::PROPERTY, verdict);
         self.look_at_leaders();
         self.look_at_stalled();
-        self.look_at_removed();
         self.looks.push_back((now, self.truth.last_committed()));
         while self.looks.front().is_some_and(|(at, _committed)| at + membership_steps::BEHIND < now) {
             self.looks.pop_front();
@@ -56,26 +55,6 @@ impl World {
         let votes = |node: &usize| in_force.iter().any(|members| members.quorum().is_voter(NodeId(*node as u64 + 1)));
         let keeps_disk = |node: &usize| self.nodes.get(*node).is_some_and(|it| !it.wiped);
         (0..self.nodes.len()).filter(|node| votes(node) && keeps_disk(node)).collect()
-    }
-
-    /// Nobody leads on who was removed.
-    fn look_at_removed(&mut self) {
-        let now = self.now;
-        for it in &mut self.nodes {
-            let knows = it.raft().filter(|raft| raft.role() == Role::Leader).is_some_and(|raft| {
-                let members = self.truth.membership_of(raft);
-                members.is_some_and(|(id, members)| {
-                    id.index <= raft.committed() && !members.is_joint() && !members.is_incoming(raft.id())
-                })
-            });
-            let awake = it.still_until <= now && it.pace.is_right();
-            it.removed_since = if knows && awake { it.removed_since.or(Some(now)) } else { None };
-            let Some((raft, since)) = it.raft().zip(it.removed_since) else { continue };
-            let verdict = removed_leaves::leads(it.id, raft.term(), now - since);
-            if verdict.is_err() {
-                return self.judge(removed_leaves::PROPERTY, verdict);
-            }
-        }
     }
 
     /// No leader keeps its office over a disk that hangs while those of a quorum work.
@@ -106,8 +85,12 @@ impl World {
         let voters = self.voters();
         let mut best: (bool, Vec<usize>) = (false, Vec::new());
         for set in 1_u32..1 << voters.len() {
-            let members: Vec<usize> =
-                voters.iter().enumerate().filter(|(bit, _node)| set & (1 << bit) != 0).map(|(_bit, node)| *node).collect();
+            let members: Vec<usize> = voters
+                .iter()
+                .enumerate()
+                .filter(|(bit, _node)| set & (1 << bit) != 0)
+                .map(|(_bit, node)| *node)
+                .collect();
             if members.len() < best.1.len() && best.0 || !self.are_sound(&members, then) {
                 continue;
             }
@@ -156,9 +139,8 @@ impl World {
         let heard = self.nodes.get(leader).is_some_and(|it| it.office_since + HEARD <= self.now);
         // One that cannot read its own log may hand over.
         let whole = self.nodes.get(leader).and_then(|it| it.raft()).is_some_and(|raft| raft.first_hole().is_none());
-        let gives_away = self.nodes.get(leader).is_some_and(|it| {
-            it.handed_over_at.is_some_and(|at| at + GIVEN_AWAY > self.now)
-        });
+        let gives_away =
+            self.nodes.get(leader).is_some_and(|it| it.handed_over_at.is_some_and(|at| at + GIVEN_AWAY > self.now));
         let stays = self.truth.in_force().iter().all(|members| members.is_incoming(NodeId(leader as u64 + 1)));
         if flaky || !heard || !whole || gives_away || !stays || self.now < SETTLED {
             return false;

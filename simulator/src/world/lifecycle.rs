@@ -95,7 +95,7 @@ impl World {
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);
-        let first = Some(Index(1)).filter(|first| *first == log.first());
+        let first = Some(Index(1)).filter(|first| *first == log.first() && raft.last().index >= *first);
         let first = first.map(|first| log.read(first).map_err(|error| error.to_string()));
         let noted =
             match first.transpose().and_then(|record| record.map_or(Ok(()), |record| self.truth.note(&record, None))) {

@@ -44,6 +44,7 @@ use crate::checkers::state_machine_safety::StateMachineSafety;
 use crate::checkers::{
     Property, Verdict, Violation, acknowledged, applied_once, change_answered, converges, linearizable,
 };
+use crate::faults::Fault;
 use crate::machine;
 use crate::marks::Marks;
 use crate::memberships::place;
@@ -98,6 +99,10 @@ enum Event {
     Start { node: usize },
     /// The operator makes a wish.
     Operate,
+    /// A disk is lost while others lag behind.
+    Wipe { node: usize },
+    /// Who changes the members is struck.
+    Interrupt { node: usize, life: u64, kind: Fault },
     /// A machine that was removed is switched off.
     Retire { node: usize },
     /// A look at the cluster as a whole.
@@ -269,6 +274,10 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Operate => self.operate(),
             Event::Retire { node } => self.retire(node),
+            Event::Wipe { node } => self.wipe_and_stop_leader(node),
+            Event::Interrupt { node, life, kind } if self.nodes.get(node).is_some_and(|it| it.life == life) => {
+                self.interrupted(node, kind);
+            }
             Event::Look => self.look(),
             Event::Turn { .. }
             | Event::Disk { .. }
@@ -277,6 +286,7 @@ impl World {
             | Event::Scrub { .. }
             | Event::Snapshot { .. }
             | Event::CutPower { .. }
+            | Event::Interrupt { .. }
             | Event::DamageTail { .. } => {}
         }
     }

@@ -89,12 +89,7 @@ impl World {
             Fault::ClockRate => self.clock_rate(node),
             Fault::WallJump => self.wall_jump(node),
             // The first strike single frames: see `network`. The last are the operator's.
-            Fault::Loss
-            | Fault::Duplicate
-            | Fault::Reorder
-            | Fault::Churn
-            | Fault::Transfer
-            | Fault::Wipe => {}
+            Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::Churn | Fault::Transfer | Fault::Wipe => {}
         }
     }
 

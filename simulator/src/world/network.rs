@@ -42,6 +42,8 @@ pub(super) struct Network {
     pub(super) slow: BTreeMap<(usize, usize), u64>,
     /// Frames to garble on this direction.
     pub(super) garble: BTreeMap<(usize, usize), u64>,
+    /// Why pairs that try to connect were refused last.
+    pub(super) refused: BTreeMap<(usize, usize), String>,
     /// Since when each pair has been connected both ways and prompt.
     pub(super) sound_since: BTreeMap<(usize, usize), u64>,
     random: Random,
@@ -59,6 +61,7 @@ impl Network {
             cut: BTreeSet::new(),
             slow: BTreeMap::new(),
             garble: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sound_since: BTreeMap::new(),
             random: Random::new(seed, "network"),
         };

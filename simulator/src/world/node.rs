@@ -44,7 +44,7 @@ pub(super) struct Node {
     /// Nobody starts it again.
     pub(super) retired: bool,
     /// Which membership the network was told to go by.
-    pub(super) introduced: Option<EntryId>,
+    pub(super) introduced: Option<(Option<EntryId>, bool)>,
     pub(super) watch: Option<Watch>,
     /// Counts the starts of its process: events of an earlier one are void.
     pub(super) life: u64,
@@ -83,8 +83,6 @@ pub(super) struct Node {
     pub(super) office_since: u64,
     /// When it last told somebody to stand for election.
     pub(super) handed_over_at: Option<u64>,
-    /// Since when, as a leader, it has known that it was removed.
-    pub(super) removed_since: Option<u64>,
     /// The last entry its machine took.
     pub(super) taken: Index,
     /// What it was when last looked at.
@@ -149,7 +147,6 @@ impl Node {
             alone_since: None,
             office_since: 0,
             handed_over_at: None,
-            removed_since: None,
             taken: Index::ZERO,
             seen: (Role::Follower, Term::ZERO, Index::ZERO),
             invariants: None,
@@ -161,6 +158,7 @@ impl Node {
     /// The same as a machine that comes later.
     pub(super) fn joining(mut self, profile: &Profile) -> Self {
         let members: Vec<String> = (1..=profile.nodes).map(|id| format!("n{id}:1")).collect();
+        self.config.id = self.id;
         self.config.cluster = Members::default();
         self.config.join = members.join(",").parse().unwrap_or_default();
         self.waits_to_join = true;
@@ -239,7 +237,6 @@ impl Node {
         self.healthy_since = None;
         self.alone_since = None;
         self.handed_over_at = None;
-        self.removed_since = None;
         self.invariants = None;
         self.append_only = LeaderAppendOnly::default();
         self.taken = Index::ZERO;

@@ -15,6 +15,7 @@ use dledger::node::{MembersError, TransferError};
 use dledger::raft::{Change, ChangeRefused, Membership, TransferRefused};
 use dledger::types::NodeId;
 
+use super::nemesis::Lasting;
 use super::node::Node;
 use super::{Event, World};
 use crate::checkers::change_answered::{self, ChangeAnswered};
@@ -75,10 +76,12 @@ impl World {
         let Some(members) = self.truth.settled().map(|(_id, members)| members.clone()) else { return };
         match self.operator.random.pick(&kinds) {
             Some(Fault::Transfer) => self.wish_for_a_leader(&members),
-            Some(Fault::Wipe) if self.operator.random.chance(250) => self.lose_a_disk(),
+            Some(Fault::Wipe) if self.operator.random.chance(400) => self.lose_a_disk(),
             Some(_) if self.profile.has(Fault::Churn) => {
-                if let Some(change) = self.change(&members) {
-                    self.ask(Wish::Change(change));
+                for _wish in 0..self.operator.random.pick(&[1, 1, 1, 2]).unwrap_or(1) {
+                    if let Some(change) = self.change(&members) {
+                        self.ask(Wish::Change(change));
+                    }
                 }
             }
             Some(_) | None => {}
@@ -106,9 +109,8 @@ impl World {
             }
             15..40 => self.removal(&voters),
             40..50 => Some(Change::Remove { id: self.operator.random.pick(&learners)? }),
-            50..55 => Some(Change::Remove { id: NodeId(self.operator.random.within(1..20)) }).filter(|change| {
-                matches!(change, Change::Remove { id } if members.member(*id).is_none())
-            }),
+            50..55 => Some(Change::Remove { id: NodeId(self.operator.random.within(1..20)) })
+                .filter(|change| matches!(change, Change::Remove { id } if members.member(*id).is_none())),
             55..65 => Some(Change::Promote { id: self.operator.random.pick(&learners)? }),
             _ => self.growth(members),
         }
@@ -143,7 +145,67 @@ impl World {
         let bearable = self.survives(None, Some(node)) && spare;
         if settled && member && fresh && bearable && self.operator.wiped < MOST_WIPED {
             self.operator.wiped += 1;
-            self.wipe(node);
+            if self.operator.random.chance(400) {
+                return self.wipe(node);
+            }
+            self.others_lag(node);
+            let wait = self.operator.random.within(20_000..120_000);
+            self.schedule(wait, Event::Wipe { node });
+        }
+    }
+
+    /// Less than half of the voters, neither the leader nor `node`, hear nothing for a while: what is committed meanwhile
+    /// is where `node` has it.
+    fn others_lag(&mut self, node: usize) {
+        let Some((_id, members)) = self.truth.settled() else { return };
+        let aside = |it: &usize| *it != node && !self.nodes.get(*it).is_some_and(Node::leads);
+        let most = members.voters.len().saturating_sub(1) / 2;
+        let lag: Vec<usize> = members.voters.iter().map(|voter| place(voter.id)).filter(aside).take(most).collect();
+        let across = |one: &usize| {
+            let others = (0..self.nodes.len()).filter(|two| !lag.contains(two));
+            others.flat_map(|two| [(*one, two), (two, *one)]).collect::<Vec<_>>()
+        };
+        let directions: Vec<(usize, usize)> = lag.iter().flat_map(across).collect();
+        self.network.cut.extend(&directions);
+        self.network.note_sound(self.now);
+        self.schedule(140_000, Event::Heal(Lasting::Cut(directions)));
+    }
+
+    /// The disk is lost, and the leader is gone for longer than the machine takes to come back.
+    pub(super) fn wipe_and_stop_leader(&mut self, node: usize) {
+        let settled = self.truth.in_force().len() == 1 && self.operator.waiting.is_empty();
+        if self.now >= self.profile.faults_end() || !settled || !self.survives(None, Some(node)) {
+            return;
+        }
+        let leader = self.nodes.iter().position(Node::leads).filter(|leader| *leader != node);
+        self.wipe(node);
+        if let Some(leader) = leader {
+            self.kill(leader);
+            self.schedule(900_000, Event::Start { node: leader });
+        }
+    }
+
+    /// Voters begin or end to change, or the office is given away: now and then whoever does it is struck at once.
+    pub(super) fn interrupt(&mut self, node: usize) {
+        let kinds = [Fault::Kill, Fault::PowerCut, Fault::Coup, Fault::Partition];
+        let kinds: Vec<Fault> = kinds.into_iter().filter(|kind| self.profile.has(*kind)).collect();
+        if self.now < self.profile.faults_end() && self.profile.has_operator() && self.operator.random.chance(150) {
+            let (kind, life) = (self.operator.random.pick(&kinds), self.nodes.get(node).map_or(0, |it| it.life));
+            let wait = self.operator.random.within(0..3_000);
+            if let Some(kind) = kind {
+                self.schedule(wait, Event::Interrupt { node, life, kind });
+            }
+        }
+    }
+
+    pub(super) fn interrupted(&mut self, node: usize, kind: Fault) {
+        self.marks.met("fault: change of members interrupted");
+        self.trace.event(self.now, node + 1, "FAULT", &[], || format!("{kind}, while members change"));
+        match kind {
+            Fault::PowerCut => self.power_off_for_a_while(node),
+            Fault::Coup => self.coup(),
+            Fault::Partition => self.partition(),
+            _ => self.kill_for_a_while(node),
         }
     }
 
@@ -161,7 +223,11 @@ impl World {
         self.operator.waiting.insert(ticket, (node, self.now, wish.clone()));
         match wish {
             Wish::Change(change) => self.input(node, |process, _now| process.change_members(ticket, change, deadline)),
-            Wish::Transfer(to) => self.input(node, |process, now| process.transfer_leadership(now, ticket, to)),
+            Wish::Transfer(to) => {
+                self.input(node, |process, now| process.transfer_leadership(now, ticket, to));
+                let victim = if self.operator.random.chance(500) { place(to) } else { node };
+                self.interrupt(victim);
+            }
         }
     }
 
@@ -210,7 +276,9 @@ impl World {
         let Some((_id, members)) = self.truth.settled() else { return };
         let removed = members.removed.clone();
         for node in 0..self.nodes.len() {
-            let Some(it) = self.nodes.get_mut(node).filter(|it| removed.contains(it.id) && !it.retired) else { continue };
+            let Some(it) = self.nodes.get_mut(node).filter(|it| removed.contains(it.id) && !it.retired) else {
+                continue;
+            };
             it.retired = true;
             if self.operator.random.chance(600) {
                 let wait = self.operator.random.within(0..2_000_000);

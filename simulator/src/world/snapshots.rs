@@ -283,7 +283,8 @@ impl World {
 
     /// The run is over: nobody still waits who asked in time.
     pub(super) fn check_asked(&mut self) {
-        let late = |(node, _applied, at): &&(usize, Index, u64)| *at + ANSWERED_AFTER < self.now && self.is_member(*node);
+        let late =
+            |(node, _applied, at): &&(usize, Index, u64)| *at + ANSWERED_AFTER < self.now && self.is_member(*node);
         let Some((node, applied, _at)) = self.asked.waiting.values().find(late).copied() else { return };
         let id = self.nodes.get(node).map(|it| it.id).unwrap_or_default();
         let what = format!("a snapshot of {applied} or later was asked for and not taken");

@@ -137,6 +137,9 @@ impl World {
             self.check_committed(node, id);
         }
         self.check_membership(node, written);
+        if written.is_some() {
+            self.interrupt(node);
+        }
     }
 
     /// A membership that a leader has just written is known from now on; which entry it is.
