@@ -51,8 +51,12 @@ impl World {
 
     /// What an operator tries who has not understood that a number is for one life: a member's, or a former member's.
     fn growth_with_a_used_number(&mut self, members: &Membership) -> Option<Change> {
+        let was_removed = |id: &NodeId| members.removed.contains(*id);
         let used: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
-        let removed: Vec<NodeId> = used.iter().copied().filter(|id| members.removed.contains(*id)).collect();
+        let removed: Vec<NodeId> = used.iter().copied().filter(was_removed).collect();
+        // The number of a machine that nobody took in is still to be had.
+        let used: Vec<NodeId> =
+            used.into_iter().filter(|id| was_removed(id) || members.member(*id).is_some()).collect();
         let among = if removed.is_empty() || self.operator.random.chance(400) { used } else { removed };
         let id = self.operator.random.pick(&among)?;
         let member = Member { id, incarnation: Incarnation(self.operator.random.number() | 1), address: address(id) };
