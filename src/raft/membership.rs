@@ -387,6 +387,19 @@ mod tests {
         Membership { learners: vec![member(3)], ..Membership::new(ClusterId(0x0102), voters) }
     }
 
+    /// A leader that had written its own removal was cut off by all who followed that entry before it was committed: it could
+    /// neither commit it nor hand over. Connections stand to whomever one of these names.
+    #[test]
+    fn memberships_in_force_are_the_last_committed_one_and_those_since() {
+        let three = Membership::new(ClusterId(1), (1..=3).map(member).collect());
+        let joint = three.after(&crate::raft::Change::Remove { id: NodeId(1) }).unwrap();
+        let two = joint.settled();
+        let memberships = Memberships::new(vec![(Index(1), three), (Index(5), joint), (Index(7), two)]);
+        let names = |committed: u64| memberships.since(Index(committed)).any(|it| it.member(NodeId(1)).is_some());
+        assert!(names(1) && names(5) && names(6), "its removal is not committed");
+        assert!(!names(7));
+    }
+
     /// Joint, with every list in use.
     fn full() -> Membership {
         let mut removed = RemovedIds::new();

@@ -303,13 +303,11 @@ const fn done_mark(change: &Change) -> &'static str {
     }
 }
 
-/// The reasons that a sweep must have met.
+/// The reasons that a sweep must have met. Those that time cures are waited for, and rarely told.
 const fn refused_mark(refused: &ChangeRefused) -> Option<&'static str> {
     match refused {
         ChangeRefused::NotLeader { .. } => Some("seen: change refused: not the leader"),
         ChangeRefused::UnderWay => Some("seen: change refused: under way"),
-        ChangeRefused::HandingOver { .. } => Some("seen: change refused: handing over"),
-        ChangeRefused::TooEarly => Some("seen: change refused: too early"),
         ChangeRefused::Unknown { .. } => Some("seen: change refused: unknown member"),
         ChangeRefused::IdUsedBefore { .. } => Some("seen: change refused: number used before"),
         ChangeRefused::IdInUse { .. } => Some("seen: change refused: number in use"),
