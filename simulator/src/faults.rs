@@ -50,6 +50,12 @@ pub(crate) enum Fault {
     ClockRate,
     /// A wall clock jumps.
     WallJump,
+    /// Members are added, promoted, replaced, preferred and removed.
+    Churn,
+    /// Leadership is handed over on request.
+    Transfer,
+    /// A voter loses its disk, and starts over with an empty one under its old number.
+    Wipe,
 }
 
 impl Fault {
@@ -77,7 +83,18 @@ impl Fault {
         Self::Misdirected,
         Self::ClockRate,
         Self::WallJump,
+        Self::Churn,
+        Self::Transfer,
+        Self::Wipe,
     ];
+
+    /// Those that an operator brings about, who asks the cluster for something (`world/operator.rs`).
+    pub(crate) const OF_MEMBERS: &'static [Self] = &[Self::Churn, Self::Transfer, Self::Wipe];
+
+    /// Whether it is one of those.
+    pub(crate) fn is_of_members(self) -> bool {
+        Self::OF_MEMBERS.contains(&self)
+    }
 
     /// The name on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -104,6 +121,9 @@ impl Fault {
             Self::Misdirected => "misdirected",
             Self::ClockRate => "clock-rate",
             Self::WallJump => "wall-jump",
+            Self::Churn => "churn",
+            Self::Transfer => "transfer",
+            Self::Wipe => "wipe",
         }
     }
 }

@@ -12,6 +12,7 @@ mod clock;
 mod faults;
 mod machine;
 mod marks;
+mod memberships;
 mod plants;
 mod profile;
 mod random;

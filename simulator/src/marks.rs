@@ -66,6 +66,30 @@ pub(crate) const MET: &[&str] = &[
     "seen: forwarded write acknowledged",
     "seen: snapshot asked for",
     "seen: snapshot not given to who asked",
+    "fault: change of members interrupted",
+    "fault: disk wiped",
+    "seen: wiped disk refused",
+    "seen: stranger refused",
+    "seen: machine added",
+    "seen: learner added",
+    "seen: learner promoted by hand",
+    "seen: member removed",
+    "seen: replacement taken up",
+    "seen: member preferred",
+    "seen: change of members unknown",
+    "seen: change refused: not the leader",
+    "seen: change refused: under way",
+    "seen: change refused: unknown member",
+    "seen: change refused: number used before",
+    "seen: change refused: number in use",
+    "seen: change refused: behind",
+    "seen: change refused: too few answer",
+    "seen: leadership handed over",
+    "seen: transfer ended with another leader",
+    "seen: transfer given up",
+    "seen: transfer refused",
+    "seen: transfer refused: unfit",
+    "seen: transfer refused: under way",
 ];
 
 /// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
@@ -90,6 +114,41 @@ const OF_ROT: &[&str] = &[
 
 /// What happens only where something strikes a snapshot while it is being fetched: too seldom for a sweep of everything.
 const OF_SNAPSHOTS: &[&str] = &[Mark::SnapshotDamaged.name(), Mark::SnapshotChunkBad.name()];
+
+/// What happens only where members change under faults: too seldom for a sweep of everything.
+const OF_MEMBERS: &[&str] = &[
+    Mark::ChangeBegun.name(),
+    Mark::ChangeCarriedOn.name(),
+    Mark::LearnerPromoted.name(),
+    Mark::VoterReplaced.name(),
+    Mark::RemovedHandedOver.name(),
+    Mark::PreferredHandedOver.name(),
+    Mark::MembershipCut.name(),
+    "fault: change of members interrupted",
+    "fault: disk wiped",
+    "seen: wiped disk refused",
+    "seen: stranger refused",
+    "seen: machine added",
+    "seen: learner added",
+    "seen: learner promoted by hand",
+    "seen: member removed",
+    "seen: replacement taken up",
+    "seen: member preferred",
+    "seen: change of members unknown",
+    "seen: change refused: not the leader",
+    "seen: change refused: under way",
+    "seen: change refused: unknown member",
+    "seen: change refused: number used before",
+    "seen: change refused: number in use",
+    "seen: change refused: behind",
+    "seen: change refused: too few answer",
+    "seen: leadership handed over",
+    "seen: transfer ended with another leader",
+    "seen: transfer given up",
+    "seen: transfer refused",
+    "seen: transfer refused: unfit",
+    "seen: transfer refused: under way",
+];
 
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]
@@ -121,9 +180,10 @@ impl Marks {
     pub(crate) fn missed(&self, fixed: &Fixed) -> Vec<&'static str> {
         let must = |name: &str| match fixed.theme {
             _ if fixed.faults.is_some() => false,
-            Theme::Swarm => !OF_ROT.contains(&name) && !OF_SNAPSHOTS.contains(&name),
+            Theme::Swarm => ![OF_ROT, OF_SNAPSHOTS, OF_MEMBERS].iter().any(|rare| rare.contains(&name)),
             Theme::Snapshots => OF_SNAPSHOTS.contains(&name),
             Theme::Rot => OF_ROT.contains(&name),
+            Theme::Members => OF_MEMBERS.contains(&name),
             Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()

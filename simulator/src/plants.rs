@@ -87,6 +87,20 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ChunkBelieved, "chunk-believed", &[13, 24])
         .themed(Theme::Snapshots)
         .under(&[Fault::Garbage, Fault::Kill]),
+    plant(Plant::JointSkipped, "joint-skipped", &[14]).themed(Theme::Members),
+    plant(Plant::ChangeBeforeOwnCommit, "change-before-own-commit", &[14]).themed(Theme::Members),
+    plant(Plant::ChangeUnderWayIgnored, "change-under-way-ignored", &[14]).themed(Theme::Members),
+    plant(Plant::ChangeDoneEarly, "change-done-early", &[14]).themed(Theme::Members),
+    plant(Plant::LearnerCounted, "learner-counted", &[14]).themed(Theme::Members),
+    plant(Plant::RemovedLeaderCounts, "removed-leader-counts", &[14]).themed(Theme::Members),
+    plant(Plant::RemovedStillCounted, "removed-still-counted", &[14]).themed(Theme::Members),
+    plant(Plant::RemovedForgotten, "removed-forgotten", &[14, 19]).themed(Theme::Members),
+    plant(Plant::MembershipNotPopped, "membership-not-popped", &[14]).themed(Theme::Members),
+    plant(Plant::SnapshotNamesOldMembers, "snapshot-names-old-members", &[12, 14]).themed(Theme::Members),
+    plant(Plant::PromotedFarBehind, "promoted-far-behind", &[14]).themed(Theme::Members),
+    plant(Plant::HandOverUnchecked, "hand-over-unchecked", &[]).themed(Theme::Members),
+    plant(Plant::TransferDoneEarly, "transfer-done-early", &[]).themed(Theme::Members),
+    plant(Plant::LifeNotChecked, "life-not-checked", &[19]).themed(Theme::Members),
 ];
 
 const fn plant(plant: Plant, name: &'static str, rows: &'static [u8]) -> Catalogued {

@@ -32,6 +32,8 @@ pub(crate) enum Theme {
     Rot,
     /// Snapshots in every run, small logs, and machines and links that are gone for long or fail while one is fetched.
     Snapshots,
+    /// Members that come and go, and leaders that hand over, in every run, under machines and links that fail.
+    Members,
 }
 
 impl Theme {
@@ -74,8 +76,32 @@ impl Theme {
                 Fault::SlowDisk,
                 Fault::Rot,
             ],
+            Self::Members => &[
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Blackout,
+                Fault::Pause,
+                Fault::Partition,
+                Fault::OneWay,
+                Fault::Coup,
+                Fault::Reset,
+                Fault::Loss,
+                Fault::SlowLink,
+                Fault::SlowDisk,
+                Fault::HungDisk,
+                Fault::Churn,
+                Fault::Transfer,
+                Fault::Wipe,
+            ],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
         }
+    }
+}
+
+impl Theme {
+    /// The faults that nemesis draws; those of members have a draw of their own.
+    fn drawn_one_by_one(self) -> Vec<Fault> {
+        self.faults().iter().copied().filter(|fault| !fault.is_of_members()).collect()
     }
 }
 
@@ -154,6 +180,8 @@ pub(crate) struct Profile {
     pub(crate) snapshots: Option<Snapshots>,
     /// One node in a thousand has other snapshots than the rest.
     pub(crate) differing_per_mille: u64,
+    /// Mean time between two wishes of the operator, in microseconds.
+    pub(crate) churn_every: u64,
 }
 
 impl Profile {
@@ -164,7 +192,7 @@ impl Profile {
         let drawn = random.pick(&nodes).unwrap_or(3);
         let share = random.within(100..700);
         let mut faults: BTreeSet<Fault> = BTreeSet::new();
-        for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::Misdirected) {
+        for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::Misdirected && !fault.is_of_members()) {
             if random.chance(share) && fixed.theme.faults().contains(fault) {
                 faults.insert(*fault);
             }
@@ -174,7 +202,7 @@ impl Profile {
             faults.extend([Fault::Rot, Fault::Coup]);
         }
         if faults.is_empty()
-            && let Some(one) = random.pick(fixed.theme.faults())
+            && let Some(one) = random.pick(&fixed.theme.drawn_one_by_one())
             && !random.chance(50)
         {
             faults.insert(one);
@@ -199,6 +227,7 @@ impl Profile {
             flaky_per_mille: random.pick(&[3, 10, 40]).unwrap_or(10),
             snapshots: None,
             differing_per_mille: 0,
+            churn_every: 0,
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
@@ -219,7 +248,37 @@ impl Profile {
             }
         }
         profile.draw_snapshots(&mut Random::new(seed, "snapshots"), fixed.theme);
+        profile.draw_churn(&mut Random::new(seed, "members"), fixed);
         profile
+    }
+
+    /// A third of the runs have an operator, from choices of their own: the others are as they were before there was one.
+    fn draw_churn(&mut self, random: &mut Random, fixed: &Fixed) {
+        self.churn_every = random.within(150_000..700_000);
+        let share = match fixed.theme {
+            Theme::Members => 1000,
+            Theme::Swarm => 350,
+            Theme::Snapshots => 250,
+            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Rot => 0,
+        };
+        let wiped = random.chance(600);
+        if fixed.theme == Theme::Members || self.has_operator() {
+            (self.durability, self.huge_ranges) = (Durability::Sync, false);
+        }
+        // Who has a good copy of what rots is reckoned by the nodes at the start; so is who may lose its power.
+        let reckoned = self.damages() || self.durability != Durability::Sync;
+        if !random.chance(share) || fixed.faults.is_some() || reckoned || self.huge_ranges {
+            return;
+        }
+        self.faults.extend([Fault::Churn, Fault::Transfer]);
+        if wiped {
+            self.faults.insert(Fault::Wipe);
+        }
+    }
+
+    /// Whether somebody asks for other members or another leader.
+    pub(crate) fn has_operator(&self) -> bool {
+        Fault::OF_MEMBERS.iter().any(|fault| self.has(*fault))
     }
 
     /// Half of the runs have snapshots, from choices of their own: the others are as they were before there were any.
@@ -227,7 +286,9 @@ impl Profile {
         let share = match theme {
             Theme::Snapshots => 1000,
             Theme::Rot => 600,
-            Theme::Swarm | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => 500,
+            Theme::Swarm | Theme::Members | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => {
+                500
+            }
             Theme::Work => 300,
         };
         if !random.chance(share) {

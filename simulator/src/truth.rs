@@ -5,6 +5,7 @@
 //!   records    (index, term) ──► the bytes' checksum, its predecessor        grows
 //!   disks      per node: vote, entries and snapshots whose write and sync have returned
 //!   committed  by index, in the order in which some node first said so       grows
+//!   memberships by entry, as the records say                                 grows
 //! ```
 //! The checkers compare with this what nodes claim. Nothing here decides.
 
@@ -14,8 +15,10 @@ use std::hash::{DefaultHasher, Hasher};
 use bytes::Bytes;
 use dledger::commitlog::{Record, WriteBatch, split};
 use dledger::config::MAX_RECORD_BYTES_LIMIT;
-use dledger::raft::Raft;
-use dledger::types::{EntryId, Index, LogTime, Position, Term, Vote};
+use dledger::raft::{Membership, Raft};
+use dledger::types::{EntryId, Index, Kind, LogTime, Position, Term, Vote};
+
+use crate::memberships::Memberships;
 
 /// A record that somebody framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(crate) struct DiskTruth {
     pub(crate) log: Vec<EntryId>,
     /// The last entries of the snapshots that are durable, the newest first.
     pub(crate) snapshots: Vec<EntryId>,
+    /// What the disk held that was wiped: what it said before that was true then.
+    pub(crate) wiped: Option<Box<DiskTruth>>,
 }
 
 impl DiskTruth {
@@ -84,6 +89,7 @@ pub(crate) struct Truth {
     pub(crate) records: HashMap<EntryId, Known>,
     pub(crate) disks: Vec<DiskTruth>,
     pub(crate) committed: Vec<EntryId>,
+    pub(crate) memberships: Memberships,
 }
 
 impl Truth {
@@ -92,7 +98,21 @@ impl Truth {
         let first = EntryId::new(Index(1), Term(1));
         let vote = Vote { term: first.term, ..Vote::default() };
         let disk = DiskTruth { vote, log: vec![first], ..DiskTruth::default() };
-        Self { records: HashMap::new(), disks: vec![disk; nodes], committed: vec![first] }
+        let memberships = Memberships::default();
+        Self { records: HashMap::new(), disks: vec![disk; nodes], committed: vec![first], memberships }
+    }
+
+    /// A machine with an empty disk.
+    pub(crate) fn grow(&mut self) {
+        self.disks.push(DiskTruth::default());
+    }
+
+    /// A disk is empty again.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        if let Some(disk) = self.disks.get_mut(node) {
+            let before = std::mem::take(disk);
+            disk.wiped = Some(Box::new(before));
+        }
     }
 
     /// The entry committed at `index`.
@@ -106,9 +126,10 @@ impl Truth {
         Index(self.committed.len() as u64)
     }
 
-    /// How many disks hold an entry.
-    pub(crate) fn disks_with(&self, id: EntryId) -> usize {
-        self.disks.iter().filter(|disk| disk.at(id.index) == Some(id)).count()
+    /// Whether a node's disk holds an entry, or did before it was wiped.
+    pub(crate) fn has_held(&self, node: usize, id: EntryId) -> bool {
+        let held = |disk: &DiskTruth| disk.at(id.index) == Some(id);
+        self.disks.get(node).is_some_and(|disk| held(disk) || disk.wiped.as_deref().is_some_and(held))
     }
 
     /// Whether a node's disk has an entry: in its log, or in a snapshot, which holds what is committed.
@@ -125,7 +146,7 @@ impl Truth {
         let (id, new) = (record.header().id, Known::of(record, previous));
         let Some(known) = self.records.get_mut(&id) else {
             self.records.insert(id, new);
-            return Ok(());
+            return self.note_membership(record);
         };
         if known.digest != new.digest {
             return Err(format!("two different records are entry {id}"));
@@ -139,6 +160,17 @@ impl Truth {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn note_membership(&mut self, record: &Record) -> Result<(), String> {
+        let id = record.header().id;
+        if record.header().kind != Kind::Membership {
+            return Ok(());
+        }
+        match Membership::decode(&record.payload()) {
+            Ok(membership) => self.memberships.note(id, &membership),
+            Err(error) => Err(format!("entry {id} cannot be read: {error}")),
         }
     }
 

@@ -14,8 +14,7 @@ use crate::raft::Membership;
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
-    Channel, FormationMessage, LocalIdentity, PeerBody, PeerFrame, RefusalCode, Transport, TransportEvent,
-    tcp::TcpTransport,
+    Channel, FormationMessage, PeerBody, PeerFrame, RefusalCode, Transport, TransportEvent, tcp::TcpTransport,
 };
 use crate::types::{EntryId, GroupId, Index, Monotonic, NodeId, RoleChange, Term};
 
@@ -26,6 +25,7 @@ use super::disk_thread::{DiskOrder, DiskReport};
 use super::effects::{Answer, Effects, Framed, Proposal, Proposed, Ticket};
 use super::formation::Formation;
 use super::handle::{Command, Reply, Shared};
+use super::introduction::Introduction;
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
 use super::scrub::{Scrub, ScrubProgress};
@@ -35,10 +35,8 @@ use super::threads::DiskThreads;
 use super::{Environment, replica_options};
 
 mod forming;
-mod introduce;
 mod publish;
 
-use introduce::{Introduced, to_introduce};
 use publish::IN_DOUBT;
 
 /// Inputs of each kind taken into one turn.
@@ -121,9 +119,8 @@ pub(crate) struct EventLoop<M: StateMachine> {
     /// The last turn left entries to apply.
     more: bool,
     scrub: ScrubProgress,
-    /// What the transport was told last, and by what.
-    told: Option<LocalIdentity>,
-    introduced: Option<Introduced>,
+    /// What the transport was told last.
+    introduction: Introduction,
     /// Why the others do not take this node for one of them, as they say.
     refused: Option<String>,
     /// The entry of the membership that handles are shown.
@@ -167,8 +164,7 @@ impl<M: StateMachine> EventLoop<M> {
             fatal: None,
             more: false,
             scrub: ScrubProgress::default(),
-            told: None,
-            introduced: None,
+            introduction: Introduction::default(),
             refused: None,
             shown: None,
         };
@@ -436,16 +432,21 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
-                let introduced = Some(to_introduce(replica.raft()));
                 self.carry_out(effects);
-                if introduced != self.introduced {
-                    self.introduce();
-                }
+                self.introduce();
             }
             Phase::Forming { .. } => self.expire_early(now),
             Phase::Stopped => {}
         }
         self.publish();
+    }
+
+    /// Tells the transport whom to talk to, when that has changed.
+    fn introduce(&mut self) {
+        let Phase::Running { replica, .. } = &self.phase else { return };
+        if let Some(told) = self.introduction.renew(&self.config, &self.data_dir.identity, replica.raft()) {
+            self.transport.set_identity(told.clone());
+        }
     }
 
     fn carry_out(&mut self, effects: Effects) {

@@ -144,6 +144,22 @@ impl Formation {
     /// # Errors
     /// When it is not a first record, or names other members, or another life of this directory.
     pub(crate) fn form(&self, record: Bytes) -> Result<Genesis, String> {
+        let genesis = self.read(record)?;
+        let mut voters = genesis.membership.voters.iter();
+        let own = voters.find(|member| member.id == self.id).map(|member| member.incarnation);
+        if own != self.said.get(&self.id).copied() {
+            return Err(
+                "the cluster knows this node by another data directory; it cannot vote with this one".to_owned()
+            );
+        }
+        Ok(genesis)
+    }
+
+    /// The same without a look at whose life it names here.
+    ///
+    /// # Errors
+    /// When it is not a first record, or names other members.
+    pub(crate) fn read(&self, record: Bytes) -> Result<Genesis, String> {
         let decoded = Record::decode(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
         let header = decoded.header();
         if header.id != self.genesis() || header.kind != Kind::Membership || header.position != self.base.position {
@@ -159,12 +175,6 @@ impl Formation {
             membership.voters.iter().map(|member| (member.id, member.address.as_str())).collect();
         if named != self.members.0.iter().map(|(id, address)| (*id, address.as_str())).collect() {
             return Err("the cluster was formed with other members than this node was started with".to_owned());
-        }
-        let own = membership.voters.iter().find(|member| member.id == self.id).map(|member| member.incarnation);
-        if own != self.said.get(&self.id).copied() {
-            return Err(
-                "the cluster knows this node by another data directory; it cannot vote with this one".to_owned()
-            );
         }
         Ok(Genesis { id: header.id, record: decoded.bytes().clone(), membership })
     }

@@ -29,6 +29,7 @@ mod forwards;
 mod handle;
 mod incoming;
 mod install;
+mod introduction;
 mod joining;
 mod log_clock;
 mod members;

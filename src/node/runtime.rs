@@ -194,7 +194,7 @@ fn members(config: &Config, address: SocketAddr) -> Members {
 }
 
 /// What the handshake says of a node that has not formed yet, or that is about to read its members from its log.
-fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> LocalIdentity {
+pub(super) fn local_identity(config: &Config, data_dir: &DataDir, members: &Members) -> LocalIdentity {
     LocalIdentity {
         cluster: data_dir.identity.cluster,
         epoch: data_dir.identity.epoch,

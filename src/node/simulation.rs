@@ -22,19 +22,24 @@ use crate::simulation::plants::Plants;
 use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::frame::{FrameBatch, FrameDecoder};
-use crate::transport::{Channel, PeerFrame, wire};
+use crate::transport::{Channel, LocalIdentity, PeerFrame, wire};
 use crate::types::{ClusterId, EntryId, Epoch, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange};
 
 use super::data_dir::{self, DataDir, Recovered};
 use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
+use super::introduction::Introduction;
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
 use super::scrub::Scrub;
 use super::snapshot_service::Asker;
 use super::snapshot_worker::{Loaded, SnapshotOrder, SnapshotReport, SnapshotWorker};
 use super::{Environment, max_frame_bytes, replica_options};
+
+mod admission;
+
+pub use admission::{Forming, admits, still_admits};
 
 /// What a caller is told.
 #[derive(Debug)]
@@ -185,7 +190,9 @@ pub struct Process<M: StateMachine> {
     snapshots: SnapshotWorker,
     snapshot_orders: VecDeque<SnapshotOrder<M>>,
     report: RecoveryReport,
-    _data_dir: DataDir,
+    data_dir: DataDir,
+    config: Config,
+    introduction: Introduction,
 }
 
 impl<M: StateMachine> Process<M> {
@@ -210,7 +217,7 @@ impl<M: StateMachine> Process<M> {
         let scrub = Scrub::new(reader.clone(), config.scrub_every, environment.entropy.next_u64(), now);
         let replica = Replica::open(options, &state, reader, (machine, &base, kept), genesis, now)
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
-        Ok(Self {
+        let mut process = Self {
             replica,
             writer,
             scrub,
@@ -219,8 +226,23 @@ impl<M: StateMachine> Process<M> {
             snapshots: SnapshotWorker::new(store),
             snapshot_orders: VecDeque::new(),
             report,
-            _data_dir: data_dir,
-        })
+            data_dir,
+            config: config.clone(),
+            introduction: Introduction::default(),
+        };
+        process.introduces_itself();
+        Ok(process)
+    }
+
+    /// What its handshakes say, as of its last turn.
+    #[must_use]
+    pub fn identity(&self) -> Option<&LocalIdentity> {
+        self.introduction.told()
+    }
+
+    /// Says something else from now on, when the membership that it follows has changed; true when so.
+    pub fn introduces_itself(&mut self) -> bool {
+        self.introduction.renew(&self.config, &self.data_dir.identity, self.replica.raft()).is_some()
     }
 
     /// What recovery did.

@@ -254,7 +254,11 @@ impl<M: StateMachine> Replica<M> {
             let known = self.raft.term_at(named).zip(self.log.end_of(named));
             (entry, position) = known.map_or((entry, position), |(term, end)| (EntryId::new(named, term), end));
         }
-        let membership = self.raft.membership_at(entry.index).filter(|_| !self.plants.has(Plant::MembershipForgotten));
+        let named = match self.plants.has(Plant::SnapshotNamesOldMembers) {
+            true => self.raft.base().index.next(),
+            false => entry.index,
+        };
+        let membership = self.raft.membership_at(named).filter(|_| !self.plants.has(Plant::MembershipForgotten));
         let membership = membership.map(|(index, membership)| (index, membership.encode().into()));
         LogBase { entry, position, time, membership: membership.unwrap_or_default() }
     }

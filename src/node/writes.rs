@@ -248,7 +248,7 @@ impl<M: StateMachine> Replica<M> {
         let FormationMessage::Hello { incarnation, .. } = message else { return };
         let is_it = |member: &Member| member.id == from && member.incarnation == *incarnation;
         let member = self.raft.membership().is_some_and(|membership| membership.members().any(is_it));
-        if !member {
+        if !member && !self.plants.has(Plant::LifeNotChecked) {
             let reason = "it has an empty directory, but the cluster knows it by another one".to_owned();
             return self.effects.disconnect.push((from, reason));
         }

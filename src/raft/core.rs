@@ -303,7 +303,7 @@ impl Raft {
 
     fn dispatch(&mut self, from: NodeId, body: &Body) {
         match *body {
-            Body::Vote { last, .. } => self.on_vote(from, last),
+            Body::Vote { last, handed_over } => self.on_vote(from, last, handed_over),
             Body::VoteAnswer { granted } => self.on_vote_answer(from, Given::of(granted)),
             Body::VoteInDoubt => self.on_vote_answer(from, Given::InDoubt),
             Body::AppendAnswer { outcome } => self.on_append_answer(from, outcome),
@@ -387,8 +387,8 @@ impl Raft {
             self.writes.truncate(after);
         }
         self.durable = self.durable.min(after);
-        if !self.plants.has(Plant::MembershipNotPopped) {
-            self.memberships.truncate(after);
+        if !self.plants.has(Plant::MembershipNotPopped) && self.memberships.truncate(after) {
+            reach(Mark::MembershipCut);
         }
         self.damage.truncate(after);
     }

@@ -164,10 +164,12 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
+    pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId, handed_over: bool) {
         let known = self.may_vote();
+        let unchecked = handed_over && self.plants.has(Plant::HandOverUnchecked);
         let free = (self.vote.voted_for.is_zero() && self.leader.is_none()) || self.plants.has(Plant::VoteTwice);
-        let granted = known && self.is_up_to_date(last) && (free || self.vote.voted_for == from);
+        let current = self.is_up_to_date(last) || unchecked;
+        let granted = known && current && (free || self.vote.voted_for == from);
         if !granted {
             reach(if free { Mark::VoteRefusedBehind } else { Mark::VoteRefusedGiven });
             return self.send_in_term(from, Body::VoteAnswer { granted });

@@ -18,6 +18,7 @@
 //! A leader that is to be removed goes on, without counting itself, until the entry that ends the change is committed:
 //! before, the voters of old are needed, and it may be the only one that has what both need (thesis, 4.2.2).
 
+use crate::simulation::marks::{Mark, reach};
 use crate::simulation::plants::Plant;
 use crate::types::{EntryId, Index, Monotonic, NodeId};
 
@@ -43,7 +44,10 @@ impl Raft {
 
     fn on_change(&mut self, change: &Change) -> Result<EntryId, ChangeRefused> {
         let latest = self.may_change()?;
-        let next = latest.after(change)?;
+        let mut next = latest.after(change)?;
+        if self.plants.has(Plant::RemovedForgotten) {
+            next.removed = super::removed::RemovedIds::new();
+        }
         if let Change::Promote { id } = *change
             && !self.is_fit(id)
         {
@@ -66,7 +70,8 @@ impl Raft {
             return Err(ChangeRefused::TooEarly);
         }
         let latest = self.memberships.latest().filter(|latest| !latest.is_joint());
-        latest.filter(|_latest| self.is_membership_committed()).ok_or(ChangeRefused::UnderWay)
+        let done = self.is_membership_committed() || self.plants.has(Plant::ChangeUnderWayIgnored);
+        latest.filter(|_latest| done).ok_or(ChangeRefused::UnderWay)
     }
 
     fn is_membership_committed(&self) -> bool {
@@ -76,7 +81,8 @@ impl Raft {
     /// Whether the member answers this leader and has caught up with it.
     fn is_fit(&self, id: NodeId) -> bool {
         let State::Leader(office) = &self.state else { return false };
-        office.peers.get(&id).is_some_and(|peer| peer.is_fit(self.config.election_timeout, self.now))
+        let fit = office.peers.get(&id).is_some_and(|peer| peer.is_fit(self.config.election_timeout, self.now));
+        fit || self.plants.has(Plant::PromotedFarBehind)
     }
 
     /// A change of voters can be completed only by majorities that answer. Once begun it cannot be taken back, so a
@@ -95,6 +101,9 @@ impl Raft {
         let append = invented_after(self.terms.last(), Invented::Membership(membership.clone()));
         let index = append.last;
         tracing::info!(node = %self.config.id, term = %self.vote.term, %index, joint = membership.is_joint(), "members change");
+        if membership.is_joint() {
+            reach(Mark::ChangeBegun);
+        }
         self.extend_own(index);
         self.memberships.adopt(std::iter::once((index, membership)));
         self.outbox.append(append, &mut self.writes, self.now);
@@ -115,6 +124,9 @@ impl Raft {
         if latest.is_joint() {
             if self.transfer.is_none() {
                 let next = latest.settled();
+                if self.memberships.latest_index().is_some_and(|index| index < office.first_own) {
+                    reach(Mark::ChangeCarriedOn);
+                }
                 self.append_membership(next);
             }
         } else if !self.is_voter() {
@@ -130,6 +142,10 @@ impl Raft {
             (self.is_fit(learner) && self.is_within_reach(&next)).then_some(next)
         });
         if let Some(next) = next {
+            reach(Mark::LearnerPromoted);
+            if next.outgoing.iter().any(|voter| !next.is_incoming(voter.id)) {
+                reach(Mark::VoterReplaced);
+            }
             self.append_membership(next);
         }
     }

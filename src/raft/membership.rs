@@ -280,11 +280,16 @@ impl Memberships {
         self.stack.iter().rev().take_while(|(at, _membership)| *at > index).count()
     }
 
-    /// Whether the node votes by the last membership that is committed up to `committed`, or by any since.
-    pub(super) fn votes_since(&self, node: NodeId, committed: Index) -> bool {
+    /// The last membership that is committed up to `committed`, and those since.
+    pub(super) fn since(&self, committed: Index) -> impl Iterator<Item = &Membership> {
         let settled = self.stack.partition_point(|(index, _membership)| *index <= committed);
         let since = self.stack.get(settled.saturating_sub(1)..).unwrap_or_default();
-        since.iter().any(|(_index, membership)| membership.quorum().is_voter(node))
+        since.iter().map(|(_index, membership)| membership)
+    }
+
+    /// Whether the node votes by the last membership that is committed up to `committed`, or by any since.
+    pub(super) fn votes_since(&self, node: NodeId, committed: Index) -> bool {
+        self.since(committed).any(|membership| membership.quorum().is_voter(node))
     }
 
     /// Whether the node was removed by what is committed up to `committed`, and is no member since.
@@ -369,6 +374,10 @@ impl Memberships {
             let voters = membership.voters.iter().chain(&membership.learners).map(|member| member.id).collect();
             return Quorum::new(voters, ids_of(&membership.outgoing));
         }
+        if self.plants.has(Plant::RemovedStillCounted) && !membership.is_joint() {
+            let removed = (1..=MAX_MEMBERS as u64).map(NodeId).filter(|id| membership.removed.contains(*id));
+            return Quorum::new(ids_of(&membership.voters).into_iter().chain(removed).collect(), Vec::new());
+        }
         membership.quorum()
     }
 }
@@ -384,6 +393,19 @@ mod tests {
     fn sample() -> Membership {
         let voters = vec![member(1), member(2)];
         Membership { learners: vec![member(3)], ..Membership::new(ClusterId(0x0102), voters) }
+    }
+
+    /// A leader that had written its own removal was cut off by all who followed that entry before it was committed: it could
+    /// neither commit it nor hand over. Connections stand to whomever one of these names.
+    #[test]
+    fn memberships_in_force_are_the_last_committed_one_and_those_since() {
+        let three = Membership::new(ClusterId(1), (1..=3).map(member).collect());
+        let joint = three.after(&crate::raft::Change::Remove { id: NodeId(1) }).unwrap();
+        let two = joint.settled();
+        let memberships = Memberships::new(vec![(Index(1), three), (Index(5), joint), (Index(7), two)]);
+        let names = |committed: u64| memberships.since(Index(committed)).any(|it| it.member(NodeId(1)).is_some());
+        assert!(names(1) && names(5) && names(6), "its removal is not committed");
+        assert!(!names(7));
     }
 
     /// Joint, with every list in use.

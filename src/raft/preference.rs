@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::simulation::marks::{Mark, reach};
 use crate::types::{Monotonic, NodeId};
 
 use super::core::Raft;
@@ -69,6 +70,7 @@ impl Raft {
         let fit = |id: &NodeId| office.peers.get(id).is_some_and(|peer| peer.is_fit(patience, now));
         let preferred = self.memberships.staying().filter(|id| latest.priority(*id) > mine && fit(id));
         let Some(to) = preferred.max_by_key(|id| latest.priority(*id)) else { return };
+        reach(Mark::PreferredHandedOver);
         self.preference.hand_over(now, patience);
         self.begin_transfer(to, Purpose::Preferred);
     }

@@ -149,6 +149,11 @@ impl Raft {
         Some(EntryId::new(index, self.terms.term_at(index).unwrap_or_default()))
     }
 
+    /// The last committed membership that this log tells of, and those since: any of them may turn out to rule.
+    pub fn memberships_in_force(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.since(self.committed)
+    }
+
     /// The membership in force at `index`, and the index of its entry; `None` when it is not known.
     #[must_use]
     pub fn membership_at(&self, index: Index) -> Option<(Index, &Membership)> {

@@ -14,6 +14,8 @@
 
 use thiserror::Error;
 
+use crate::simulation::marks::{Mark, reach};
+use crate::simulation::plants::Plant;
 use crate::types::{Monotonic, NodeId};
 
 use super::core::Raft;
@@ -180,15 +182,20 @@ impl Raft {
         let has_all = office.peers.get(&transfer.to).is_some_and(|peer| peer.matched >= last);
         // A leader that was removed hears nothing afterwards: what it proposed it sees committed before.
         let leaves_early = transfer.purpose == Purpose::Removed && self.committed < last;
-        if transfer.told || !has_all || leaves_early {
+        let unchecked = self.plants.has(Plant::HandOverUnchecked);
+        if transfer.told || !(has_all || unchecked) || leaves_early {
             return;
         }
         if transfer.purpose == Purpose::Removed {
+            reach(Mark::RemovedHandedOver);
             self.transfer = None;
             return self.hand_over(transfer.to);
         }
         self.transfer = Some(Transfer { told: true, ..transfer });
         self.send(transfer.to, Body::HandOver);
+        if self.plants.has(Plant::TransferDoneEarly) {
+            self.end_transfer(TransferEnd::Done);
+        }
     }
 
     /// Gives a transfer up that takes too long.

@@ -134,6 +134,20 @@ marks! {
     DoubtEnded = "doubt ended: caught up",
     /// Entries of unknown terms turned out to be others than the leader's.
     Refuted = "entries of unknown terms refuted",
+    /// Voters began to change.
+    ChangeBegun = "joint membership written",
+    /// A leader ended a change of voters that another had begun.
+    ChangeCarriedOn = "change of voters carried on by a later leader",
+    /// A learner that had caught up was made a voter.
+    LearnerPromoted = "learner made a voter",
+    /// The same in the place of another voter.
+    VoterReplaced = "voter replaced",
+    /// A leader whose removal was committed gave its office to another.
+    RemovedHandedOver = "removed leader handed over",
+    /// A leader gave its office to a preferred voter.
+    PreferredHandedOver = "office given to a preferred voter",
+    /// The entry of a membership was cut.
+    MembershipCut = "membership cut",
     /// R1: an empty log was made.
     R1 = "R1 new log",
     /// R2: leftovers were removed.

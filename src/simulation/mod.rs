@@ -8,8 +8,8 @@ pub mod plants;
 
 #[cfg(feature = "simulation")]
 pub use crate::node::simulation::{
-    Answer, Process, Seams, Sent, SnapshotOutcome, SnapshotTask, SnapshotWork, Turn, Write, form, frame_bytes,
-    read_frame,
+    Answer, Forming, Process, Seams, Sent, SnapshotOutcome, SnapshotTask, SnapshotWork, Turn, Write, admits, form,
+    frame_bytes, incarnation, join, read_frame, still_admits,
 };
 pub use marks::Mark;
 #[cfg(feature = "simulation")]

@@ -96,6 +96,22 @@ pub enum Plant {
     RemovedLeaderCounts,
     /// A membership stays in force although its entry was cut.
     MembershipNotPopped,
+    /// A change of members begins while the entry of the last one is not committed.
+    ChangeUnderWayIgnored,
+    /// A change of members is called done when its first entry is committed, and not its last.
+    ChangeDoneEarly,
+    /// A node that was removed is counted as a voter all the same.
+    RemovedStillCounted,
+    /// The numbers of nodes that were removed are not remembered.
+    RemovedForgotten,
+    /// A learner becomes a voter however far behind it is.
+    PromotedFarBehind,
+    /// A leader hands over to whom lacks entries, and whoever is handed the office is voted for without a look at its log.
+    HandOverUnchecked,
+    /// A transfer is called done when the other node was told to stand, and not when it leads.
+    TransferDoneEarly,
+    /// A member is admitted in any life of its directory: one whose disk was wiped votes again.
+    LifeNotChecked,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
     /// The log is purged up to what is applied, and not to what a snapshot covers.
@@ -112,6 +128,8 @@ pub enum Plant {
     SnapshotNamesCommitted,
     /// The membership in force is left out of a snapshot.
     MembershipForgotten,
+    /// A snapshot names the membership at the front of the log, and not the one in force at its last entry.
+    SnapshotNamesOldMembers,
     /// A caller is told done when a snapshot takes the place of its entry.
     InstallToldDone,
     /// A chunk of a peer's snapshot is stored without a look at its checksums, under new ones.

@@ -311,6 +311,23 @@ pub fn is_formed(own: Option<ClusterId>, other: Option<ClusterId>) -> bool {
     own.is_some() && own == other
 }
 
+/// Whether a connection that was admitted when this node belonged to `cluster`, to `peer` in that life of it, is still to
+/// be used now that `identity` says who this node is and whom it knows; `formed`: both ends named the same cluster then.
+#[must_use]
+pub fn suits(
+    identity: &LocalIdentity,
+    cluster: Option<ClusterId>,
+    (peer, incarnation): (NodeId, Incarnation),
+    formed: bool,
+) -> bool {
+    identity.cluster == cluster
+        && match identity.members.get(&peer) {
+            Some((_, Some(known))) => *known == incarnation,
+            Some((_, None)) => cluster.is_none() || formed,
+            None => formed && !identity.has_removed(peer),
+        }
+}
+
 fn judge_client(identity: &LocalIdentity, client: &ClientHello) -> Result<(), Refusal> {
     match (identity.cluster, client.cluster) {
         (_, None) => Ok(()),

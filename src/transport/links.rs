@@ -152,22 +152,8 @@ impl Link {
 
     /// Whether a handshake under `identity` would have admitted this link in the same way.
     fn suits(&self, identity: &LocalIdentity) -> bool {
-        suits(identity, self.own_cluster, (self.key.0, self.incarnation), self.formed)
+        handshake::suits(identity, self.own_cluster, (self.key.0, self.incarnation), self.formed)
     }
-}
-
-fn suits(
-    identity: &LocalIdentity,
-    cluster: Option<ClusterId>,
-    (peer, incarnation): (NodeId, Incarnation),
-    formed: bool,
-) -> bool {
-    identity.cluster == cluster
-        && match identity.members.get(&peer) {
-            Some((_, Some(known))) => *known == incarnation,
-            Some((_, None)) => cluster.is_none() || formed,
-            None => formed && !identity.has_removed(peer),
-        }
 }
 
 struct State {
@@ -248,7 +234,7 @@ impl Shared {
     pub(super) fn establish(self: &Arc<Self>, stream: TcpStream, done: Handshaken) -> Option<Arc<Link>> {
         let mut state = self.lock();
         let formed = handshake::is_formed(done.own_cluster, done.cluster);
-        if !suits(&state.identity, done.own_cluster, (done.peer, done.incarnation), formed) {
+        if !handshake::suits(&state.identity, done.own_cluster, (done.peer, done.incarnation), formed) {
             return None;
         }
         let key = (done.peer, done.channel);

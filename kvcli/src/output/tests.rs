@@ -300,6 +300,6 @@ fn table_members_and_status_have_a_cell_for_every_column() {
     let cells = |text: &str| text.lines().map(|line| line.split_whitespace().count()).collect::<Vec<_>>();
     assert_eq!(cells(&shown), [8; 4], "{shown}");
     let shown = text(Answer::Nodes(&nodes()), Format::Table);
-    assert_eq!(cells(&shown)[..3], [21; 3], "{shown}");
+    assert_eq!(cells(&shown)[..3], [22; 3], "{shown}");
     assert!(shown.lines().last().unwrap().contains("voter"), "what the leader says of a node that is away: {shown}");
 }

@@ -1,13 +1,14 @@
-//! Once the faults stop, the cluster serves again, every node catches up, and all hold the same state, in memory as on
+//! Once the faults stop, the cluster serves again, every member catches up, changes of members end, and all hold the same state, in memory as on
 //! disk (paper, 5.3; kv.md, apply).
 
+use dledger::raft::Membership;
 use dledger::types::{Index, NodeId};
 
 use super::{Property, Verdict, holds};
 
 pub(crate) const PROPERTY: Property = Property {
     name: "converges",
-    claim: "after the faults every node serves, holds the whole log, and has the same state",
+    claim: "after the faults every member serves, holds the whole log, and has the same state; no change hangs",
 };
 
 /// How long after the faults every question must be answered, in microseconds.
@@ -37,6 +38,17 @@ pub(crate) fn finish(nodes: &[Final], committed: Index, state: Option<u64>) -> V
         holds(node.missing.is_none(), || format!("node {} still waits: {:?}", node.node, node.missing))?;
     }
     Ok(())
+}
+
+/// The run is over; `last` is the last committed membership, and `only` says whether nobody wrote another one since.
+/// Whoever `runs` must have become a voter by now, when that was wished for.
+pub(crate) fn settles(last: Option<&Membership>, only: bool, runs: impl Fn(NodeId) -> bool) -> Verdict {
+    let last = last.ok_or("nobody belongs to the cluster")?;
+    holds(only && !last.is_joint(), || "a change of members is still under way".to_owned())?;
+    match last.promotions.iter().find(|promotion| runs(promotion.learner)) {
+        Some(promotion) => Err(format!("node {} still waits to become a voter", promotion.learner)),
+        None => Ok(()),
+    }
 }
 
 /// A question that was asked after [`SERVES_AFTER`] was not answered as it should be.

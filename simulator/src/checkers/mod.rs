@@ -4,7 +4,7 @@
 //! | file | property | source |
 //! |---|---|---|
 //! | `election_safety` | one leader a term | paper, figure 3 |
-//! | `elected` | a majority voted for each leader | paper, 5.2 |
+//! | `elected` | a quorum voted for each leader | paper, 5.2 and 6 |
 //! | `leader_append_only` | a leader never cuts or changes its own log | paper, figure 3 |
 //! | `log_matching` | one index and term: one record, and one log before it | paper, figure 3 |
 //! | `leader_completeness` | what is committed stands in every later leader's log | paper, figure 3 |
@@ -25,23 +25,30 @@
 //! | `stalled_leader` | a leader whose disk hangs hands over to one whose disk does not | raft.md, stalled disk |
 //! | `check_quorum` | a leader without its quorum steps down | thesis, 6.2 |
 //! | `bounded_turns` | no turn applies for as long as an election takes | kv.md |
+//! | `membership_steps` | members change through joint ones, one change at a time; numbers are never used again | paper, 6 |
+//! | `follows_membership` | a node follows the latest membership of its log | paper, 6 |
+//! | `change_answered` | a change called done is committed to its end; one refused never happens | node/members.rs |
+//! | `transfer_answered` | a transfer called done is done | thesis, 3.10 |
 //! | `converges` | after the faults all serve, and all hold the same | paper, 5.3 |
 
 pub(crate) mod acknowledged;
 pub(crate) mod applied_once;
 pub(crate) mod bounded_turns;
+pub(crate) mod change_answered;
 pub(crate) mod check_quorum;
 pub(crate) mod converges;
 pub(crate) mod disk_keeps;
 pub(crate) mod durable_quorum;
 pub(crate) mod elected;
 pub(crate) mod election_safety;
+pub(crate) mod follows_membership;
 pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;
 pub(crate) mod linearizable;
 pub(crate) mod log_matching;
 pub(crate) mod log_time;
 pub(crate) mod majority_serves;
+pub(crate) mod membership_steps;
 pub(crate) mod node_invariants;
 pub(crate) mod one_vote;
 pub(crate) mod same_state;
@@ -50,6 +57,7 @@ pub(crate) mod snapshots_cover;
 pub(crate) mod stable_leader;
 pub(crate) mod stalled_leader;
 pub(crate) mod state_machine_safety;
+pub(crate) mod transfer_answered;
 
 /// What a check finds: nothing, or a sentence that says what does not hold.
 pub(crate) type Verdict = Result<(), String>;

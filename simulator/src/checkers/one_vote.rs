@@ -28,9 +28,9 @@ impl OneVote {
         }
     }
 
-    /// How many gave `candidate` their vote of `term`.
-    pub(crate) fn votes_for(&self, candidate: NodeId, term: Term) -> usize {
-        self.granted.iter().filter(|((_voter, of), to)| *of == term && **to == candidate).count()
+    /// Whether `voter` gave `candidate` its vote of `term`.
+    pub(crate) fn has_voted(&self, voter: NodeId, term: Term, candidate: NodeId) -> bool {
+        self.granted.get(&(voter, term)) == Some(&candidate)
     }
 
     /// `voter` gave its vote of `term` to `candidate`; a leader gave itself its own.

@@ -233,18 +233,25 @@ impl World {
         {
             return Some(leader);
         }
+        // Few ask a node that was removed.
+        let members_only = self.profile.has_operator() && self.clients.random.chance(950);
+        let runs = |node: &usize| self.nodes.get(*node).is_some_and(|it| it.process.is_some());
         let up: Vec<usize> =
-            (0..self.nodes.len()).filter(|node| self.nodes.get(*node).is_some_and(|it| it.process.is_some())).collect();
+            (0..self.nodes.len()).filter(|node| runs(node) && (!members_only || self.is_member(*node))).collect();
         self.clients.random.pick(&up)
     }
 
     /// A node answers.
     pub(super) fn answer(&mut self, node: usize, ticket: u64, told: Told) {
-        if let Told::Snapshot(answer) = told {
-            return self.snapshot_answered(node, ticket, answer);
-        }
+        let told = match told {
+            Told::Snapshot(answer) => return self.snapshot_answered(node, ticket, answer),
+            Told::Members(answer) => return self.change_answered(node, ticket, answer),
+            Told::Transfer(answer) => return self.transfer_answered(node, ticket, answer),
+            told @ (Told::Write(_) | Told::Read(_)) => told,
+        };
         let Some(asked) = self.clients.waiting.remove(&ticket) else { return };
-        let (now, after_faults) = (self.now, asked.at > self.profile.faults_end() + converges::SERVES_AFTER);
+        let (now, ends) = (self.now, self.profile.faults_end() + converges::SERVES_AFTER);
+        let after_faults = asked.at > ends && self.is_member(node);
         self.trace.event(now, node + 1, "answers", &[ticket], || format!("{ticket}: {told:?}"));
         let served = match (&told, &asked.question) {
             (Told::Write(Ok(write)), Question::Write(writes)) => {
@@ -330,6 +337,7 @@ impl World {
     /// A process is gone, and with it everybody's answers.
     pub(super) fn lose_callers(&mut self, node: usize) {
         self.asked.waiting.retain(|_ticket, (asked, _, _)| *asked != node);
+        self.operator.lose(node);
         let lost: Vec<u64> = self
             .clients
             .waiting

@@ -1,10 +1,11 @@
 //! A look at the cluster as a whole: who is healthy, and whether a healthy majority does its work.
 
-use dledger::types::{Monotonic, Role};
+use dledger::types::{Monotonic, NodeId, Role};
 
 use super::{Event, World};
-use crate::checkers::{check_quorum, majority_serves, stalled_leader};
+use crate::checkers::{check_quorum, majority_serves, membership_steps, stalled_leader};
 use crate::faults::Fault;
+use crate::memberships::agree;
 
 /// How often, in microseconds.
 const LOOK_EVERY: u64 = 20_000;
@@ -12,12 +13,15 @@ const LOOK_EVERY: u64 = 20_000;
 const SETTLED: u64 = 700_000;
 /// After that long everybody in sound contact has heard of a new leader: a heartbeat, and a turn of the receiver.
 const HEARD: u64 = 100_000;
+/// Whoever was told to stand for election may do so until then, at the latest.
+const GIVEN_AWAY: u64 = 2_000_000;
 
 impl World {
     pub(super) fn look(&mut self) {
         self.schedule(LOOK_EVERY, Event::Look);
         let now = self.now;
         self.network.note_sound(now);
+        self.start_joiners();
         for it in &mut self.nodes {
             let hangs = it.disk_hung_until > now || it.disk_slow > 1 || it.disk_full || it.disk_fails;
             let healthy = it.process.is_some() && it.paused_until <= now && !hangs && it.pace.is_right();
@@ -27,12 +31,30 @@ impl World {
         let majority = self.healthy_majority(now.saturating_sub(SETTLED));
         let leads = majority.iter().any(|node| self.nodes.get(*node).is_some_and(super::node::Node::leads));
         let flaky = self.profile.has(Fault::Loss) && self.profile.flaky_per_mille > 10;
-        let many = majority.len() * 2 > self.nodes.len();
+        let many = self.is_quorum(|node| majority.contains(&node));
         let checked = many && (leads || self.can_elect(&majority)) && !flaky && self.clients.are_busy();
         let verdict = self.majority_serves.look(now, checked, leads, self.truth.last_committed());
         self.judge(majority_serves::PROPERTY, verdict);
         self.look_at_leaders();
         self.look_at_stalled();
+        self.looks.push_back((now, self.truth.last_committed()));
+        while self.looks.front().is_some_and(|(at, _committed)| at + membership_steps::BEHIND < now) {
+            self.looks.pop_front();
+        }
+    }
+
+    /// Whether the nodes of which `said` says so are a quorum, whichever of the memberships in force turns out to rule.
+    fn is_quorum(&self, said: impl Fn(usize) -> bool) -> bool {
+        let in_force = self.truth.in_force();
+        !in_force.is_empty() && in_force.iter().all(|members| agree(&members.quorum(), &said))
+    }
+
+    /// Who votes by any membership in force, in the life of its disk that was admitted.
+    fn voters(&self) -> Vec<usize> {
+        let in_force = self.truth.in_force();
+        let votes = |node: &usize| in_force.iter().any(|members| members.quorum().is_voter(NodeId(*node as u64 + 1)));
+        let keeps_disk = |node: &usize| self.nodes.get(*node).is_some_and(|it| !it.wiped);
+        (0..self.nodes.len()).filter(|node| votes(node) && keeps_disk(node)).collect()
     }
 
     /// No leader keeps its office over a disk that hangs while those of a quorum work.
@@ -45,7 +67,8 @@ impl World {
                 let healthy = self.nodes.get(**other).and_then(|it| it.healthy_since);
                 healthy.is_some_and(|since| since <= then) && self.network.sound_from(node, **other, then)
             };
-            let quorum = others.iter().filter(well).count() * 2 > self.nodes.len();
+            let others: Vec<usize> = others.iter().filter(well).copied().collect();
+            let quorum = self.is_quorum(|other| others.contains(&other));
             let Some(it) = self.nodes.get(node) else { continue };
             let stalled = it.writing_since.is_some_and(|since| since <= then) && it.disk_hung_until > self.now;
             let awake = it.still_until <= self.now && it.healthy_but_for_disk;
@@ -56,17 +79,27 @@ impl World {
         }
     }
 
-    /// The largest set of nodes that have been healthy since `then` and in sound contact with each other.
+    /// The largest set of voters that have been healthy since `then` and in sound contact with each other: a quorum, if
+    /// any of the sets is one.
     fn healthy_majority(&self, then: u64) -> Vec<usize> {
-        let count = self.nodes.len();
-        let mut best: Vec<usize> = Vec::new();
-        for set in 1_u32..1 << count {
-            let members: Vec<usize> = (0..count).filter(|node| set & (1 << node) != 0).collect();
-            if members.len() > best.len() && self.are_sound(&members, then) {
-                best = members;
+        let voters = self.voters();
+        let mut best: (bool, Vec<usize>) = (false, Vec::new());
+        for set in 1_u32..1 << voters.len() {
+            let members: Vec<usize> = voters
+                .iter()
+                .enumerate()
+                .filter(|(bit, _node)| set & (1 << bit) != 0)
+                .map(|(_bit, node)| *node)
+                .collect();
+            if members.len() < best.1.len() && best.0 || !self.are_sound(&members, then) {
+                continue;
+            }
+            let found = (self.is_quorum(|node| members.contains(&node)), members);
+            if (found.0, found.1.len()) > (best.0, best.1.len()) {
+                best = found;
             }
         }
-        best
+        best.1
     }
 
     fn are_sound(&self, members: &[usize], then: u64) -> bool {
@@ -80,11 +113,16 @@ impl World {
     /// waits for somebody else (docs/guarantees.md), and nobody whose log is behind its own can win without it. A vote in
     /// doubt counts only among those of all nodes.
     fn can_elect(&self, members: &[usize]) -> bool {
-        let raft = |node: &usize| self.nodes.get(*node).and_then(|it| it.raft());
-        let last = |node: &usize| raft(node).map(dledger::raft::Raft::last);
-        let counts = |node: &usize| members.len() == self.nodes.len() || raft(node).is_some_and(|it| !it.in_doubt());
-        let votes = |one: &usize| members.iter().filter(|other| counts(other) && last(other) <= last(one)).count();
-        members.iter().any(|one| votes(one) * 2 > self.nodes.len() && self.can_be_whole(*one, members))
+        let raft = |node: usize| self.nodes.get(node).and_then(|it| it.raft());
+        let last = |node: usize| raft(node).map(dledger::raft::Raft::last);
+        let everybody = members.len() == self.voters().len();
+        let counts = |node: usize| everybody || raft(node).is_some_and(|it| !it.in_doubt());
+        let wins = |one: usize| {
+            let votes = |other: usize| members.contains(&other) && counts(other) && last(other) <= last(one);
+            let own = raft(one).and_then(|raft| self.truth.membership_of(raft));
+            own.is_some_and(|(_id, own)| own.quorum().is_voter(NodeId(one as u64 + 1)) && agree(&own.quorum(), votes))
+        };
+        members.iter().any(|one| wins(*one) && self.can_be_whole(*one, members))
     }
 
     fn can_be_whole(&self, node: usize, members: &[usize]) -> bool {
@@ -101,12 +139,13 @@ impl World {
         let heard = self.nodes.get(leader).is_some_and(|it| it.office_since + HEARD <= self.now);
         // One that cannot read its own log may hand over.
         let whole = self.nodes.get(leader).and_then(|it| it.raft()).is_some_and(|raft| raft.first_hole().is_none());
-        if flaky || !heard || !whole || self.now < SETTLED {
+        let gives_away =
+            self.nodes.get(leader).is_some_and(|it| it.handed_over_at.is_some_and(|at| at + GIVEN_AWAY > self.now));
+        let stays = self.truth.in_force().iter().all(|members| members.is_incoming(NodeId(leader as u64 + 1)));
+        if flaky || !heard || !whole || gives_away || !stays || self.now < SETTLED {
             return false;
         }
-        let others = (0..self.nodes.len()).filter(|node| *node != leader);
-        let with = others.filter(|node| self.are_sound(&[leader, *node], then)).count() + 1;
-        with * 2 > self.nodes.len()
+        self.is_quorum(|node| node == leader || self.are_sound(&[leader, node], then))
     }
 
     /// No leader stays in office without a quorum that it could hear.
@@ -118,8 +157,8 @@ impl World {
                 let open = !self.network.cut.contains(&(node, *peer)) && !self.network.cut.contains(&(*peer, node));
                 *peer == node || (answers && open)
             };
-            let with = (0..self.nodes.len()).filter(reaches).count();
-            let alone = with * 2 <= self.nodes.len();
+            let own = self.nodes.get(node).and_then(|it| it.raft()).and_then(|raft| self.truth.membership_of(raft));
+            let alone = own.is_some_and(|(_id, own)| !agree(&own.quorum(), |peer| reaches(&peer)));
             let Some(it) = self.nodes.get_mut(node) else { continue };
             let prompt = it.still_until <= now && it.pace.at(now) > Monotonic::default();
             it.alone_since = if alone && prompt && it.leads() { it.alone_since.or(Some(now)) } else { None };

@@ -30,7 +30,7 @@ impl World {
         }
     }
 
-    fn plants(&self) -> Plants {
+    pub(super) fn plants(&self) -> Plants {
         self.plant.map_or(Plants::NONE, Plants::one)
     }
 
@@ -39,17 +39,23 @@ impl World {
         let (now, plants) = (self.now, self.plants());
         let cut = self.nemesis.cut_in_recovery(&self.profile, now);
         let Some(it) = self.nodes.get_mut(node) else { return };
-        if it.process.is_some() {
+        if it.is_up() || it.retired || it.waits_to_join {
             return;
         }
         it.pace.show(now, &it.machine);
+        if it.wiped && self.start_forming(node) {
+            return;
+        }
+        let Some(it) = self.nodes.get_mut(node) else { return };
         it.disk.cut_power_at(cut);
         let mut machine = KvMachine::new();
         machine.plant(plants);
         let (machine, watch) = Watched::new(machine);
         let chunk_bytes = self.profile.snapshots.and_then(|snapshots| snapshots.chunk_bytes);
         let seams = Seams { plants, window: self.profile.window, chunk_bytes };
-        let started = Process::start(&it.environment(), &it.config, machine, seams);
+        let joined = self.join_first(node);
+        let Some(it) = self.nodes.get_mut(node) else { return };
+        let started = joined.and_then(|()| Process::start(&it.environment(), &it.config, machine, seams));
         if it.disk.is_off() {
             drop(started);
             self.marks.met("fault: power cut in recovery");
@@ -73,7 +79,7 @@ impl World {
         }
     }
 
-    fn start_again(&mut self, node: usize, error: &OpenError) {
+    pub(super) fn start_again(&mut self, node: usize, error: &OpenError) {
         self.trace.event(self.now, node + 1, "not opened", &[], || error.to_string());
         let Some(it) = self.nodes.get_mut(node) else { return };
         it.disk_fails = false;
@@ -89,7 +95,7 @@ impl World {
             None => Ok(()),
         };
         self.judge(disk_keeps::PROPERTY, kept);
-        let first = Some(Index(1)).filter(|first| *first == log.first());
+        let first = Some(Index(1)).filter(|first| *first == log.first() && raft.last().index >= *first);
         let first = first.map(|first| log.read(first).map_err(|error| error.to_string()));
         let noted =
             match first.transpose().and_then(|record| record.map_or(Ok(()), |record| self.truth.note(&record, None))) {
@@ -146,7 +152,7 @@ impl World {
     /// Kills a process.
     pub(super) fn kill(&mut self, node: usize) {
         if self.nodes.get(node).is_none_or(|it| it.process.is_none()) {
-            return;
+            return self.gone_while_forming(node);
         }
         self.marks.met("fault: process killed");
         if self.nodes.get(node).is_some_and(super::node::Node::leads) {
@@ -162,6 +168,16 @@ impl World {
             it.disk.cut_power_at(0);
         }
         self.gone(node, true);
+    }
+
+    fn gone_while_forming(&mut self, node: usize) {
+        if !self.is_forming(node) {
+            return;
+        }
+        self.gone(node, true);
+        if let Some(it) = self.nodes.get(node) {
+            it.disk.kill_process();
+        }
     }
 
     /// A machine loses its power.
@@ -227,7 +243,7 @@ impl World {
     /// Everybody who does not run starts, when the faults are over.
     pub(super) fn start_all(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes.get(node).is_some_and(|it| it.process.is_none()) {
+            if self.nodes.get(node).is_some_and(|it| !it.is_up()) {
                 let wait = self.nemesis.random.within(1_000..50_000);
                 self.schedule(wait, Event::Start { node });
             }

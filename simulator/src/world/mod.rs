@@ -11,20 +11,23 @@
 //! ```
 //! Time is in microseconds. An input to a node never acts at once on another: it goes through the queue.
 
+mod admission;
 mod clients;
 mod coups;
 mod disk;
+mod growth;
 mod health;
 mod lifecycle;
 mod misdirected;
 mod nemesis;
 mod network;
 mod node;
+mod operator;
 mod rot;
 mod snapshots;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use dledger::simulation::{Plant, take_marks};
@@ -38,9 +41,13 @@ use crate::checkers::majority_serves::MajorityServes;
 use crate::checkers::one_vote::OneVote;
 use crate::checkers::same_state::SameState;
 use crate::checkers::state_machine_safety::StateMachineSafety;
-use crate::checkers::{Property, Verdict, Violation, acknowledged, applied_once, converges, linearizable};
+use crate::checkers::{
+    Property, Verdict, Violation, acknowledged, applied_once, change_answered, converges, linearizable,
+};
+use crate::faults::Fault;
 use crate::machine;
 use crate::marks::Marks;
+use crate::memberships::place;
 use crate::profile::Profile;
 use crate::trace::Trace;
 use crate::truth::{Truth, digest};
@@ -49,6 +56,7 @@ use clients::Clients;
 use nemesis::Nemesis;
 use network::Network;
 use node::Node;
+use operator::Operator;
 use rot::Rotting;
 use snapshots::Asked;
 
@@ -89,6 +97,14 @@ enum Event {
     Heal(nemesis::Lasting),
     /// A machine starts its process.
     Start { node: usize },
+    /// The operator makes a wish.
+    Operate,
+    /// A disk is lost while others lag behind.
+    Wipe { node: usize },
+    /// Who changes the members is struck.
+    Interrupt { node: usize, life: u64, kind: Fault },
+    /// A machine that was removed is switched off.
+    Retire { node: usize },
     /// A look at the cluster as a whole.
     Look,
 }
@@ -116,6 +132,7 @@ pub(crate) struct Figures {
 
 /// The simulated cluster.
 pub(crate) struct World {
+    seed: u64,
     profile: Profile,
     plant: Option<Plant>,
     now: u64,
@@ -138,6 +155,9 @@ pub(crate) struct World {
     majority_serves: MajorityServes,
     same_state: SameState,
     asked: Asked,
+    operator: Operator,
+    /// What was committed at each of the last looks.
+    looks: VecDeque<(u64, Index)>,
 }
 
 impl World {
@@ -147,6 +167,7 @@ impl World {
         drop(take_marks());
         let nodes = (1..=profile.nodes).map(|id| Node::new(seed, id, &profile)).collect();
         let mut world = Self {
+            seed,
             plant,
             now: 0,
             queue: BTreeMap::new(),
@@ -168,6 +189,8 @@ impl World {
             majority_serves: MajorityServes::default(),
             same_state: SameState::default(),
             asked: Asked::new(seed),
+            operator: Operator::new(seed),
+            looks: VecDeque::new(),
             profile,
         };
         world.form();
@@ -185,6 +208,9 @@ impl World {
         self.schedule(1_000, Event::Reconnect);
         self.schedule(500_000, Event::Fault);
         self.schedule(500_000, Event::Look);
+        if self.profile.has_operator() {
+            self.schedule(operator::FIRST_WISH, Event::Operate);
+        }
         if self.profile.snapshots.is_some() {
             self.schedule(500_000, Event::AskSnapshot);
         }
@@ -246,6 +272,12 @@ impl World {
             }
             Event::Heal(lasting) => self.heal(lasting),
             Event::Start { node } => self.start(node),
+            Event::Operate => self.operate(),
+            Event::Retire { node } => self.retire(node),
+            Event::Wipe { node } => self.wipe_and_stop_leader(node),
+            Event::Interrupt { node, life, kind } if self.nodes.get(node).is_some_and(|it| it.life == life) => {
+                self.interrupted(node, kind);
+            }
             Event::Look => self.look(),
             Event::Turn { .. }
             | Event::Disk { .. }
@@ -254,6 +286,7 @@ impl World {
             | Event::Scrub { .. }
             | Event::Snapshot { .. }
             | Event::CutPower { .. }
+            | Event::Interrupt { .. }
             | Event::DamageTail { .. } => {}
         }
     }
@@ -299,14 +332,7 @@ impl World {
         };
         let acknowledged = self.acknowledged.finish(&self.truth, &committed);
         self.judge(acknowledged::PROPERTY, acknowledged);
-        let finals: Vec<converges::Final> = self.nodes.iter().filter_map(Node::last_words).collect();
-        let all = if finals.len() == self.nodes.len() {
-            let committed = self.truth.last_committed();
-            converges::finish(&finals, committed, self.same_state.at(committed))
-        } else {
-            Err(format!("only {} of {} nodes run", finals.len(), self.nodes.len()))
-        };
-        self.judge(converges::PROPERTY, all);
+        self.check_members();
         self.check_disks();
         self.check_asked();
         let history = self.clients.history();
@@ -318,6 +344,32 @@ impl World {
         }
     }
 
+    /// Whether a node belongs to the cluster, in this life of its disk: only of such a one is anything expected.
+    fn is_member(&self, node: usize) -> bool {
+        let life = self.nodes.get(node).filter(|it| !it.wiped);
+        life.is_some_and(|it| self.truth.settled().is_some_and(|(_id, members)| members.member(it.id).is_some()))
+    }
+
+    /// Every member has caught up and holds the same; no change is under way.
+    fn check_members(&mut self) {
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_member(*node)).collect();
+        let words = |node: &usize| self.nodes.get(*node).and_then(Node::last_words);
+        let finals: Vec<converges::Final> = members.iter().filter_map(words).collect();
+        let all = if finals.len() == members.len() {
+            let committed = self.truth.last_committed();
+            converges::finish(&finals, committed, self.same_state.at(committed))
+        } else {
+            Err(format!("only {} of {} members run", finals.len(), members.len()))
+        };
+        self.judge(converges::PROPERTY, all);
+        let last = self.truth.settled().map(|(_id, members)| members);
+        let runs = |id| self.nodes.get(place(id)).is_some_and(|it| it.process.is_some() && !it.wiped);
+        let settles = converges::settles(last, self.truth.in_force().len() == 1, runs);
+        self.judge(converges::PROPERTY, settles);
+        let answered = self.operator.answered.finish(&self.truth);
+        self.judge(change_answered::PROPERTY, answered);
+    }
+
     /// Whether a record that a node has lost is covered by its snapshot, and nobody has it any more who could give it.
     fn is_mendless(&self, node: &Node, index: Index, covered: Index) -> bool {
         let gone = |it: &Node| it.process.as_ref().is_none_or(|process| process.log().first() > index);
@@ -327,8 +379,8 @@ impl World {
     /// Every committed record stands in every log, byte for byte, or is covered by that node's durable snapshot.
     fn check_disks(&mut self) {
         let mut verdict = Ok(());
-        'nodes: for (node, disk) in self.nodes.iter().zip(&self.truth.disks) {
-            let Some(process) = &node.process else { continue };
+        'nodes: for (place, (node, disk)) in self.nodes.iter().zip(&self.truth.disks).enumerate() {
+            let Some(process) = node.process.as_ref().filter(|_process| self.is_member(place)) else { continue };
             let first = process.log().first();
             if disk.newest_snapshot().index < first.prev() {
                 verdict = Err(format!("the log of node {} begins at {first}, its snapshot ends before", node.id));

@@ -64,7 +64,7 @@ impl World {
         let wait = self.nemesis.random.around(self.profile.fault_every).max(1_000);
         let left = self.profile.faults_end() - self.now;
         self.schedule(wait.min(left), Event::Fault);
-        let kinds: Vec<Fault> = self.profile.faults.iter().copied().collect();
+        let kinds: Vec<Fault> = self.profile.faults.iter().copied().filter(|kind| !kind.is_of_members()).collect();
         let Some(fault) = self.nemesis.random.pick(&kinds) else { return };
         let node = self.victim();
         self.nemesis.struck += 1;
@@ -88,8 +88,8 @@ impl World {
             Fault::Misdirected => self.damage(node, Damage::Misdirected),
             Fault::ClockRate => self.clock_rate(node),
             Fault::WallJump => self.wall_jump(node),
-            // These strike single frames: see `network`.
-            Fault::Loss | Fault::Duplicate | Fault::Reorder => {}
+            // The first strike single frames: see `network`. The last are the operator's.
+            Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::Churn | Fault::Transfer | Fault::Wipe => {}
         }
     }
 

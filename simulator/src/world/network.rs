@@ -42,6 +42,8 @@ pub(super) struct Network {
     pub(super) slow: BTreeMap<(usize, usize), u64>,
     /// Frames to garble on this direction.
     pub(super) garble: BTreeMap<(usize, usize), u64>,
+    /// Why pairs that try to connect were refused last.
+    pub(super) refused: BTreeMap<(usize, usize), String>,
     /// Since when each pair has been connected both ways and prompt.
     pub(super) sound_since: BTreeMap<(usize, usize), u64>,
     random: Random,
@@ -54,21 +56,25 @@ fn pair(node: usize, peer: usize) -> (usize, usize, usize) {
 
 impl Network {
     pub(super) fn new(seed: u64, nodes: usize) -> Self {
-        let mut connections = BTreeMap::new();
-        for low in 0..nodes {
-            for high in low + 1..nodes {
-                for channel in Channel::ALL {
-                    connections.insert((low, high, channel), Connection::default());
-                }
-            }
-        }
-        Self {
-            connections,
+        let mut network = Self {
+            connections: BTreeMap::new(),
             cut: BTreeSet::new(),
             slow: BTreeMap::new(),
             garble: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sound_since: BTreeMap::new(),
             random: Random::new(seed, "network"),
+        };
+        (0..nodes).for_each(|node| network.grow(node));
+        network
+    }
+
+    /// A machine is linked to those before it.
+    pub(super) fn grow(&mut self, node: usize) {
+        for low in 0..node {
+            for channel in Channel::ALL {
+                self.connections.insert((low, node, channel), Connection::default());
+            }
         }
     }
 
@@ -118,6 +124,11 @@ impl World {
         let to = usize::try_from(sent.to.get()).unwrap_or(1).saturating_sub(1);
         let Some(epoch) = self.network.is_open(from, to, sent.channel) else { return };
         let Some(node) = self.nodes.get(from) else { return };
+        // Where one end belongs to no cluster only what forms one passes (transport/links.rs).
+        let forms = node.forming.is_some() || self.nodes.get(to).is_some_and(|it| it.forming.is_some());
+        if forms && !matches!(sent.frame.body, PeerBody::Formation(_)) {
+            return;
+        }
         let bytes = match frame_bytes(&node.config, &sent.frame) {
             Ok(bytes) => bytes,
             Err(reason) => {
@@ -203,6 +214,9 @@ impl World {
                 let Some(sender) = self.nodes.get(from).map(|node| node.id) else { return };
                 let numbers = [from as u64 + 1, epoch, u64::from(crc32fast::hash(&bytes))];
                 self.trace.event(self.now, to + 1, "hears", &numbers, || format!("from {sender}: {:?}", frame.body));
+                if node.forming.is_some() {
+                    return self.told_while_forming(to, frame);
+                }
                 self.input(to, |process, now| process.receive(now, sender, frame));
             }
             Err(reason) => {
@@ -248,13 +262,12 @@ impl World {
         self.schedule(RECONNECT_EVERY, Event::Reconnect);
         let ready: Vec<(usize, usize, Channel)> = self.network.connections.keys().copied().collect();
         for (low, high, channel) in ready {
-            let up =
-                |node: usize| self.nodes.get(node).is_some_and(|it| it.process.is_some() && it.still_until <= self.now);
+            let up = |node: usize| self.nodes.get(node).is_some_and(|it| it.is_up() && it.still_until <= self.now);
             if !up(low) || !up(high) || self.network.is_cut(low, high) {
                 continue;
             }
             let Some(connection) = self.network.connections.get(&(low, high, channel)).copied() else { continue };
-            if connection.open == [true, true] || self.network.random.chance(300) {
+            if connection.open == [true, true] || self.network.random.chance(300) || !self.admits(low, high, channel) {
                 continue;
             }
             // An end that has not noticed yet hears of the old connection's end first.
@@ -275,7 +288,11 @@ impl World {
             self.trace.event(self.now, node + 1, "connected", &[other.get(), epoch], || {
                 format!("{channel:?} to node {other}")
             });
-            self.input(node, |process, now| process.connected(now, other, channel));
+            match (self.is_forming(node), self.is_forming(peer)) {
+                (false, false) => self.input(node, |process, now| process.connected(now, other, channel)),
+                (true, _) if channel == Channel::Control => self.introduces_itself(node, other),
+                (true, _) | (false, true) => {}
+            }
         }
     }
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 use dledger::Config;
 use dledger::commitlog::PrepareJob;
 use dledger::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
+use dledger::config::Members;
 use dledger::env::memory::MemoryDisk;
 use dledger::node::Environment;
 use dledger::raft::Raft;
-use dledger::simulation::{Process, SnapshotWork, Write};
+use dledger::simulation::{Forming, Process, SnapshotWork, Write};
+use dledger::transport::LocalIdentity;
 use dledger::types::{EntryId, GroupId, Index, Monotonic, NodeId, Role, Term};
 
 use super::rot::SCRUB_EVERY;
@@ -33,6 +35,14 @@ pub(super) struct Node {
     pub(super) pace: Pace,
     /// What runs on it.
     pub(super) process: Option<Process<Watched>>,
+    /// Or what runs on it when its directory belongs to no cluster.
+    pub(super) forming: Option<Forming>,
+    /// Its disk was lost: what it has now is not the life that was admitted.
+    pub(super) wiped: bool,
+    /// It came later, and nobody has heard of it yet.
+    pub(super) waits_to_join: bool,
+    /// Nobody starts it again.
+    pub(super) retired: bool,
     pub(super) watch: Option<Watch>,
     /// Counts the starts of its process: events of an earlier one are void.
     pub(super) life: u64,
@@ -69,6 +79,8 @@ pub(super) struct Node {
     pub(super) alone_since: Option<u64>,
     /// When it last took office.
     pub(super) office_since: u64,
+    /// When it last told somebody to stand for election.
+    pub(super) handed_over_at: Option<u64>,
     /// The last entry its machine took.
     pub(super) taken: Index,
     /// What it was when last looked at.
@@ -106,6 +118,10 @@ impl Node {
             machine: Arc::new(Machine::new(random.number())),
             pace: Pace::starting_at(random.within(1..1 << 40)),
             process: None,
+            forming: None,
+            wiped: false,
+            waits_to_join: false,
+            retired: false,
             watch: None,
             life: 0,
             turn_at: None,
@@ -127,12 +143,23 @@ impl Node {
             healthy_since: None,
             alone_since: None,
             office_since: 0,
+            handed_over_at: None,
             taken: Index::ZERO,
             seen: (Role::Follower, Term::ZERO, Index::ZERO),
             invariants: None,
             append_only: LeaderAppendOnly::default(),
             random,
         }
+    }
+
+    /// The same as a machine that comes later.
+    pub(super) fn joining(mut self, profile: &Profile) -> Self {
+        let members: Vec<String> = (1..=profile.nodes).map(|id| format!("n{id}:1")).collect();
+        self.config.id = self.id;
+        self.config.cluster = Members::default();
+        self.config.join = members.join(",").parse().unwrap_or_default();
+        self.waits_to_join = true;
+        self
     }
 
     /// The machine as the process sees it.
@@ -161,6 +188,17 @@ impl Node {
         self.process.as_ref().map(Process::raft)
     }
 
+    /// What its handshakes say; `None` when nothing runs on it.
+    pub(super) fn identity(&self) -> Option<LocalIdentity> {
+        let forming = self.forming.as_ref().map(Forming::identity);
+        self.process.as_ref().and_then(|process| process.identity().cloned()).or(forming)
+    }
+
+    /// Whether something runs on it.
+    pub(super) fn is_up(&self) -> bool {
+        self.process.is_some() || self.forming.is_some()
+    }
+
     /// Whether it leads.
     pub(super) fn leads(&self) -> bool {
         self.raft().is_some_and(|raft| raft.role() == Role::Leader)
@@ -181,6 +219,7 @@ impl Node {
     /// Forgets what belonged to the process that is gone.
     pub(super) fn forget(&mut self) {
         self.process = None;
+        self.forming = None;
         self.watch = None;
         self.write = None;
         self.writing_since = None;
@@ -193,6 +232,7 @@ impl Node {
         self.paused_until = 0;
         self.healthy_since = None;
         self.alone_since = None;
+        self.handed_over_at = None;
         self.invariants = None;
         self.append_only = LeaderAppendOnly::default();
         self.taken = Index::ZERO;

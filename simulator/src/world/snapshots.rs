@@ -212,7 +212,10 @@ impl World {
             | Fault::DiskFull
             | Fault::Misdirected
             | Fault::ClockRate
-            | Fault::WallJump => self.kill_for_a_while(victim),
+            | Fault::WallJump
+            | Fault::Churn
+            | Fault::Transfer
+            | Fault::Wipe => self.kill_for_a_while(victim),
         }
     }
 
@@ -261,7 +264,7 @@ impl World {
         let Some((_node, applied, at)) = self.asked.waiting.remove(&ticket) else { return };
         self.trace.event(self.now, node + 1, "answers", &[ticket], || format!("a snapshot: {told:?}"));
         let (Some(it), Some(disk)) = (self.nodes.get(node), self.truth.disks.get(node)) else { return };
-        let after_faults = at > self.profile.faults_end() + converges::SERVES_AFTER;
+        let after_faults = at > self.profile.faults_end() + converges::SERVES_AFTER && self.is_member(node);
         match told {
             Ok(id) => {
                 self.marks.met("seen: snapshot asked for");
@@ -280,7 +283,8 @@ impl World {
 
     /// The run is over: nobody still waits who asked in time.
     pub(super) fn check_asked(&mut self) {
-        let late = |(_node, _applied, at): &&(usize, Index, u64)| *at + ANSWERED_AFTER < self.now;
+        let late =
+            |(node, _applied, at): &&(usize, Index, u64)| *at + ANSWERED_AFTER < self.now && self.is_member(*node);
         let Some((node, applied, _at)) = self.asked.waiting.values().find(late).copied() else { return };
         let id = self.nodes.get(node).map(|it| it.id).unwrap_or_default();
         let what = format!("a snapshot of {applied} or later was asked for and not taken");

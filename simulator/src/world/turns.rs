@@ -1,18 +1,22 @@
 //! Inputs into a process, the turns that follow, and what the checkers see of both.
 
 use dledger::Durability;
+use dledger::raft::Membership;
+use dledger::raft::message::{Body, Message};
 use dledger::simulation::{Process, Sent};
-use dledger::types::{EntryId, Index, Monotonic, Role};
+use dledger::transport::PeerBody;
+use dledger::types::{EntryId, Index, Monotonic, NodeId, Role};
 
 use super::{Event, World};
 use crate::checkers::state_machine_safety::StateMachineSafety;
 use crate::checkers::{
-    bounded_turns, durable_quorum, elected, election_safety, leader_append_only, leader_completeness, log_matching,
-    log_time, node_invariants, one_vote, same_state, sent_after_sync, snapshots_cover, stable_leader,
-    state_machine_safety,
+    Verdict, bounded_turns, durable_quorum, elected, election_safety, follows_membership, leader_append_only,
+    leader_completeness, log_matching, log_time, membership_steps, node_invariants, one_vote, same_state,
+    sent_after_sync, snapshots_cover, stable_leader, state_machine_safety,
 };
 use crate::faults::Fault;
 use crate::machine::{Deed, Watched};
+use crate::memberships::place;
 use crate::truth::records;
 
 /// How long inputs gather before a turn ends, at most, in microseconds.
@@ -69,9 +73,9 @@ impl World {
         for (peer, reason) in turn.disconnect {
             self.trace.event(now, node + 1, "refuses", &[peer.get()], || reason);
             self.marks.met("seen: connection closed over garbage");
-            let peer = usize::try_from(peer.get()).unwrap_or(1).saturating_sub(1);
-            self.disconnect(node, peer);
+            self.disconnect(node, place(peer));
         }
+        self.introduce(node);
         self.start_write(node);
         self.start_snapshot_work(node);
         self.next_turn(node, turn.more);
@@ -92,6 +96,7 @@ impl World {
 
     /// What must hold of a node after every input.
     fn check_step(&mut self, node: usize) {
+        let written = self.note_membership(node);
         let Some(it) = self.nodes.get_mut(node) else { return };
         let Some(process) = &it.process else { return };
         let raft = process.raft();
@@ -106,6 +111,9 @@ impl World {
             Some(disk) => leader_completeness::elected(raft, disk, &self.truth),
             None => Ok(()),
         };
+        let membership = self.truth.membership_of(raft).map(|(_entry, membership)| membership);
+        let votes = took_office.then_some(&self.one_vote);
+        let elected = votes.map_or(Ok(()), |votes| elected::by(id, now_leads.1, membership, votes));
         let news: Vec<EntryId> = (before.2.get() + 1..=raft.committed().get())
             .filter_map(|index| raft.term_at(Index(index)).map(|term| EntryId::new(Index(index), term)))
             .collect();
@@ -118,8 +126,7 @@ impl World {
             let own = self.one_vote.votes(id, now_leads.1, id);
             self.judge(one_vote::PROPERTY, own);
             self.judge(leader_completeness::PROPERTY, completeness);
-            let votes = self.one_vote.votes_for(id, now_leads.1);
-            self.judge(elected::PROPERTY, elected::by(id, now_leads.1, votes, self.nodes.len()));
+            self.judge(elected::PROPERTY, elected);
             self.office_taken(node);
         }
         if before.0 == Role::Leader && now_leads.0 != Role::Leader {
@@ -127,15 +134,64 @@ impl World {
             self.judge(stable_leader::PROPERTY, stable_leader::deposed(id, before.1, majority));
         }
         for id in news {
-            self.check_committed(id);
+            self.check_committed(node, id);
+        }
+        self.check_membership(node, written);
+        if written.is_some() {
+            self.interrupt(node);
         }
     }
 
-    pub(super) fn check_committed(&mut self, id: EntryId) {
+    /// A membership that a leader has just written is known from now on; which entry it is.
+    fn note_membership(&mut self, node: usize) -> Option<EntryId> {
+        let raft = self.nodes.get(node)?.raft().filter(|raft| raft.role() == Role::Leader)?;
+        let id = EntryId::new(raft.membership_index()?, raft.term());
+        let own = raft.term_at(id.index) == Some(id.term) && !self.truth.memberships.knows(id);
+        let next = raft.membership().filter(|_next| own)?.clone();
+        let noted = self.truth.memberships.note(id, &next);
+        self.judge(membership_steps::PROPERTY, noted);
+        Some(id)
+    }
+
+    /// What a node goes by, and what it has made of it as a leader.
+    fn check_membership(&mut self, node: usize, written: Option<EntryId>) {
+        let Some(raft) = self.nodes.get(node).and_then(|it| it.raft()) else { return };
+        let follows = match self.profile.damages() {
+            // Where records rot that name the members nobody may know them.
+            true => Ok(()),
+            false => follows_membership::step(raft, &self.truth),
+        };
+        let step = match written.zip(raft.membership()) {
+            Some((id, next)) => {
+                let before = self.truth.membership_below(raft, id.index);
+                let step = membership_steps::written(id, next, before, &self.truth);
+                step.and_then(|()| self.check_promoted(id, next))
+            }
+            None => Ok(()),
+        };
+        self.judge(membership_steps::PROPERTY, step);
+        self.judge(follows_membership::PROPERTY, follows);
+    }
+
+    /// Whoever becomes a voter holds what has long been committed.
+    fn check_promoted(&self, id: EntryId, next: &Membership) -> Verdict {
+        let Some((_at, due)) = self.looks.front().filter(|_look| next.is_joint()) else { return Ok(()) };
+        let votes = |id: NodeId| next.outgoing.iter().any(|member| member.id == id);
+        for learner in next.voters.iter().map(|member| member.id).filter(|id| !votes(*id)) {
+            let Some(disk) = self.truth.disks.get(place(learner)).filter(|disk| disk.wiped.is_none()) else { continue };
+            let durable = disk.log.last().map_or(disk.base.index, |last| last.index);
+            membership_steps::promoted(id, learner, durable.max(disk.newest_snapshot().index), *due)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_committed(&mut self, node: usize, id: EntryId) {
         let new = self.truth.committed_at(id.index).is_none();
         // Under asynchronous durability one node loses its power.
-        let forgetful = usize::from(self.profile.durability != Durability::Sync && self.profile.has(Fault::PowerCut));
-        let quorum = durable_quorum::committed(id, &mut self.truth, forgetful);
+        let forgets = self.profile.durability != Durability::Sync && self.profile.has(Fault::PowerCut);
+        let forgetful = forgets.then_some(self.rotting.node);
+        let Some(raft) = self.nodes.get(node).and_then(|it| it.process.as_ref()).map(Process::raft) else { return };
+        let quorum = durable_quorum::committed(id, raft, &mut self.truth, forgetful);
         self.judge(durable_quorum::PROPERTY, quorum);
         if new {
             let time = self.log_times.committed(id, self.now, &self.truth);
@@ -193,6 +249,7 @@ impl World {
         let Some(raft) = it.raft() else { return };
         let synced = sent_after_sync::sent(raft, sent.to, &sent.frame, disk, &self.truth);
         let once = self.one_vote.sent(it.id, sent.to, &sent.frame);
+        let hands_over = matches!(&sent.frame.body, PeerBody::Raft(Message { body: Body::HandOver, .. }));
         self.judge(sent_after_sync::PROPERTY, synced);
         self.judge(one_vote::PROPERTY, once);
         let mut matching = Ok(());
@@ -203,5 +260,8 @@ impl World {
             }
         }
         self.judge(log_matching::PROPERTY, matching);
+        if let Some(it) = self.nodes.get_mut(node).filter(|_it| hands_over) {
+            it.handed_over_at = Some(self.now);
+        }
     }
 }
