@@ -22,6 +22,11 @@ impl ElectionSafety {
         holds(first == node, || format!("nodes {first} and {node} both lead in term {term}"))
     }
 
+    /// Whether `node` has taken office in a later term than `term`.
+    pub(crate) fn has_led_since(&self, node: NodeId, term: Term) -> bool {
+        self.leaders.iter().any(|(of, leader)| *of > term && *leader == node)
+    }
+
     /// How many terms had a leader.
     pub(crate) fn elections(&self) -> usize {
         self.leaders.len()

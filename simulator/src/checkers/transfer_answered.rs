@@ -1,7 +1,8 @@
 //! A transfer of leadership that is called done is done: the node leads (thesis, 3.10).
 
-use dledger::types::NodeId;
+use dledger::types::{NodeId, Term};
 
+use super::election_safety::ElectionSafety;
 use super::{Property, Verdict, holds};
 
 pub(crate) const PROPERTY: Property = Property {
@@ -9,9 +10,9 @@ pub(crate) const PROPERTY: Property = Property {
     claim: "a transfer is called done once the node has taken office, not before (thesis, 3.10)",
 };
 
-/// A transfer to `to`, asked for at `asked` microseconds, is called done; `office` is when `to` last took office.
-pub(crate) fn done(to: NodeId, asked: u64, office: Option<u64>) -> Verdict {
-    holds(office.is_some_and(|since| since >= asked), || {
-        format!("leadership is said to have been handed to node {to}, which has not taken office since")
+/// A transfer to `to`, asked of the leader of `term`, is called done.
+pub(crate) fn done(to: NodeId, term: Term, elections: &ElectionSafety) -> Verdict {
+    holds(elections.has_led_since(to, term), || {
+        format!("leadership of term {term} is said to have been handed to node {to}, which has led no later one")
     })
 }

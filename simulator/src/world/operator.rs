@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use dledger::node::{MembersError, TransferError};
 use dledger::raft::{Change, ChangeRefused, Membership, TransferRefused};
-use dledger::types::NodeId;
+use dledger::types::{NodeId, Term};
 
 use super::nemesis::Lasting;
 use super::node::Node;
@@ -44,7 +44,7 @@ enum Wish {
 #[derive(Debug)]
 pub(super) struct Operator {
     pub(super) random: Random,
-    waiting: BTreeMap<u64, (usize, u64, Wish)>,
+    waiting: BTreeMap<u64, (usize, Term, Wish)>,
     next_ticket: u64,
     wiped: u64,
     pub(super) answered: ChangeAnswered,
@@ -59,7 +59,7 @@ impl Operator {
 
     /// A node is gone, and with it whoever waited for it.
     pub(super) fn lose(&mut self, node: usize) {
-        self.waiting.retain(|_ticket, (asked, _at, _wish)| *asked != node);
+        self.waiting.retain(|_ticket, (asked, _term, _wish)| *asked != node);
     }
 }
 
@@ -220,7 +220,8 @@ impl World {
         let clock = self.nodes.get(node).map(|it| it.clock(self.now)).unwrap_or_default();
         let deadline = clock.after(Duration::from_micros(patience));
         self.trace.event(self.now, node + 1, "asked", &[ticket], || format!("{wish:?}"));
-        self.operator.waiting.insert(ticket, (node, self.now, wish.clone()));
+        let term = self.nodes.get(node).and_then(Node::raft).map_or(Term::ZERO, dledger::raft::Raft::term);
+        self.operator.waiting.insert(ticket, (node, term, wish.clone()));
         match wish {
             Wish::Change(change) => self.input(node, |process, _now| process.change_members(ticket, change, deadline)),
             Wish::Transfer(to) => {
@@ -233,7 +234,7 @@ impl World {
 
     /// Somebody hears what became of a change.
     pub(super) fn change_answered(&mut self, node: usize, ticket: u64, told: Result<Membership, MembersError>) {
-        let Some((_node, _at, Wish::Change(change))) = self.operator.waiting.remove(&ticket) else { return };
+        let Some((_node, _term, Wish::Change(change))) = self.operator.waiting.remove(&ticket) else { return };
         self.trace.event(self.now, node + 1, "answers", &[ticket], || format!("{change:?}: {told:?}"));
         match told {
             Ok(members) => {
@@ -254,12 +255,12 @@ impl World {
 
     /// Somebody hears what became of a transfer.
     pub(super) fn transfer_answered(&mut self, node: usize, ticket: u64, told: Result<(), TransferError>) {
-        let Some((_node, at, Wish::Transfer(to))) = self.operator.waiting.remove(&ticket) else { return };
+        let Some((_node, term, Wish::Transfer(to))) = self.operator.waiting.remove(&ticket) else { return };
         self.trace.event(self.now, node + 1, "answers", &[ticket], || format!("transfer to {to}: {told:?}"));
         let mark = match told {
             Ok(()) => {
-                let office = self.nodes.get(place(to)).map(|it| it.office_since);
-                self.judge(transfer_answered::PROPERTY, transfer_answered::done(to, at, office));
+                let verdict = transfer_answered::done(to, term, &self.election_safety);
+                self.judge(transfer_answered::PROPERTY, verdict);
                 "seen: leadership handed over"
             }
             Err(TransferError::OtherLeads(_)) => "seen: transfer ended with another leader",
