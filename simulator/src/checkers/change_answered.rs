@@ -33,7 +33,7 @@ impl ChangeAnswered {
             Change::AddLearner { member, .. } | Change::Replace { new: member, .. } => admitted(member.id),
             Change::Promote { id } => truth.all_settled().any(|(_id, settled)| settled.is_incoming(*id)),
             Change::Remove { id } => members.member(*id).is_none() && members.removed.contains(*id),
-            _ => true,
+            Change::Prioritise { .. } | _ => true,
         };
         holds(did, || format!("{change:?} is called done and has not happened"))
     }

@@ -29,7 +29,7 @@ impl World {
             return self.growth_with_a_used_number(members);
         }
         let full = self.nodes.len() >= MOST_MACHINES || members.members().count() >= MOST_MEMBERS;
-        let old = self.to_be_replaced(members);
+        let old = self.pick_replaced(members);
         let replaces = old.is_some() && self.operator.random.chance(400);
         if full {
             return None;
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Whoever lost its disk rather than others.
-    fn to_be_replaced(&mut self, members: &Membership) -> Option<NodeId> {
+    fn pick_replaced(&mut self, members: &Membership) -> Option<NodeId> {
         let voters: Vec<NodeId> = members.voters.iter().map(|voter| voter.id).collect();
         let wiped = voters.iter().copied().find(|id| self.nodes.get(place(*id)).is_some_and(|it| it.wiped));
         let picked = self.operator.random.pick(&voters);

@@ -201,11 +201,14 @@ impl World {
     pub(super) fn interrupted(&mut self, node: usize, kind: Fault) {
         self.marks.met("fault: change of members interrupted");
         self.trace.event(self.now, node + 1, "FAULT", &[], || format!("{kind}, while members change"));
-        match kind {
-            Fault::PowerCut => self.power_off_for_a_while(node),
-            Fault::Coup => self.coup(),
-            Fault::Partition => self.partition(),
-            _ => self.kill_for_a_while(node),
+        if kind == Fault::PowerCut {
+            self.power_off_for_a_while(node);
+        } else if kind == Fault::Coup {
+            self.coup();
+        } else if kind == Fault::Partition {
+            self.partition();
+        } else {
+            self.kill_for_a_while(node);
         }
     }
 
@@ -300,7 +303,7 @@ const fn done_mark(change: &Change) -> &'static str {
         Change::Promote { .. } => "seen: learner promoted by hand",
         Change::Remove { .. } => "seen: member removed",
         Change::Replace { .. } => "seen: replacement taken up",
-        _ => "seen: member preferred",
+        Change::Prioritise { .. } | _ => "seen: member preferred",
     }
 }
 
@@ -314,6 +317,15 @@ const fn refused_mark(refused: &ChangeRefused) -> Option<&'static str> {
         ChangeRefused::IdInUse { .. } => Some("seen: change refused: number in use"),
         ChangeRefused::Behind { .. } => Some("seen: change refused: behind"),
         ChangeRefused::NoQuorum => Some("seen: change refused: too few answer"),
-        _ => None,
+        ChangeRefused::HandingOver { .. }
+        | ChangeRefused::TooEarly
+        | ChangeRefused::NotAVoter { .. }
+        | ChangeRefused::Votes { .. }
+        | ChangeRefused::NoNode
+        | ChangeRefused::AddressInUse { .. }
+        | ChangeRefused::BeingReplaced { .. }
+        | ChangeRefused::LastVoter { .. }
+        | ChangeRefused::TooMany
+        | _ => None,
     }
 }
