@@ -1,7 +1,6 @@
 //! What a node does that does not belong to a cluster yet: it forms one with others or joins one that exists, and keeps its
 //! callers waiting meanwhile.
 
-use crate::config::Members;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::state_machine::StateMachine;
 use crate::transport::{Admission, Channel, JoinHello, PeerBody, PeerFrame, Transport};
@@ -73,7 +72,6 @@ impl<M: StateMachine> EventLoop<M> {
                 return;
             }
         };
-        let members = Members(members.into_iter().collect());
         tracing::info!(node = %self.config.id, %cluster, %members, "admitted to the cluster");
         let joined = data_dir::join(&self.environment, &self.config, &mut self.data_dir, (cluster, epoch), members);
         if let Err(error) = joined.and_then(|()| self.begin_running()) {

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Members;
 use crate::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use super::super::LocalIdentity;
@@ -47,7 +48,7 @@ pub struct Admission {
     /// The life that it is in.
     pub epoch: Epoch,
     /// Its members and their addresses, as many as fit; the node itself among them.
-    pub members: Vec<(NodeId, String)>,
+    pub members: Members,
 }
 
 /// A member's verdict on a node that wants to join.
@@ -69,7 +70,7 @@ pub fn judge_join(identity: &LocalIdentity, join: &JoinHello) -> Result<Admissio
     }
 }
 
-fn addresses(identity: &LocalIdentity, node: NodeId, own: &str) -> Vec<(NodeId, String)> {
+fn addresses(identity: &LocalIdentity, node: NodeId, own: &str) -> Members {
     let others = identity.members.iter().filter(|(id, _)| **id != node);
     let all = others.map(|(id, (address, _life))| (*id, address.clone()));
     let mut bytes = own.len();
@@ -77,5 +78,5 @@ fn addresses(identity: &LocalIdentity, node: NodeId, own: &str) -> Vec<(NodeId, 
         bytes += address.len() + 16;
         bytes <= MAX_ADDRESSES_BYTES
     };
-    std::iter::once((node, own.to_owned())).chain(all.take_while(fits)).collect()
+    Members(std::iter::once((node, own.to_owned())).chain(all.take_while(fits)).collect())
 }
