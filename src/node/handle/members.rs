@@ -200,8 +200,7 @@ impl NodeHandle {
         if welcome.node != id {
             return refuse(format!("the node at {address} is node {}, not node {id}", welcome.node));
         }
-        // One of this cluster may have been told of a membership that was committed, and then left out by a backup or by a
-        // hand: the core knows whether its number is free.
+        // One of this very cluster is left to the core, which says what is wrong with it: its number is in use, or was.
         if let Some(cluster) = welcome.cluster.filter(|cluster| self.status().cluster != Some(*cluster)) {
             return refuse(format!("node {id} at {address} belongs to cluster {cluster} already"));
         }
