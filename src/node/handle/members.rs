@@ -202,8 +202,16 @@ impl NodeHandle {
         }
         // One of this cluster may have been told of a membership that was committed, and then left out by a backup or by a
         // hand: the core knows whether its number is free.
-        if let Some(cluster) = welcome.cluster.filter(|cluster| self.status().cluster != Some(*cluster)) {
+        let own = self.status();
+        if let Some(cluster) = welcome.cluster.filter(|cluster| own.cluster != Some(*cluster)) {
             return refuse(format!("node {id} at {address} belongs to cluster {cluster} already"));
+        }
+        if welcome.cluster.is_some() && welcome.epoch.number != own.epoch {
+            return refuse(format!(
+                "node {id} at {address} is of epoch {} of this cluster, which is in epoch {} since a recovery: stop it, \
+                 remove its directory, and start it with `--join`",
+                welcome.epoch, own.epoch
+            ));
         }
         Ok(Member { id, incarnation: welcome.incarnation, address })
     }
