@@ -7,7 +7,7 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::inspect::inspect;
-    use dledger::commitlog::{LogOptions, Rule, WriteBatch, layout, open_begun};
+    use dledger::commitlog::{LogOptions, Peers, Rule, WriteBatch, layout, open_begun};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
     use dledger::types::{ClusterId, EntryId, GroupId, Index, Kind, LogTime, NodeId, Term, Vote};
@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn r30_a_log_that_was_made_before_and_is_not_there_is_lost_at_every_start() {
-        let open_begun = |memory: &MemoryDisk| open_begun(memory.handle(), &group(), options(), &|_members| false);
+        let open_begun =
+            |memory: &MemoryDisk| open_begun(memory.handle(), &group(), options(), &|_members| Peers::Voters);
         let memory = MemoryDisk::new();
         for _start in 0..2 {
             let refused = open_begun(&memory).map(|_opened| ()).unwrap_err();

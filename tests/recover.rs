@@ -220,6 +220,18 @@ fn recover_of_a_recovered_cluster_that_lost_its_majority_again_begins_the_next_e
     assert_recovered(&disk, 1, &was);
 }
 
+// A repair cuts the log of a recovered node back to the members of before. Recovered again, it drew an epoch of the number
+// that its identity had already, and handshakes went on to name that of the identity: whom it left behind could connect.
+#[test]
+fn recover_of_a_log_that_was_cut_back_begins_an_epoch_later_than_that_of_the_identity() {
+    let disk = survivor(1, &members(3), &[1], 1);
+    let identity = || load_identity(&*disk.handle(), Path::new(DATA)).unwrap().unwrap();
+    let used = Identity { epoch: Epoch { number: 2, draw: 7 }, ..identity() };
+    store_identity(&*disk.handle(), Path::new(DATA), &used).unwrap();
+    assert_eq!(recover_with(&disk, &[]).unwrap().epoch.number, 3);
+    assert_eq!(Some(identity().epoch), examined(&disk).members.map(|members| members.epoch));
+}
+
 #[test]
 fn recover_in_the_middle_of_a_change_of_members_leaves_nobody_else_a_member() {
     let joint = Membership {

@@ -234,7 +234,16 @@ fn members_learner_does_not_vote_until_it_is_promoted() {
     let plain = at(&endpoints, &["members"]).ended(0).text();
     assert_eq!(plain.lines().filter(|line| line.contains("\tlearner\t")).count(), 1, "{plain}");
     assert_eq!(at(&endpoints, &["transfer", "4"]).ended(1).text(), "");
-    at(&endpoints, &["members", "promote", "4"]).ended(0);
+    // A learner that was not heard of for a moment, on a machine with other work, has not caught up as the leader sees it.
+    eventually("the learner is promoted", || {
+        let asked = at(&endpoints, &["members", "promote", "4"]);
+        if asked.stderr.contains("has not caught up") {
+            drop(asked.ended(4))
+        } else {
+            return Some(asked.ended(0));
+        }
+        None
+    });
     voters(&endpoints, &[1, 4]);
     let again = at(&endpoints, &["members", "promote", "4"]).ended(1);
     assert!(again.stderr.contains("votes already"), "{}", again.stderr);

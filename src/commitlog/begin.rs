@@ -12,7 +12,7 @@ use super::create;
 use super::layout::{self, NEW_SEGMENT_FILE, SegmentName};
 use super::live::LiveSegment;
 use super::meta::Owner;
-use super::open::{LogOptions, Opened, Opening, refuse};
+use super::open::{LogOptions, Opened, Opening, Peers, refuse};
 use super::prepare::{self, FIRST_CHUNK_BYTES};
 use super::recovery::{RecoveryReport, Rule};
 use super::restart::Restarted;
@@ -45,7 +45,7 @@ impl Opening {
         survey: Survey,
         front: Front,
         vote: Option<Vote>,
-        alone: bool,
+        peers: Peers,
         mut report: RecoveryReport,
     ) -> Result<Opened, OpenError> {
         let Front { start, unreadable, .. } = front;
@@ -62,9 +62,7 @@ impl Opening {
             None | Some(_) => {}
         }
         let doubt = super::doubt::load(&*self.disk, &self.dir)?;
-        if alone {
-            refuse(&self.log_dir, &[], self.options.covered, doubt.as_ref())?;
-        }
+        refuse(&self.log_dir, peers, &[], self.options.covered, doubt.as_ref())?;
         report.note(if start.resetting { Rule::Resetting } else { Rule::NewLog });
         failure::create_dir_durably(&*self.disk, &self.log_dir)?;
         let orphans = survey.indexes.iter().map(|name| name.index_file());

@@ -72,7 +72,7 @@ pub use identity::{
     DATA_VERSION, DirLock, Identity, load_identity, lock_data_dir, lock_empty_data_dir, renew_identity, store_identity,
 };
 pub(crate) use open::open_begun_planted;
-pub use open::{IsAlone, LogOptions, LogState, Opened, open, open_alone, open_begun};
+pub use open::{LogOptions, LogState, Opened, Peers, PeersBy, open, open_alone, open_begun};
 pub use poison::LogFault;
 pub use prepare::{PrepareDone, PrepareJob};
 pub use reader::LogReader;

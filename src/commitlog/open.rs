@@ -128,7 +128,7 @@ pub struct Opened {
 /// # Errors
 /// As the table in [`super::recovery`] says; `DiskFull` and `Io`.
 pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, is_alone: &|_membership| false })
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, peers_by: &|_membership| Peers::Voters })
 }
 
 /// As [`open`], for a node without peers: a log that somebody would have to mend, or whose last entry is in doubt, is
@@ -137,14 +137,25 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Open
 /// # Errors
 /// `Unmendable`, and those of [`open`].
 pub fn open_alone(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, is_alone: &|_membership| true })
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: false, peers_by: &|_membership| Peers::Nobody })
 }
 
-/// Says whether a node has no peers, by the latest membership that can be read and the index of its entry.
-pub type IsAlone<'a> = dyn Fn(Option<&(Index, Bytes)>) -> bool + 'a;
+/// Who else has the log: that decides what is done with damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Nobody could mend it.
+    Nobody,
+    /// Somebody may have what cannot be read, but nobody else votes: in an election nothing would speak against a doubt.
+    Learners,
+    /// Others vote.
+    Voters,
+}
+
+/// Says who a node's peers are, by the latest membership that can be read and the index of its entry.
+pub type PeersBy<'a> = dyn Fn(Option<&(Index, Bytes)>) -> Peers + 'a;
 
 /// As [`open`], for a node that belongs to a cluster: its log was made before, so that one that is not there is lost
-/// (R30). A node that `is_alone` has it opened as by [`open_alone`].
+/// (R30). That of a node without peers is opened as by [`open_alone`], and where nobody else votes a doubt is refused.
 ///
 /// # Errors
 /// Those of [`open`] and [`open_alone`].
@@ -152,9 +163,9 @@ pub fn open_begun(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: LogOptions,
-    is_alone: &IsAlone,
+    peers_by: &PeersBy,
 ) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: true, is_alone })
+    open_as(disk, dir, options, Plants::NONE, Beforehand { begun: true, peers_by })
 }
 
 /// The same with a rule broken.
@@ -162,10 +173,10 @@ pub(crate) fn open_begun_planted(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: LogOptions,
-    is_alone: &IsAlone,
+    peers_by: &PeersBy,
     plants: Plants,
 ) -> Result<Opened, OpenError> {
-    open_as(disk, dir, options, plants, Beforehand { begun: true, is_alone })
+    open_as(disk, dir, options, plants, Beforehand { begun: true, peers_by })
 }
 
 /// What the caller knows of the log before it is opened.
@@ -173,13 +184,20 @@ pub(crate) fn open_begun_planted(
 struct Beforehand<'a> {
     /// It was made before.
     begun: bool,
-    /// Whether its node has no peers by the latest membership that can be read.
-    is_alone: &'a IsAlone<'a>,
+    /// Who its node's peers are, by the latest membership that can be read.
+    peers_by: &'a PeersBy<'a>,
 }
 
-/// What a node without peers does with damage: nobody could mend it.
-pub(super) fn refuse(log_dir: &Path, holes: &[Hole], covered: Index, doubt: Option<&String>) -> Result<(), OpenError> {
-    match (holes.iter().find(|hole| !hole.is_covered(covered)), doubt) {
+/// Refuses the damage that none of the peers could mend.
+pub(super) fn refuse(
+    log_dir: &Path,
+    peers: Peers,
+    holes: &[Hole],
+    covered: Index,
+    doubt: Option<&String>,
+) -> Result<(), OpenError> {
+    let hole = holes.iter().find(|hole| !hole.is_covered(covered)).filter(|_hole| peers == Peers::Nobody);
+    match (hole, doubt.filter(|_doubt| peers != Peers::Voters)) {
         (Some(hole), _) => Err(hole.refusal()),
         (None, Some(reason)) => {
             let (path, reason) = (log_dir.to_owned(), reason.clone());
@@ -194,7 +212,7 @@ fn open_as(
     dir: &Path,
     options: LogOptions,
     plants: Plants,
-    Beforehand { begun, is_alone }: Beforehand<'_>,
+    Beforehand { begun, peers_by }: Beforehand<'_>,
 ) -> Result<Opened, OpenError> {
     let options = LogOptions { segment_bytes: options.segment_bytes.min(MAX_SEGMENT_BYTES), ..options };
     let owner = Owner { cluster: options.cluster, group: options.group };
@@ -219,8 +237,8 @@ fn open_as(
             // R30
             return Err(OpenError::LostSegment { path: opening.log_dir, index: front.start.base.first() });
         }
-        let alone = is_alone(latest_membership(&front.start, &[], None));
-        return opening.make_first(survey, front, vote, alone, report);
+        let peers = peers_by(latest_membership(&front.start, &[], None));
+        return opening.make_first(survey, front, vote, peers, report);
     }
     let Survey { segments, superseded, mut dropped, unfinished, indexes } = survey;
     let Chain { start, closed, last, dropped: not_needed } =
@@ -240,10 +258,10 @@ fn open_as(
     let mut doubt = doubt.or(tail.doubt.clone());
     let scanned = closed.iter().filter_map(|part| part.scanned.as_ref());
     let holes: Vec<Hole> = scanned.flat_map(|scanned| &scanned.holes).chain(&tail.holes).cloned().collect();
-    if is_alone(latest_membership(&start, &closed, Some(&tail.summary))) {
-        refuse(&opening.log_dir, &holes, opening.options.covered, doubt.as_ref())?;
-    } else {
-        // R25; what a node without peers has lost, nobody has.
+    let peers = peers_by(latest_membership(&start, &closed, Some(&tail.summary)));
+    refuse(&opening.log_dir, peers, &holes, opening.options.covered, doubt.as_ref())?;
+    if peers == Peers::Voters {
+        // R25; what the only voter has lost, no other vote could bring back.
         let lost = super::unsynced::lost(&*opening.disk, dir)?;
         if lost.is_some() {
             report.note(Rule::PowerLost);

@@ -16,7 +16,7 @@ use crate::commitlog::layout::{
     GENESIS_FILE, NEW_GENESIS_FILE, RESTORE_FILE, STATE_DIR, group_dir, is_own_file, log_dir,
 };
 use crate::commitlog::{
-    self, DirLock, Identity, LogFault, LogOptions, Opened, Record, WriteBatch, load_identity, lock_data_dir,
+    self, DirLock, Identity, LogFault, LogOptions, Opened, Peers, Record, WriteBatch, load_identity, lock_data_dir,
     renew_identity, store_identity,
 };
 use crate::config::{Config, Members};
@@ -173,15 +173,15 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
     let own = open_state(environment.disk.as_ref(), &directory, machine)?;
     let base = restore(&mut store, machine, own).map_err(|error| refused(&directory, error))?;
     let kept = Kept::of(&store).map_err(|error| refused(&directory, error))?;
-    let alone = |latest: Option<&(Index, Bytes)>| is_alone(identity, latest.into_iter().chain([&base.membership]));
+    let peers = |latest: Option<&(Index, Bytes)>| peers(identity, latest.into_iter().chain([&base.membership]));
     let open = || {
         let options = options(environment, config, cluster, base.entry.index);
-        commitlog::open_begun_planted(Arc::clone(&environment.disk), &directory, options, &alone, plants)
+        commitlog::open_begun_planted(Arc::clone(&environment.disk), &directory, options, &peers, plants)
     };
     let mut opened = open()?;
     let begins = opened.state.base;
     if begins.index > base.entry.index {
-        if alone(opened.state.memberships.last()) {
+        if peers(opened.state.memberships.last()) == Peers::Nobody {
             let reason = format!("the log begins behind {begins}, and no snapshot that reaches there can be used");
             return Err(OpenError::Unmendable { path: directory, offset: 0, index: begins.index, reason });
         }
@@ -208,14 +208,16 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
     Ok(Recovered { opened, store, base, kept, genesis })
 }
 
-/// Whether a node has no peers: by the latest of these memberships, else by what it was when it came to its cluster.
-fn is_alone<'a>(identity: &Identity, memberships: impl Iterator<Item = &'a (Index, Bytes)>) -> bool {
+/// Who else has a node's log: by the latest of these memberships, else by what it was when it came to its cluster.
+fn peers<'a>(identity: &Identity, memberships: impl Iterator<Item = &'a (Index, Bytes)>) -> Peers {
     let latest = memberships.max_by_key(|(index, _)| *index).filter(|(index, _)| !index.is_zero());
     match latest.map(|(_, payload)| Membership::decode(payload)) {
-        Some(Ok(membership)) => membership.members().all(|member| member.id == identity.node),
-        // It is refused elsewhere, with the reason.
-        Some(Err(_)) => false,
-        None => !identity.joined && identity.members.0.keys().all(|id| *id == identity.node),
+        Some(Ok(membership)) if membership.members().all(|member| member.id == identity.node) => Peers::Nobody,
+        Some(Ok(membership)) if membership.quorum().is_alone(identity.node) => Peers::Learners,
+        // What cannot be decoded is refused elsewhere, with the reason.
+        Some(Ok(_) | Err(_)) => Peers::Voters,
+        None if !identity.joined && identity.members.0.keys().all(|id| *id == identity.node) => Peers::Nobody,
+        None => Peers::Voters,
     }
 }
 

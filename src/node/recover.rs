@@ -142,7 +142,9 @@ pub fn recover(environment: &Environment, options: &RecoverOptions) -> Result<Re
         return Ok(done(&found, members, found.last, true));
     }
     judge(&found, &options.others)?;
-    let next = members.and_then(|members| members.recovered_by(found.node, environment.entropy.next_u64()));
+    // The identity of a node whose log was cut back may be of a later epoch: that one has been used.
+    let latest = members.map(|members| Membership { epoch: found.epoch, ..members.clone() });
+    let next = latest.and_then(|latest| latest.recovered_by(found.node, environment.entropy.next_u64()));
     let next = next.ok_or(RecoverError::NotAMember { node: found.node })?;
     let last = begin(environment, &place, &found, &next)?;
     follow(disk, &options.data_dir, &next)?;

@@ -375,6 +375,8 @@ fn judge_member(
         Some((_, None)) => Err(Refusal::incarnation(identity.node, peer)),
         None if identity.has_removed(peer) => Err(Refusal::removed(identity.node, peer)),
         None if belongs => Ok(()),
+        // It waits to be admitted, and has no say in who is a member.
+        None if identity.cluster.is_none() && identity.members.is_empty() => Err(Refusal::not_joined(identity.node)),
         None => Err(Refusal::unknown_node(identity.node, peer)),
     }
 }

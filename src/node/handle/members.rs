@@ -201,8 +201,16 @@ impl NodeHandle {
             return refuse(format!("the node at {address} is node {}, not node {id}", welcome.node));
         }
         // One of this very cluster is left to the core, which says what is wrong with it: its number is in use, or was.
-        if let Some(cluster) = welcome.cluster.filter(|cluster| self.status().cluster != Some(*cluster)) {
+        let own = self.status();
+        if let Some(cluster) = welcome.cluster.filter(|cluster| own.cluster != Some(*cluster)) {
             return refuse(format!("node {id} at {address} belongs to cluster {cluster} already"));
+        }
+        if welcome.cluster.is_some() && welcome.epoch.number != own.epoch {
+            return refuse(format!(
+                "node {id} at {address} is of epoch {} of this cluster, which is in epoch {} since a recovery: stop it, \
+                 remove its directory, and start it with `--join`",
+                welcome.epoch, own.epoch
+            ));
         }
         Ok(Member { id, incarnation: welcome.incarnation, address })
     }

@@ -1,6 +1,6 @@
 //! The directory of a node that joins a cluster, and what a directory knows of the members once they have changed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -119,6 +119,17 @@ fn cluster_of(count: u64) -> Membership {
 /// A directory of node 1 that formed a cluster of so many, whose log says that they are others by now, and in which one
 /// record is bad.
 fn damaged(formed: u64, now: &Membership) -> (MemoryDisk, Arc<Hand>, Config) {
+    let (disk, hand, config, segment) = written(formed, now);
+    let file = disk.handle().open(&segment, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let place = bytes.windows(4).position(|window| window == b"rots").unwrap();
+    disk.flip_byte(&segment, place as u64).unwrap();
+    (disk, hand, config)
+}
+
+/// The same with all records, and the segment that holds them.
+fn written(formed: u64, now: &Membership) -> (MemoryDisk, Arc<Hand>, Config, PathBuf) {
     let (disk, hand) = (MemoryDisk::new(), Arc::<Hand>::default());
     let mut directory = {
         let flags: Vec<String> = (1..=formed).map(|id| format!("{id}=n:{id}")).collect();
@@ -151,21 +162,38 @@ fn damaged(formed: u64, now: &Membership) -> (MemoryDisk, Arc<Hand>, Config) {
     drop(recovered);
     let log = log_dir(&group_dir(Path::new("/data"), GroupId::FIRST));
     let segment = disk.handle().list(&log).unwrap().into_iter().find(|name| name.ends_with(".seg")).unwrap();
-    let file = disk.handle().open(&log.join(&segment), OpenMode::Read).unwrap();
-    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let place = bytes.windows(4).position(|window| window == b"rots").unwrap();
-    disk.flip_byte(&log.join(&segment), place as u64).unwrap();
-    (disk, hand, config)
+    (disk, hand, config, log.join(segment))
+}
+
+/// One voter and a learner.
+fn with_learner() -> Membership {
+    let learner = Member { id: NodeId(2), incarnation: Incarnation(2), address: "n:2".to_owned() };
+    cluster_of(1).after(&Change::AddLearner { member: learner, promote: false }).unwrap()
+}
+
+/// A learner made the only voter take its doubt for one that an election settles. It elected itself, as everybody that
+/// votes, wrote over what it had lost and acknowledged, and said nothing.
+#[test]
+fn doubt_is_refused_by_the_only_voter_whoever_else_has_its_log() {
+    for (now, refused) in [(cluster_of(1), true), (with_learner(), true), (cluster_of(2), false)] {
+        let (disk, hand, config, segment) = written(1, &now);
+        for slot in [4096, 8192] {
+            disk.flip_byte(&segment, slot).unwrap();
+        }
+        for _start in 0..2 {
+            match recover(&disk, &hand, &config) {
+                Ok(recovered) => assert!(!refused && recovered.opened.state.last_in_doubt.is_some(), "{now:?}"),
+                Err(error) => assert!(refused && matches!(error, OpenError::Unmendable { .. }), "{now:?}: {error}"),
+            }
+        }
+    }
 }
 
 #[test]
 fn damage_is_left_to_the_peers_of_a_single_node_that_has_grown() {
     let (disk, hand, config) = damaged(1, &cluster_of(3));
     assert_eq!(recover(&disk, &hand, &config).unwrap().opened.state.holes.len(), 1);
-    let learner = Member { id: NodeId(2), incarnation: Incarnation(2), address: "n:2".to_owned() };
-    let with_learner = cluster_of(1).after(&Change::AddLearner { member: learner, promote: false }).unwrap();
-    let (disk, hand, config) = damaged(1, &with_learner);
+    let (disk, hand, config) = damaged(1, &with_learner());
     assert_eq!(recover(&disk, &hand, &config).unwrap().opened.state.holes.len(), 1, "a learner has the record too");
 }
 

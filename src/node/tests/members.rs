@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::env::memory::MemoryDisk;
 use crate::env::os::{OsClock, OsEntropy};
 use crate::error::{OpenError, WriteError};
+use crate::node::recover::{RecoverOptions, recover};
 use crate::node::{
     Environment, Hooks, MemberChange, MembersError, NodeHandle, NodeStatus, Proposal, RESTORE_GAP, RestoreOptions,
     Standing, TransferError,
@@ -424,6 +425,37 @@ async fn member_that_cannot_be_added_is_refused_with_the_reason() {
     nodes.change(add(5, address)).await;
     nodes.voters(&[1, 5]).await;
     nodes.until("served", |nodes| nodes.status(5).error.is_none()).await;
+}
+
+/// A recovered cluster took in a node that the one before had added behind the survivor's last entry, with its directory
+/// of then: the change was acknowledged, and the two epochs never said a word to each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn member_of_an_epoch_that_was_left_behind_is_added_only_with_an_empty_directory() {
+    let mut nodes = Nodes::of(&[1, 2, 3], None).await;
+    nodes.write("before").await;
+    nodes.stop(3).await;
+    let address = nodes.start_joining(4).await;
+    nodes.change(add(4, address.clone())).await;
+    nodes.until("joined", |nodes| nodes.status(4).cluster.is_some()).await;
+    for id in [1, 2, 4] {
+        nodes.stop(id).await;
+    }
+    let survivor = nodes.nodes.get_mut(&3).unwrap();
+    let options = RecoverOptions { data_dir: "/data".into(), others: Vec::new() };
+    recover(&environment(&survivor.disk), &options).unwrap();
+    survivor.config.cluster = format!("3={}", survivor.config.listen).parse().unwrap();
+    nodes.start(3).await;
+    nodes.start(4).await;
+    let refused = nodes.try_change(add(4, address.clone())).await.unwrap_err().to_string();
+    assert!(refused.contains("of epoch 1 of this cluster, which is in epoch 2"), "{refused}");
+    nodes.stop(4).await;
+    let survivor = nodes.status(3).address;
+    let node = nodes.nodes.get_mut(&4).unwrap();
+    (node.disk, node.config.join) = (MemoryDisk::new(), survivor.parse().unwrap());
+    nodes.start(4).await;
+    nodes.change(add(4, address)).await;
+    nodes.voters(&[3, 4]).await;
+    assert_eq!(nodes.status(4).epoch, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

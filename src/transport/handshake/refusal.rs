@@ -183,6 +183,11 @@ impl Refusal {
         Self::new(RefusalCode::NotFormed, text)
     }
 
+    pub(super) fn not_joined(node: NodeId) -> Self {
+        let text = format!("node {node} still waits to be admitted by the nodes that its `join` names");
+        Self::new(RefusalCode::NotFormed, text)
+    }
+
     pub(super) fn receiver(found: NodeId, meant: NodeId) -> Self {
         let text = format!("this is node {found}, not node {meant}; check the addresses in `cluster`");
         Self::new(RefusalCode::Receiver, text)

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -102,6 +104,16 @@ fn handshake_refusals_name_their_reason() {
         hello.incarnation = Incarnation(103);
     };
     assert_eq!(judge(&identity(), from_above).unwrap_err(), RefusalCode::Direction);
+}
+
+/// A leader that dialled a node which it had added told its operator that it was itself no member, "in the eyes of" that
+/// node: one that knew nobody yet.
+#[test]
+fn handshake_with_a_node_that_waits_to_be_admitted_says_so_and_nothing_about_members() {
+    let waits = LocalIdentity { members: BTreeMap::new(), ..unformed() };
+    assert_eq!(judge(&waits, |_| {}).unwrap_err(), RefusalCode::NotFormed);
+    let with_others = LocalIdentity { members: [(NodeId(3), ("h:3".to_owned(), None))].into(), ..unformed() };
+    assert_eq!(judge(&with_others, |_| {}).unwrap_err(), RefusalCode::UnknownNode);
 }
 
 #[test]
