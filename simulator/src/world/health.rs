@@ -67,7 +67,10 @@ impl World {
                 let healthy = self.nodes.get(**other).and_then(|it| it.healthy_since);
                 healthy.is_some_and(|since| since <= then) && self.network.sound_from(node, **other, then)
             };
-            let others: Vec<usize> = others.iter().filter(well).copied().collect();
+            // Who needs a snapshot first has nothing durable of what hangs, and may wait for this very disk to give it one: in
+            // seed 700118 of the profile `members` such a node was taken for the one that made a quorum.
+            let follows = |other: &&usize| !self.needs_snapshot_of(node, **other);
+            let others: Vec<usize> = others.iter().filter(well).filter(follows).copied().collect();
             let quorum = self.is_quorum(|other| others.contains(&other));
             let Some(it) = self.nodes.get(node) else { continue };
             let stalled = it.writing_since.is_some_and(|since| since <= then) && it.disk_hung_until > self.now;
@@ -77,6 +80,12 @@ impl World {
                 self.judge(stalled_leader::PROPERTY, stalled_leader::keeps(id, self.now - since));
             }
         }
+    }
+
+    /// Whether what `other` lacks is purged from the log of `leader`.
+    fn needs_snapshot_of(&self, leader: usize, other: usize) -> bool {
+        let raft = |node: usize| self.nodes.get(node).and_then(|it| it.raft());
+        raft(leader).zip(raft(other)).is_some_and(|(leads, lags)| lags.last().index < leads.base().index)
     }
 
     /// The largest set of voters that have been healthy since `then` and in sound contact with each other: a quorum, if
