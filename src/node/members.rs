@@ -129,24 +129,30 @@ impl<M: StateMachine> Replica<M> {
         self.answer_transfer(ticket, outcome);
     }
 
-    /// Refuses callers of a node that was removed, or is not added yet: the cluster does not talk to it, so waiting for a
-    /// leader would be in vain. Somebody else serves them.
+    /// Refuses callers whom this node cannot serve: waiting would be in vain, and somebody else serves them. The cluster does
+    /// not talk to a node that was removed or is not added yet; one whose machine has stopped shows nothing new any more.
     pub(crate) fn turn_callers_away(&mut self) {
-        let entry = self.raft.membership_index().filter(|entry| *entry <= self.raft.committed());
-        let belongs = entry.is_none() || self.raft.membership().is_none_or(|members| members.member(self.id).is_some());
-        if belongs || self.raft.role() == Role::Leader {
-            return;
-        }
-        const REASON: &str = "this node is no member of its cluster; ask another one";
-        self.reads.refuse(REASON, &mut self.effects.answers);
+        let stopped = self.applier.failure().map(|reason| format!("this node applies nothing any more: {reason}"));
+        // What a stranger knows to be committed it still applies; of the rest it will never hear.
+        let hears_no_more = stopped.is_some() || self.applied().index >= self.raft.committed();
+        let stranger =
+            || self.is_stranger().then(|| "this node is no member of its cluster; ask another one".to_owned());
+        let Some(reason) = stopped.or_else(stranger) else { return };
+        self.reads.refuse(&reason, &mut self.effects.answers);
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let refuse = |request: WriteRequest| (request.origin, Err(WriteError::Unavailable(REASON.to_owned())));
+        let refuse = |request: WriteRequest| (request.origin, Err(WriteError::Unavailable(reason.clone())));
         let mut settled = waiting.map(refuse).collect();
-        // What it knows to be committed it still applies; of the rest it will never hear.
-        if self.applied().index >= self.raft.committed() {
-            self.pending.abandon(REASON, &mut settled);
+        if hears_no_more {
+            self.pending.abandon(&reason, &mut settled);
         }
         self.settle(settled);
+    }
+
+    /// Whether this node follows a cluster that it is no member of, as far as it knows.
+    fn is_stranger(&self) -> bool {
+        let entry = self.raft.membership_index().filter(|entry| *entry <= self.raft.committed());
+        let belongs = entry.is_none() || self.raft.membership().is_none_or(|members| members.member(self.id).is_some());
+        !belongs && self.raft.role() != Role::Leader
     }
 
     /// Takes up what waits, and tells whose change has ended.

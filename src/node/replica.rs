@@ -269,7 +269,7 @@ impl<M: StateMachine> Replica<M> {
         self.look_after_install(now);
         self.look_after_members(now);
         self.give_snapshots(now);
-        self.raft.room(now, self.log.space() == Space::Open);
+        self.raft.room(now, self.log.space() == Space::Open && self.applier.failure().is_none());
         self.apply(now);
         self.take_due_snapshot();
         self.tail.evict(self.raft.written());

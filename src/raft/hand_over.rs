@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cannot read its log (damage.rs) ──┐
-//!   no room on its disk (here) ───────┴─ an election timeout long ─► successor: fit, heard lately, electable ─► HandOver
+//!   no room for writes (here) ────────┴─ an election timeout long ─► successor: fit, heard lately, electable ─► HandOver
 //! ```
 //! A hand-over costs an election that may fail, so it waits: what is wrong may pass. And it needs somebody who would
 //! win: this node votes for one with its whole log; others elect one with all that is committed, when they are a quorum
@@ -18,7 +18,8 @@ use super::message::Body;
 use super::progress::Progress;
 
 impl Raft {
-    /// Whether this node's disk has room for what clients write. Tell it whenever that changes.
+    /// Whether this node has room for what clients write: on its disk, and in a state machine that has not stopped. Tell it
+    /// whenever that changes.
     pub fn room(&mut self, now: Monotonic, has_room: bool) {
         match (has_room, self.full_since) {
             (true, Some(_)) => self.full_since = None,
@@ -34,7 +35,7 @@ impl Raft {
             return;
         }
         if let Some(target) = self.successor(|peer| !peer.full) {
-            tracing::warn!(node = %self.config.id, to = %target, "this disk is full, handing over");
+            tracing::warn!(node = %self.config.id, to = %target, "this node has no room for writes, handing over");
             reach(Mark::FullHandedOver);
             self.hand_over(target);
         }

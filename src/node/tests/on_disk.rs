@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -9,7 +10,9 @@ use super::cluster::{Hand, machine};
 use crate::commitlog::frame;
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;
+use crate::error::WriteError;
 use crate::node::data_dir::{self, DataDir, Recovered};
+use crate::node::effects::{Answer, Proposal, Ticket};
 use crate::node::formation::{Formation, Genesis};
 use crate::node::replica::Replica;
 use crate::node::snapshot_worker::SnapshotOrder;
@@ -27,6 +30,8 @@ use crate::types::{EntryId, GroupId, Index, Kind, LogBase, LogTime, NodeId, Posi
 struct Keeper {
     held: Arc<Mutex<LogBase>>,
     given: Arc<Mutex<Vec<u64>>>,
+    /// Its disk has no room.
+    full: Arc<Mutex<bool>>,
 }
 
 impl StateMachine for Keeper {
@@ -52,7 +57,8 @@ impl StateMachine for Keeper {
     }
 
     fn publish(&mut self) -> Result<(), ApplyError> {
-        Ok(())
+        let refused = ApplyError { id: EntryId::ZERO, reason: "no room".to_owned() };
+        if *self.full.lock().unwrap() { Err(refused) } else { Ok(()) }
     }
 
     fn capture(&self) -> Nothing {
@@ -214,4 +220,49 @@ fn on_disk_machine_is_fed_only_what_the_log_of_this_node_has_durable() {
     let order = replica.take_apply_order().unwrap();
     replica.machine_back(now, order.perform());
     assert_eq!((given(), replica.applied().index), (vec![1, 2], Index(2)));
+}
+
+/// A leader whose machine had stopped for want of room took writes on, for nobody to be answered, and stayed in office.
+/// Each part was tested by itself: the machine that stops, and the leader whose log is full.
+#[test]
+fn on_disk_machine_that_stops_turns_callers_away_with_the_reason() {
+    let node = formed(1, 1);
+    let (mut replica, mut writer) = node.replica(node.recover());
+    let (mut now, mut answers) = (node.environment.clock.monotonic(), Vec::new());
+    let mut turns = |replica: &mut Replica<Keeper>| {
+        for _turn in 0..8 {
+            now = now.after(node.config.election_timeout);
+            replica.tick(now);
+            let effects = replica.end_turn(now);
+            answers.extend(effects.answers);
+            for task in effects.disk {
+                writer.write(&task.batch).unwrap();
+                replica.disk_done(now, task.number);
+            }
+            let order = replica.take_apply_order();
+            order.into_iter().for_each(|order| replica.machine_back(now, order.perform()));
+        }
+        std::mem::take(&mut answers)
+    };
+    let never = node.environment.clock.monotonic().after(Duration::from_secs(86_400));
+    let proposal = || Proposal { channel: 0, payload: Bytes::from_static(b"x"), reserve: true };
+    turns(&mut replica);
+    replica.propose(Ticket(1), None, vec![proposal()], never);
+    assert!(matches!(&turns(&mut replica)[..], [(Ticket(1), Answer::Write(Ok(_)))]));
+    *node.keeper.full.lock().unwrap() = true;
+    replica.propose(Ticket(2), None, vec![proposal()], never);
+    let answers = turns(&mut replica);
+    let [(Ticket(2), Answer::Write(Err(WriteError::Unknown(reason))))] = &answers[..] else { panic!("{answers:?}") };
+    assert!(reason.contains("no room"), "{reason}");
+    let last = replica.raft().last();
+    replica.propose(Ticket(3), None, vec![proposal()], never);
+    replica.read_index(Ticket(4), never);
+    let answers = turns(&mut replica);
+    let [(Ticket(4), Answer::Read(Err(read))), (Ticket(3), Answer::Write(Err(WriteError::Unavailable(write))))] =
+        &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert!(read.to_string().contains("no room") && write.contains("no room"), "{read}; {write}");
+    assert_eq!(replica.raft().last(), last, "and nothing of it is in the log");
 }

@@ -151,7 +151,8 @@ fn failed(path: &Path, what: &str, error: &rocksdb::Error) -> BackendError {
     let todo = if error.kind() == ErrorKind::Corruption {
         "stop the node, remove that directory and start it again: the state is made anew from snapshot and log"
     } else {
-        "see to the disk and start the node again"
+        "see to the disk and start the node again; if that does not help, remove that directory before: the state is made \
+         anew from snapshot and log"
     };
     BackendError(format!("RocksDB cannot {what} {}: {error}; {todo}", path.display()))
 }
@@ -212,6 +213,7 @@ impl Home {
     fn look(&self, path: &Path) -> Result<Found, BackendError> {
         if !self.list(path)?.iter().any(|name| name == CURRENT) {
             // Not even created whole.
+            tracing::info!(path = %path.display(), "a state that was never whole, or has lost its first file, is removed");
             remove(path);
             return Ok(Found::Unfinished);
         }
