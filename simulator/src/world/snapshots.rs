@@ -28,6 +28,8 @@ const LARGE: u64 = 120_000;
 const PIECE: u64 = 150;
 /// And how long at most, on a slow disk too.
 const LONGEST: u64 = 500_000;
+/// In how many of a thousand moments at which a purge could be done it is put off: it is to be met by kills and power cuts.
+const LATE_PURGES: u64 = 800;
 /// How often somebody asks for a snapshot, on average.
 const ASK_EVERY: u64 = 700_000;
 /// How long an answer may take when there are no faults any more.
@@ -102,9 +104,9 @@ impl World {
         }
     }
 
-    /// Drops the front of the log, sometimes late; false when the disk stopped the node over it.
+    /// Drops the front of the log, mostly late; false when the disk stopped the node over it.
     pub(super) fn purge(&mut self, node: usize) -> bool {
-        if self.asked.random.chance(400) {
+        if self.asked.random.chance(LATE_PURGES) {
             return true;
         }
         let Some(it) = self.nodes.get_mut(node) else { return false };
