@@ -16,8 +16,8 @@ use crate::commitlog::layout::{
     GENESIS_FILE, NEW_GENESIS_FILE, RESTORE_FILE, STATE_DIR, group_dir, is_own_file, log_dir,
 };
 use crate::commitlog::{
-    self, DirLock, Identity, LogFault, LogOptions, Opened, Peers, Record, WriteBatch, load_identity, lock_data_dir,
-    renew_identity, store_identity,
+    self, DirLock, Identity, LogFault, LogOptions, LogState, Opened, Peers, Record, WriteBatch, load_identity,
+    lock_data_dir, renew_identity, store_identity,
 };
 use crate::config::{Config, Members};
 use crate::env::{Disk, OpenMode};
@@ -188,6 +188,7 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
         reach(Mark::Detached);
         tracing::error!(node = %config.id, log = %begins, snapshot = %base.entry, "no snapshot reaches the log any more");
     } else if !opened.state.has(base.entry) {
+        refuse_of_before_recovery(&opened.state, &base, &directory)?;
         tracing::info!(node = %config.id, state = %base.entry, "the log starts over behind the state");
         opened.writer.reset(base.clone()).map_err(|fault| fault_of(&directory, &fault))?;
         drop(opened);
@@ -206,6 +207,22 @@ pub(crate) fn recover_in_chunks<M: StateMachine>(
     let genesis = load_genesis(environment.disk.as_ref(), &directory)
         .or_else(|| opened.reader.read(Index(1)).ok().map(|record| record.bytes().clone()));
     Ok(Recovered { opened, store, base, kept, genesis })
+}
+
+/// A log that went on in a later epoch without the end of the state has lost that for good: to start it over behind the state
+/// would undo the recovery.
+fn refuse_of_before_recovery(log: &LogState, base: &LogBase, directory: &Path) -> Result<(), OpenError> {
+    let epoch = |payload: &Bytes| Membership::decode(payload).map_or(0, |members| members.epoch.number);
+    let (_index, of_state) = &base.membership;
+    if log.memberships.last().is_none_or(|(_index, of_log)| epoch(of_log) <= epoch(of_state)) {
+        return Ok(());
+    }
+    let reason = format!(
+        "it holds {}, which the log did not have when the cluster was recovered from it; remove that directory: the state is \
+         made anew from snapshot and log",
+        base.entry
+    );
+    Err(OpenError::State { path: directory.join(STATE_DIR), reason })
 }
 
 /// Who else has a node's log: by the latest of these memberships, else by what it was when it came to its cluster.

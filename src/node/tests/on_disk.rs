@@ -7,23 +7,25 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cluster::{Hand, machine};
-use crate::commitlog::frame;
+use crate::commitlog::{frame, load_identity};
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;
 use crate::error::WriteError;
 use crate::node::data_dir::{self, DataDir, Recovered};
 use crate::node::effects::{Answer, Proposal, Ticket};
 use crate::node::formation::{Formation, Genesis};
+use crate::node::recover::{RecoverOptions, recover};
 use crate::node::replica::Replica;
 use crate::node::snapshot_worker::SnapshotOrder;
 use crate::node::{Environment, replica_options};
+use crate::raft::Membership;
 use crate::raft::message::{Body, Message};
 use crate::simulation::plants::Plants;
 use crate::state_machine::{
     Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateError, StateMachine,
 };
 use crate::transport::{PeerBody, PeerFrame};
-use crate::types::{EntryId, GroupId, Index, Kind, LogBase, LogTime, NodeId, Position, Term};
+use crate::types::{EntryId, Epoch, GroupId, Index, Kind, LogBase, LogTime, NodeId, Position, Term};
 
 /// What the machine's own disk holds, over restarts, and what it was given in this life.
 #[derive(Clone, Default)]
@@ -265,4 +267,25 @@ fn on_disk_machine_that_stops_turns_callers_away_with_the_reason() {
     };
     assert!(read.to_string().contains("no room") && write.contains("no room"), "{read}; {write}");
     assert_eq!(replica.raft().last(), last, "and nothing of it is in the log");
+}
+
+/// A state that was ahead of a log which had lost its end with the power, and was recovered, made the log start over behind it:
+/// without a word the recovery was undone. Recovery was tested with the one kind of state that is never ahead.
+#[test]
+fn on_disk_state_ahead_of_a_recovered_log_is_refused_with_what_to_do() {
+    let node = formed(1, 3);
+    *node.keeper.held.lock().unwrap() = node.base(9, 5000);
+    let Node { environment, config, directory, mut keeper, .. } = node;
+    let held = Arc::clone(&keeper.held);
+    drop(directory);
+    let options = RecoverOptions { data_dir: config.data_dir.clone(), others: Vec::new() };
+    recover(&environment, &options).unwrap();
+    let identity = load_identity(&*environment.disk, &config.data_dir).unwrap().unwrap();
+    let mut start = || data_dir::recover(&environment, &config, &identity, &mut keeper, Plants::NONE);
+    let refused = start().err().unwrap().to_string();
+    assert!(refused.contains("groups/1/state") && refused.contains("remove that directory"), "{refused}");
+    *held.lock().unwrap() = LogBase::default();
+    let recovered = start().unwrap();
+    let (_index, members) = recovered.opened.state.memberships.last().unwrap();
+    assert!(Membership::decode(members).unwrap().epoch.number > Epoch::FIRST.number, "the recovery is still there");
 }
