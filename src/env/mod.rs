@@ -69,6 +69,16 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound` when there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a file that may be large and that nobody reads or has mapped any more, without holding up who writes and
+    /// syncs other files meanwhile. Takes longer than [`Disk::remove`], and blocks; cut off in between, it leaves a
+    /// shorter file.
+    ///
+    /// # Errors
+    /// As for [`Disk::remove`].
+    fn remove_gradually(&self, path: &Path) -> io::Result<()> {
+        self.remove(path)
+    }
+
     /// Removes an empty directory.
     ///
     /// # Errors

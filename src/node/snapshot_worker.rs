@@ -191,6 +191,8 @@ impl SnapshotWorker {
 
     fn retain(&mut self, keep: usize, pinned: &[EntryId]) -> Result<Kept, SnapshotError> {
         for id in self.store.retain(keep, pinned)? {
+            // Its data becomes shorter while it is removed: who asks for it hears that it is gone.
+            self.open.retain(|open| open.manifest().id() != id);
             tracing::debug!(snapshot = %id, "an older snapshot was removed");
         }
         Kept::of(&self.store)

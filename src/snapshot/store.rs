@@ -210,7 +210,8 @@ impl SnapshotStore {
 
     /// Removes what is older than the newest `keep` (at least one), but for `pinned`; the answer names what was removed. One that was found
     /// damaged counts for nothing, but stays as long as no newer good one is there: a machine
-    /// without peers may have nothing else. Those that this release cannot read, or of another group, stay. Blocks.
+    /// without peers may have nothing else. Those that this release cannot read, or of another group, stay. Blocks. Who still
+    /// reads one that is removed may find it damaged.
     ///
     /// # Errors
     /// `Io`.
@@ -322,7 +323,7 @@ pub(super) fn discard(disk: &dyn Disk, parent: &Path, directory: &Path) -> io::R
     absent_is_fine(disk.remove(&directory.join(MANIFEST_FILE)))?;
     disk.sync_dir(directory)?;
     absent_is_fine(disk.remove(&directory.join(NEW_MANIFEST_FILE)))?;
-    absent_is_fine(disk.remove(&directory.join(DATA_FILE)))?;
+    absent_is_fine(disk.remove_gradually(&directory.join(DATA_FILE)))?;
     match disk.remove_dir(directory) {
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
             tracing::warn!(path = %directory.display(), "holds files that are not of a snapshot; it stays");
