@@ -22,7 +22,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 fn put(machine: &mut KvMachine, index: u64, key: u64) -> Outcome<()> {
     let (key, value) = (format!("key-{key:020}"), [b'v'; 64]);
     let id = EntryId::new(Index(index), Term(1));
-    let payload = Command::Put { key: key.as_bytes(), value: &value }.encode();
+    let payload = Command::put(key.as_bytes(), &value).encode();
     let entry = Entry { id, position: Position(0), time: LogTime(0), kind: Kind::Data, channel: 0, payload };
     machine.apply(&entry)?;
     Ok(())

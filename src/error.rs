@@ -7,9 +7,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use thiserror::Error;
 
-use crate::types::{Index, NodeId};
+use crate::types::{Index, LeaseId, NodeId, SessionId};
 
 /// Why a node, ledger or store could not be opened.
 #[derive(Debug, Error)]
@@ -150,9 +151,39 @@ pub enum WriteError {
     /// It certainly did not happen: the leader's disk has no room beyond its reserve.
     #[error("refused: the disk of node {0} is full; free some space, service resumes by itself")]
     DiskFull(NodeId),
+    /// It certainly did not happen: it stands in the log, and changed nothing.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
     /// The node has stopped.
     #[error("the node has stopped: {0}")]
     Stopped(String),
+}
+
+/// Why a command of the KV that stands in the log changed nothing. All replicas agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// There is no such lease.
+    #[error("lease {0} has ended or never was; grant another one")]
+    NoLease(LeaseId),
+    /// What is added to holds something else than a number.
+    #[error("key `{}` does not hold a number (decimal text, 64 bits)", .0.escape_ascii())]
+    NotANumber(Bytes),
+    /// The sum does not fit.
+    #[error("the number in key `{}` would leave the 64 bits it has", .0.escape_ascii())]
+    Overflow(Bytes),
+    /// There is no such session. What it numbered before may have been done.
+    #[error("session {0} has expired or never was; open another one")]
+    NoSession(SessionId),
+    /// The session said before that it needs no answer to this number, so none is kept.
+    #[error("write {0} of this session was given up before")]
+    Forgotten(u64),
+    /// The session has as many numbers without an answer as are kept.
+    #[error("the session waits for the answers to {0} writes already; read some first")]
+    TooManyUnanswered(u64),
+    /// It is not a command that this release would propose, for the reason given.
+    #[error("refused: {0}")]
+    Malformed(String),
 }
 
 /// Why no snapshot was taken.

@@ -258,6 +258,13 @@ pub trait StateMachine: Send + 'static {
     /// When a state on disk cannot be written: nothing of the quantum counts as applied.
     fn publish(&mut self) -> Result<(), ApplyError>;
 
+    /// The log time at which the state changes by itself, should no entry come before: for a machine whose entries die of
+    /// age. The leader appends a no-op once log time has reached it, and again as long as it stays in the past; so that
+    /// what is due is done by an entry, at the same place on every replica. Asked after each `publish` and `install`.
+    fn next_deadline(&self) -> Option<LogTime> {
+        None
+    }
+
     /// The state after the last entry that was applied. Called on the event loop, after a `publish` and before the next
     /// `apply`: never while an entry is half applied, nor after one could not be applied. Must not take longer for a
     /// larger state: share it, do not copy it.

@@ -75,6 +75,14 @@ number! {
     Incarnation
 }
 number! {
+    /// A lease of the KV: the index of the entry that granted it. 0 is none.
+    LeaseId
+}
+number! {
+    /// A client's exactly-once identity in the KV: the index of the entry that opened it. 0 is none.
+    SessionId
+}
+number! {
     /// Log time in milliseconds since the Unix epoch, as stamped by leaders into records. Never decreases along
     /// the log and does not jump with a machine's clock.
     LogTime

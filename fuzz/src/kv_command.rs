@@ -212,7 +212,7 @@ impl Run {
     fn item(&self, key: &[u8], keys_only: bool) -> KeyValue {
         let (value, create_revision, mod_revision, version) = self.model[key].clone();
         let value = if keys_only { Bytes::new() } else { value };
-        KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version }
+        KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version, lease: LeaseId::ZERO }
     }
 
     fn check_all(&mut self) {

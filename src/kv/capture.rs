@@ -1,4 +1,5 @@
-//! The state as items of a snapshot: one a key, in the order of keys, `[tag: u8][version: u8][body]`.
+//! The state as items of a snapshot, `[tag: u8][version: u8][body]`: first the records beside the keys (side.rs), in the
+//! order of their names, then one a key, in the order of keys.
 //!
 //! ```text
 //!   key   01 01 │ key: length (8), bytes │ value: length (8), bytes │ create revision (8) │ mod revision (8) │ version (8)
@@ -15,19 +16,24 @@ use crate::types::{Index, LogBase};
 
 use super::backend::memory::MemoryMap;
 use super::backend::{Backend, BackendError, Snapshot, Stored};
+use super::beside::Beside;
 use super::command::Raw;
 use super::range::KeyRange;
+use super::side::{Side, SideName};
 
 const KEY: u8 = 1;
 const VERSION: u8 = 1;
 
-/// All keys as of one entry. Taking it costs what a snapshot of the backend costs.
+/// The state as of one entry. Taking it costs what a snapshot of the backend costs.
 #[derive(Debug)]
-pub struct KvCapture<S = MemoryMap>(S);
+pub struct KvCapture<S = MemoryMap> {
+    snapshot: S,
+    beside: Beside,
+}
 
 impl<S> KvCapture<S> {
-    pub(super) fn new(snapshot: S) -> Self {
-        Self(snapshot)
+    pub(super) fn new(snapshot: S, beside: Beside) -> Self {
+        Self { snapshot, beside }
     }
 }
 
@@ -35,9 +41,12 @@ impl<S: Snapshot> Capture for KvCapture<S> {
     fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let unreadable = |error: BackendError| E::from(CaptureError(error.to_string()));
         // The snapshot lets the log before it go: from here on that is not needed for a map on disk either.
-        self.0.flush().map_err(unreadable)?;
+        self.snapshot.flush().map_err(unreadable)?;
+        for record in self.beside.records() {
+            each(&record.encode())?;
+        }
         let (mut item, mut outcome) = (Vec::new(), Ok(()));
-        let visited = self.0.visit(&KeyRange::default(), false, &mut |key, stored| {
+        let visited = self.snapshot.visit(&KeyRange::default(), false, &mut |key, stored| {
             item.clear();
             outcome = encode(key, stored, &mut item).map_err(E::from).and_then(|()| each(&item));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -47,27 +56,43 @@ impl<S: Snapshot> Capture for KvCapture<S> {
     }
 }
 
-/// Keys on their way out of a snapshot.
+/// A state on its way out of a snapshot.
 #[derive(Debug)]
 pub struct KvRestore<B: Backend = MemoryMap> {
     map: B,
+    beside: Beside,
+    last_side: Option<SideName>,
     last_key: Option<Vec<u8>>,
-    /// What the keys are of, once all are there.
+    /// What the state is of, once all of it is there.
     base: LogBase,
 }
 
 impl<B: Backend> KvRestore<B> {
     pub(super) fn new(map: B) -> Self {
-        Self { map, last_key: None, base: LogBase::default() }
+        let base = LogBase::default();
+        Self { map, beside: Beside::default(), last_side: None, last_key: None, base }
     }
 
-    pub(super) fn into_parts(self) -> (B, LogBase) {
-        (self.map, self.base)
+    pub(super) fn into_parts(self) -> (B, Beside, LogBase) {
+        (self.map, self.beside, self.base)
+    }
+
+    fn side(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let name = self.beside.load(record).map_err(RestoreError)?;
+        if self.last_key.is_some() || self.last_side.as_ref().is_some_and(|last| *last >= name) {
+            return Err(RestoreError("records are out of order".to_owned()));
+        }
+        self.map.side(name.bytes(), Some(record.to_vec()));
+        self.last_side = Some(name);
+        Ok(())
     }
 }
 
 impl<B: Backend> Restore for KvRestore<B> {
     fn item(&mut self, item: &[u8]) -> Result<(), RestoreError> {
+        if Side::is_one(item) {
+            return self.side(item);
+        }
         let (key, stored) = decode(item).map_err(|error| RestoreError(error.to_string()))?;
         if self.last_key.as_deref().is_some_and(|last| last >= key) {
             return Err(RestoreError("keys are out of order".to_owned()));

@@ -1,6 +1,7 @@
 //! The state machine: replays committed commands into a backend.
 //!
-//! Contract (src/state_machine.rs): nothing but the map and the entry decides.
+//! Contract (src/state_machine.rs): nothing but the state and the entry decides. What the commands do is in
+//! machine/apply.rs, what there is beside the keys in beside.rs; here is how an entry passes through.
 //!
 //! A range delete removes its keys in bounded turns, but readers see it whole or not at all: its first turn publishes a
 //! view in which the range is *leaving*, and no key of it is to be seen from then on.
@@ -15,32 +16,30 @@
 //! Hiding the keys first, instead of publishing once at the end, lets each turn free what it removed: a view that still
 //! held them all would be freed in one go: 200 ms and more were measured for half a million keys, which is an election.
 
+mod apply;
+
 use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::codec;
 use crate::state_machine::{Applied, ApplyError, Entry, StateError, StateMachine};
-use crate::types::{EntryId, Kind, LogBase};
+use crate::types::{EntryId, Kind, LogBase, LogTime};
 
+use super::answer::Answer;
 use super::backend::memory::MemoryMap;
-use super::backend::{Backend, BackendError};
+use super::backend::{Backend, BackendError, Leaving};
+use super::beside::Beside;
 use super::capture::{KvCapture, KvRestore};
 use super::command::Command;
-use super::range::KeyRange;
+use super::leases::Leases;
 use super::view::{KvReader, KvView};
+
+use apply::Stop;
 
 /// Keys that one turn of a range delete removes.
 const TURN_KEYS: usize = 256;
 /// A turn that removes this many is work of many entries, and is not the last: what runs the machine counts turns.
 const LONG_KEYS: usize = 16;
-
-/// A range delete that is under way.
-#[derive(Debug)]
-struct Deleting {
-    range: KeyRange,
-    count: u64,
-}
 
 /// The KV's state machine.
 #[derive(Debug)]
@@ -48,7 +47,10 @@ pub struct KvMachine<B: Backend = MemoryMap> {
     map: B,
     /// What the map is of: everything up to the last entry applied, or half applied.
     base: LogBase,
-    deleting: Option<Deleting>,
+    /// Leases and sessions.
+    beside: Beside,
+    /// A range delete that is under way.
+    deleting: Option<Leaving>,
     /// What the backend said: what it has of the quantum may be half of an entry, and is not committed.
     broken: Option<BackendError>,
     reader: KvReader<B::Snapshot>,
@@ -73,9 +75,9 @@ impl<B: Backend> KvMachine<B> {
     /// A machine that keeps its keys in an empty backend.
     #[must_use]
     pub fn on(map: B) -> Self {
-        let base = LogBase::default();
-        let reader = KvReader::new(KvView::new(map.snapshot(), None, base.entry.index));
-        Self { map, base, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
+        let (base, beside) = (LogBase::default(), Beside::default());
+        let reader = KvReader::new(KvView::new(map.snapshot(), beside.leases.clone(), None, &base));
+        Self { map, base, beside, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
     }
 
     /// Breaks a rule, for a simulation.
@@ -93,30 +95,16 @@ impl<B: Backend> KvMachine<B> {
         self.reader.clone()
     }
 
-    fn command(&mut self, id: EntryId, command: Command<'_>) -> Result<Applied, BackendError> {
-        Ok(match command {
-            Command::Put { key, value } => {
-                self.map.put(key, value, id.index)?;
-                Applied::Done(Bytes::new())
-            }
-            Command::Delete { key } => Applied::Done(deleted(u64::from(self.map.delete(key)?))),
-            Command::DeleteRange { from, to } => {
-                let range = KeyRange { from: Bytes::copy_from_slice(from), to: to.map(Bytes::copy_from_slice) };
-                self.deleting = Some(Deleting { range, count: 0 });
-                self.turn()?
-            }
-        })
-    }
-
     fn turn(&mut self) -> Result<Applied, BackendError> {
-        let Some(deleting) = &mut self.deleting else { return Ok(Applied::Done(Bytes::new())) };
+        let Some(mut deleting) = self.deleting.take() else { return Ok(Applied::Done(Bytes::new())) };
         let removed = self.map.delete_some(&deleting.range, self.turn_keys)?;
-        deleting.count += removed as u64;
-        if removed < self.turn_keys.min(LONG_KEYS) {
-            let count = deleting.count;
-            self.deleting = None;
-            return Ok(Applied::Done(deleted(count)));
+        deleting.count += removed.len() as u64;
+        self.beside.unbind(removed.iter().map(|(key, _stored)| &key[..]));
+        if removed.len() < self.turn_keys.min(LONG_KEYS) {
+            let answer = Answer::Deleted(deleting.count).encode();
+            return Ok(Applied::Done(self.answered(deleting.asked, answer)));
         }
+        self.deleting = Some(deleting);
         self.commit()?;
         Ok(Applied::More)
     }
@@ -126,26 +114,31 @@ impl<B: Backend> KvMachine<B> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        self.map.commit(&self.base, self.deleting.as_ref().map(|deleting| &deleting.range))?;
+        self.beside.hand_over(&mut self.map);
+        self.map.commit(&self.base, self.deleting.as_ref())?;
         self.show();
         Ok(())
     }
 
     fn show(&self) {
         let leaving = self.deleting.as_ref().map(|deleting| deleting.range.clone());
-        self.reader.publish(KvView::new(self.map.snapshot(), leaving, self.base.entry.index));
+        let leases = self.beside.leases.clone();
+        self.reader.publish(KvView::new(self.map.snapshot(), leases, leaving, &self.base));
     }
 
     /// Takes up what the backend holds, and goes on with the deletion that it was in the midst of.
     fn take_up(&mut self, directory: &Path) -> Result<(), BackendError> {
         let held = self.map.open(directory)?;
-        self.base = held.base;
-        self.deleting = held.leaving.map(|range| Deleting { range, count: 0 });
+        for record in &held.sides {
+            self.beside.load(record).map_err(BackendError)?;
+        }
+        (self.base, self.deleting) = (held.base, held.leaving);
         let unfinished = self.deleting.is_some();
         while self.deleting.is_some() {
             self.turn()?;
         }
         if unfinished {
+            self.beside.hand_over(&mut self.map);
             self.map.commit(&self.base, None)?;
         }
         self.show();
@@ -170,7 +163,7 @@ fn base_behind(before: &LogBase, entry: &Entry) -> LogBase {
 impl<B: Backend> Drop for KvMachine<B> {
     fn drop(&mut self) {
         if let Some(parting) = self.map.parting() {
-            self.reader.publish(KvView::new(parting, None, self.base.entry.index));
+            self.reader.publish(KvView::new(parting, Leases::default(), None, &self.base));
         }
     }
 }
@@ -191,15 +184,17 @@ impl<B: Backend> StateMachine for KvMachine<B> {
     fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
         let behind = base_behind(&self.base, entry);
         let before = std::mem::replace(&mut self.base, behind);
-        match entry.kind {
-            Kind::Data => {}
-            Kind::NoOp | Kind::Membership => return Ok(Applied::Done(Bytes::new())),
-        }
-        let applied = match Command::decode(&entry.payload) {
-            Ok(command) => self.command(entry.id, command).map_err(|error| self.broken.insert(error).to_string()),
-            Err(error) => Err(error.to_string()),
+        let applied = match (entry.kind, Command::decode(&entry.payload)) {
+            (Kind::Membership, _) => return Ok(Applied::Done(Bytes::new())),
+            (Kind::NoOp, _) => self.end_due(),
+            (Kind::Data, Ok(command)) => self.command(command),
+            (Kind::Data, Err(error)) => Err(Stop::Unreadable(error.to_string())),
         };
-        applied.map_err(|reason| {
+        applied.map_err(|stop| {
+            let reason = match stop {
+                Stop::Broken(error) => self.broken.insert(error).to_string(),
+                Stop::Unreadable(reason) => reason,
+            };
             (self.base, self.deleting) = (before, None);
             ApplyError { id: entry.id, reason }
         })
@@ -216,9 +211,13 @@ impl<B: Backend> StateMachine for KvMachine<B> {
         self.commit().map_err(|error| self.cannot(&error))
     }
 
+    fn next_deadline(&self) -> Option<LogTime> {
+        self.beside.next_deadline()
+    }
+
     fn capture(&self) -> Self::Capture {
         debug_assert!(self.deleting.is_none(), "captured while an entry is half applied");
-        KvCapture::new(self.map.snapshot())
+        KvCapture::new(self.map.snapshot(), self.beside.clone())
     }
 
     fn restore(&self) -> Self::Restore {
@@ -226,25 +225,16 @@ impl<B: Backend> StateMachine for KvMachine<B> {
     }
 
     fn install(&mut self, state: Self::Restore, last: EntryId) -> Self::Restore {
-        let (map, base) = state.into_parts();
+        let (map, beside, base) = state.into_parts();
         let mut before = std::mem::replace(&mut self.map, map);
         self.map.replaces(&mut before);
+        self.beside = beside;
         // One that was never finished has no base of its own.
         self.base = LogBase { entry: last, ..base };
         (self.deleting, self.broken) = (None, None);
         self.show();
         KvRestore::new(before)
     }
-}
-
-/// The answer to a delete: how many keys went, as eight bytes, little-endian. It travels from leader to follower.
-fn deleted(count: u64) -> Bytes {
-    Bytes::copy_from_slice(&count.to_le_bytes())
-}
-
-/// Reads the answer to a delete.
-pub(super) fn deleted_count(answer: &[u8]) -> Option<u64> {
-    codec::decode("delete answer", answer).ok()
 }
 
 #[cfg(test)]

@@ -1,33 +1,47 @@
 //! The key-value store: a state machine on the replicated log, and the handle to embed it.
 //!
 //! ```text
-//!   put, delete ──► command.rs ──► one log entry ──► machine.rs ──► backend/ (a map)
-//!                                                        │ publish
+//!   put, txn, … ──► command.rs ──► one log entry ──► machine.rs ──► backend/ (a map), beside.rs
+//!          ◄── answer.rs ◄────────────────────────────────┤ publish
 //!   get, scan ◄── view.rs, pages.rs (a snapshot, read on any thread) ◄┘
 //! ```
 //! A key's revision is the index of the log entry that wrote it: `mod_revision` of its newest write,
 //! `create_revision` of the first write of its present life; `version` counts the writes of that life. Deleting a
 //! key ends its life.
 //!
-//! Deliberately absent for now: transactions, watches, leases, sessions, and backends beside memory.
+//! Beside the keys the state has leases (keys that die with them) and sessions (writes that are done once). Both end by
+//! log time, which the entries carry.
 
+pub mod answer;
+pub mod api;
 pub mod backend;
+mod beside;
 pub mod capture;
 pub mod command;
+mod leases;
 pub mod machine;
 pub mod pages;
 pub mod range;
 pub mod scan;
+pub mod sessions;
+mod side;
 pub mod store;
+pub mod txn;
 pub mod view;
+pub mod watch;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::Index;
+use crate::types::{Index, LeaseId};
 
+pub use api::{Kv, KvError};
+pub use leases::LeaseStatus;
+pub use range::KeyRange;
 pub use scan::{Scan, ScanPage};
 pub use store::{BlockingKvStore, KvStore};
+pub use txn::{Compare, Comparison, Condition, OpResult, Txn, TxnDone, TxnError, TxnOp};
+pub use watch::{Changes, Event, EventKind, Watch, WatchError, WatchOptions};
 
 /// A key and all that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +56,8 @@ pub struct KeyValue {
     pub mod_revision: Index,
     /// How often it was written in its present life, from 1.
     pub version: u64,
+    /// The lease it lives with; zero for none.
+    pub lease: LeaseId,
 }
 
 /// How fresh a read must be.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::backend::memory::MemoryMap;
-use super::backend::{BackendError, Snapshot, Stored};
+use super::backend::{BackendError, Snapshot};
 use super::range::KeyRange;
 use super::scan::{DEFAULT_PAGE_BYTES, ITEM_OVERHEAD_BYTES};
-use super::view::{KvView, item};
-use super::{Scan, ScanPage};
+use super::view::KvView;
+use super::{KeyValue, Scan, ScanPage};
 
 /// Most keys looked at in one step; a step takes well under a millisecond.
 const STEP_KEYS: usize = 1024;
@@ -61,7 +61,7 @@ impl<S: Snapshot> Pager<S> {
                 return ControlFlow::Break(());
             }
             looked += 1;
-            self.take(key, stored);
+            self.take(view.item(key, stored, self.scan.keys_only));
             ControlFlow::Continue(())
         })?;
         if end.is_continue() {
@@ -83,11 +83,10 @@ impl<S: Snapshot> Pager<S> {
         self.page
     }
 
-    fn take(&mut self, key: &[u8], stored: &Stored) {
+    fn take(&mut self, item: KeyValue) {
         self.left -= 1;
         self.page.count += 1;
         if !self.scan.count_only {
-            let item = item(key, stored, self.scan.keys_only);
             self.bytes += ITEM_OVERHEAD_BYTES + (item.key.len() + item.value.len()) as u64;
             self.page.items.push(item);
         }

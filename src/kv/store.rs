@@ -4,6 +4,7 @@
 //! written.
 
 mod blocking;
+mod writes;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::types::{Index, NodeId, Term};
 use super::backend::BackendError;
 use super::backend::chosen::{ChosenMap, ChosenSnapshot};
 use super::command::Command;
-use super::machine::{KvMachine, deleted_count};
+use super::machine::KvMachine;
 use super::range::KeyRange;
 use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
@@ -118,7 +119,7 @@ impl KvStore {
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, WriteError> {
         let key = key.into();
         self.check_key(&key)?;
-        self.deleting(Command::Delete { key: &key }).await
+        self.deleting(&Command::Delete { key: &key }).await
     }
 
     /// Deletes every key that starts with `prefix`, as one change; the empty prefix deletes all.
@@ -129,7 +130,7 @@ impl KvStore {
         let prefix = prefix.into();
         self.check_length("prefix", &prefix)?;
         let KeyRange { from, to } = KeyRange::of_prefix(prefix);
-        self.deleting(Command::DeleteRange { from: &from, to: to.as_deref() }).await
+        self.deleting(&Command::DeleteRange { from: &from, to: to.as_deref() }).await
     }
 
     /// Reads a key; linearizable. With a backend on disk, all reads may wait for the disk on the thread that polls.
@@ -226,23 +227,18 @@ impl KvStore {
         }
     }
 
-    async fn deleting(&self, command: Command<'_>) -> Result<Deleted, WriteError> {
-        let proposal = Proposal { channel: 0, payload: command.encode(), reserve: true };
-        let done = self.node.propose(vec![proposal], self.timeout).await?;
-        let count = done.answers.first().and_then(|answer| deleted_count(answer));
-        match count {
-            Some(count) => Ok(Deleted { count, revision: done.last() }),
-            None => Err(WriteError::Unknown("the keys are deleted, but how many does not decode".to_owned())),
-        }
-    }
-
     fn put_proposal(&self, key: &[u8], value: &[u8]) -> Result<Proposal, WriteError> {
         self.check_key(key)?;
+        self.check_value(value)?;
+        Ok(Proposal { channel: 0, payload: Command::put(key, value).encode(), reserve: false })
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<(), WriteError> {
         let limit = self.node.config().max_value_bytes as usize;
         if value.len() > limit {
             return Err(WriteError::TooLarge(format!("a value of {} bytes is over the limit of {limit}", value.len())));
         }
-        Ok(Proposal { channel: 0, payload: Command::Put { key, value }.encode(), reserve: false })
+        Ok(())
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), WriteError> {

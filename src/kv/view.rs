@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use crate::types::Index;
+use crate::types::{Index, LeaseId, LogBase, LogTime};
 
 use super::backend::memory::MemoryMap;
 use super::backend::{BackendError, Snapshot, Stored};
+use super::leases::{LeaseStatus, Leases};
 use super::pages::Pager;
 use super::range::KeyRange;
 use super::{KeyValue, Scan, ScanPage};
@@ -18,14 +19,16 @@ use super::{KeyValue, Scan, ScanPage};
 #[derive(Debug, Default)]
 pub struct KvView<S = MemoryMap> {
     snapshot: S,
+    leases: Leases,
     /// Keys that the last applied entry deleted and that are still on their way out of the map: not to be seen.
     leaving: Option<KeyRange>,
     applied: Index,
+    time: LogTime,
 }
 
 impl<S: Snapshot> KvView<S> {
-    pub(super) fn new(snapshot: S, leaving: Option<KeyRange>, applied: Index) -> Self {
-        Self { snapshot, leaving, applied }
+    pub(super) fn new(snapshot: S, leases: Leases, leaving: Option<KeyRange>, base: &LogBase) -> Self {
+        Self { snapshot, leases, leaving, applied: base.entry.index, time: base.time }
     }
 
     /// The last applied entry that this view shows.
@@ -42,7 +45,23 @@ impl<S: Snapshot> KvView<S> {
         if self.leaving.as_ref().is_some_and(|range| range.contains(key)) {
             return Ok(None);
         }
-        Ok(self.snapshot.get(key)?.map(|stored| item(key, &stored, false)))
+        Ok(self.snapshot.get(key)?.map(|stored| self.item(key, &stored, false)))
+    }
+
+    /// What a reader is given of a key.
+    pub(super) fn item(&self, key: &[u8], stored: &Stored, keys_only: bool) -> KeyValue {
+        item(key, stored, self.leases.of_key(key), keys_only)
+    }
+
+    /// The leases that live at the log time of this view, in the order of their ids.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseStatus> {
+        self.leases.alive(self.time)
+    }
+
+    /// The log time of the last applied entry.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.time
     }
 
     /// Reads one page, all of it at once. An event loop takes [`KvReader::pager`], which works in steps.
@@ -77,10 +96,10 @@ impl<S: Snapshot> KvView<S> {
 }
 
 /// What a reader is given of a key. The value is shared with the map, not copied.
-pub(super) fn item(key: &[u8], stored: &Stored, keys_only: bool) -> KeyValue {
+pub(super) fn item(key: &[u8], stored: &Stored, lease: LeaseId, keys_only: bool) -> KeyValue {
     let value = if keys_only { Bytes::new() } else { Bytes::from_owner(Arc::clone(&stored.value)) };
     let Stored { create_revision, mod_revision, version, .. } = *stored;
-    KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version }
+    KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version, lease }
 }
 
 /// The newest view: written by the machine, read by everybody.

@@ -4,6 +4,8 @@
 //! no-op)`. So log time goes on from where the log stands, at the pace of the present leader's monotonic clock, and
 //! no wall clock that jumps can make it leap: the wall clock is used once, for the very first record of a cluster.
 
+use std::time::Duration;
+
 use crate::types::{LogTime, Monotonic};
 
 /// Stamps records.
@@ -31,6 +33,12 @@ impl LogClock {
         self.office = None;
     }
 
+    /// When the stamps of this leader reach `time`; `None` when it does not lead.
+    pub(crate) fn when(&self, time: LogTime) -> Option<Monotonic> {
+        let (before, since) = self.office?;
+        Some(since.after(Duration::from_millis(time.get().saturating_sub(before.get()))))
+    }
+
     /// The stamp of a record framed at `now`.
     pub(crate) fn stamp(&mut self, now: Monotonic) -> LogTime {
         if let Some((before, since)) = self.office {
@@ -56,6 +64,16 @@ mod tests {
         assert_eq!(clock.stamp(at(50_000)), LogTime(1_000));
         assert_eq!(clock.stamp(at(50_250)), LogTime(1_250));
         assert_eq!(clock.stamp(at(50_100)), LogTime(1_250), "never backwards");
+    }
+
+    #[test]
+    fn log_time_is_reached_when_a_record_would_be_stamped_so() {
+        let mut clock = LogClock::new(LogTime(1_000));
+        assert_eq!(clock.when(LogTime(2_000)), None);
+        clock.take_office(at(50_000));
+        assert_eq!(clock.when(LogTime(2_000)), Some(at(51_000)));
+        assert_eq!(clock.when(LogTime(500)), Some(at(50_000)), "is past");
+        assert_eq!(clock.stamp(at(51_000)), LogTime(2_000));
     }
 
     #[test]

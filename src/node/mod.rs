@@ -20,6 +20,7 @@
 mod apply;
 mod apply_thread;
 mod data_dir;
+mod deadlines;
 mod disk_batch;
 mod disk_thread;
 mod effects;

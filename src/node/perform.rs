@@ -176,9 +176,9 @@ impl<M: StateMachine> Replica<M> {
             self.settle(settled);
         }
         match &append.invented {
-            Some(Invented::NoOp) => self.stage_invented(now, append.last, Kind::NoOp, &[]),
+            Some(Invented::NoOp) => self.stage_one(now, append.last, Kind::NoOp, &[]),
             Some(Invented::Membership(membership)) => {
-                self.stage_invented(now, append.last, Kind::Membership, &membership.encode());
+                self.stage_one(now, append.last, Kind::Membership, &membership.encode());
             }
             None => {}
         }
@@ -194,8 +194,8 @@ impl<M: StateMachine> Replica<M> {
         bytes
     }
 
-    /// Frames the one entry that the core made itself.
-    fn stage_invented(&mut self, now: Monotonic, index: Index, kind: Kind, payload: &[u8]) {
+    /// Frames one entry that no caller proposed.
+    pub(crate) fn stage_one(&mut self, now: Monotonic, index: Index, kind: Kind, payload: &[u8]) {
         let mut bytes = Vec::new();
         let id = EntryId::new(index, self.raft.term());
         frame(&mut bytes, id, self.end, self.clock.stamp(now), kind, 0, payload);

@@ -111,6 +111,8 @@ pub(crate) struct Replica<M: StateMachine> {
     /// The record that formed the cluster, for a member that has not heard of it.
     pub(crate) genesis: Option<Bytes>,
     pub(crate) effects: Effects,
+    /// The last no-op that was appended because something was due.
+    pub(crate) no_op: EntryId,
     next_sweep: Monotonic,
 }
 
@@ -186,6 +188,7 @@ impl<M: StateMachine> Replica<M> {
             connected: BTreeSet::new(),
             genesis,
             effects: Effects::default(),
+            no_op: EntryId::ZERO,
             next_sweep: now,
         };
         replica.set_places();
@@ -270,6 +273,7 @@ impl<M: StateMachine> Replica<M> {
         self.look_after_members(now);
         self.give_snapshots(now);
         self.raft.room(now, self.log.space() == Space::Open && self.applier.failure().is_none());
+        self.look_after_deadlines(now);
         self.apply(now);
         self.take_due_snapshot();
         self.tail.evict(self.raft.written());
@@ -287,6 +291,7 @@ impl<M: StateMachine> Replica<M> {
             self.install.next_deadline(),
             self.serving.next_deadline(),
             self.next_change_deadline(),
+            self.next_no_op(),
             sweep,
         ]
         .into_iter()

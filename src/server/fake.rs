@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::types::{ClusterId, Index, NodeId, Role, Term};
+use crate::types::{ClusterId, Index, LeaseId, NodeId, Role, Term};
 
 use super::kinds::{
     ChangeRefused, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
@@ -191,7 +191,10 @@ fn set(state: &mut State, key: Bytes, value: Bytes) -> Index {
     let former = state.map.get(&key);
     let create_revision = former.map_or(revision, |former| former.create_revision);
     let version = former.map_or(1, |former| former.version + 1);
-    state.map.insert(key.clone(), KeyValue { key, value, create_revision, mod_revision: revision, version });
+    state.map.insert(
+        key.clone(),
+        KeyValue { key, value, create_revision, mod_revision: revision, version, lease: LeaseId::ZERO },
+    );
     revision
 }
 

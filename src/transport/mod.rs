@@ -210,6 +210,8 @@ impl From<WriteError> for ForwardError {
             WriteError::TooLarge(text) => WireWriteError::TooLarge(text),
             WriteError::Overloaded(text) => WireWriteError::Overloaded(text),
             WriteError::DiskFull(node) => WireWriteError::DiskFull(node),
+            // No node says so: to it, what a machine answers is bytes.
+            WriteError::Rejected(rejection) => WireWriteError::TooLarge(rejection.to_string()),
             WriteError::Stopped(text) => WireWriteError::Stopped(text),
         })
     }

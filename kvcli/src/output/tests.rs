@@ -38,6 +38,7 @@ fn text(answer: Answer<'_>, format: Format) -> String {
 
 fn pair(key: &[u8], value: &[u8]) -> KeyValue {
     KeyValue {
+        lease: dledger::types::LeaseId::ZERO,
         key: key.to_vec().into(),
         value: value.to_vec().into(),
         create_revision: Index(5),

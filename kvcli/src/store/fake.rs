@@ -58,6 +58,7 @@ impl Fake {
             let revision = state.revision;
             let before = state.keys.get(&key).cloned();
             let pair = KeyValue {
+                lease: dledger::types::LeaseId::ZERO,
                 key: key.clone(),
                 value,
                 create_revision: before.as_ref().map_or(Index(revision), |before| before.create_revision),

@@ -36,14 +36,15 @@ impl SameState {
             return;
         }
         match command.map(Command::decode) {
-            Some(Ok(Command::Put { key, value })) => self.put(key, value, index.get()),
+            Some(Ok(Command::Put { key, value, .. })) => self.put(key, value, index.get()),
             Some(Ok(Command::Delete { key })) => self.remove(key),
             Some(Ok(Command::DeleteRange { from, to })) => {
                 let leaving = |key: &&Bytes| key.as_ref() >= from && to.is_none_or(|to| key.as_ref() < to);
                 let keys: Vec<Bytes> = self.items.keys().filter(leaving).cloned().collect();
                 keys.iter().for_each(|key| self.remove(key));
             }
-            Some(Err(_)) | None => {}
+            // No client here proposes others.
+            Some(Ok(_) | Err(_)) | None => {}
         }
         self.sums.push(self.sum);
     }

@@ -113,7 +113,7 @@ impl Clients {
 
     fn put(&mut self, client: usize) -> (Bytes, Changes) {
         let (key, value) = (self.key(), self.value(client));
-        let payload = Command::Put { key: &key, value: &value }.encode();
+        let payload = Command::put(&key, &value).encode();
         (payload, vec![(key, Call::Put(value))])
     }
 
@@ -139,9 +139,7 @@ impl Clients {
         }
         self.huge = Some(filled + FILL);
         let key = |number: u64| format!("many{number:06}").into_bytes();
-        (filled..filled + FILL)
-            .map(|number| (Command::Put { key: &key(number), value: b"x" }.encode(), Vec::new()))
-            .collect()
+        (filled..filled + FILL).map(|number| (Command::put(&key(number), b"x").encode(), Vec::new())).collect()
     }
 
     fn question(&mut self, client: usize) -> Question {

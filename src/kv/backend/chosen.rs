@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::config::Backend as Named;
 use crate::env::Disk;
 use crate::error::OpenError;
@@ -13,7 +15,7 @@ use super::super::range::KeyRange;
 use super::memory::MemoryMap;
 #[cfg(feature = "rocksdb")]
 use super::rocks::{RocksMap, RocksSnapshot};
-use super::{Backend, BackendError, Held, Snapshot, Stored};
+use super::{Backend, BackendError, Held, Leaving, Snapshot, Stored};
 
 /// A map of one of the kinds.
 #[derive(Debug)]
@@ -82,19 +84,27 @@ impl Backend for ChosenMap {
         either!(self, Self, map => map.open(directory))
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError> {
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        either!(self, Self, map => Backend::get(map, key))
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError> {
         either!(self, Self, map => map.put(key, value, revision))
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
+    fn delete(&mut self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
         either!(self, Self, map => map.delete(key))
     }
 
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError> {
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<(Bytes, Stored)>, BackendError> {
         either!(self, Self, map => map.delete_some(range, limit))
     }
 
-    fn commit(&mut self, base: &LogBase, leaving: Option<&KeyRange>) -> Result<(), BackendError> {
+    fn side(&mut self, name: Vec<u8>, record: Option<Vec<u8>>) {
+        either!(self, Self, map => map.side(name, record));
+    }
+
+    fn commit(&mut self, base: &LogBase, leaving: Option<&Leaving>) -> Result<(), BackendError> {
         either!(self, Self, map => map.commit(base, leaving))
     }
 
@@ -142,7 +152,7 @@ impl Backend for ChosenMap {
 
 impl Snapshot for ChosenSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        either!(self, Self, map => map.get(key))
+        either!(self, Self, map => Snapshot::get(map, key))
     }
 
     fn visit(

@@ -94,8 +94,8 @@ pub(in super::super) fn counts_the_writes_of_a_life<B: Backend>(mut backend: B) 
         (&*stored.value, stored.create_revision, stored.mod_revision, stored.version),
         (&b""[..], Index(5), Index(7), 2)
     );
-    assert!(backend.delete(b"a").unwrap());
-    assert!(!backend.delete(b"a").unwrap());
+    assert_eq!(backend.delete(b"a").unwrap(), Some(stored));
+    assert_eq!(backend.delete(b"a").unwrap(), None);
     assert_eq!(committed(&mut backend).get(b"a").unwrap(), None);
     backend.put(b"a", b"3", Index(9)).unwrap();
     let stored = committed(&mut backend).get(b"a").unwrap().unwrap();
@@ -128,7 +128,7 @@ pub(in super::super) fn takes_empty_ranges<B: Backend>(mut backend: B) {
         for reverse in [false, true] {
             assert_eq!(keys(&snapshot, &empty, reverse), [[]; 0], "{empty:?}");
         }
-        assert_eq!(backend.delete_some(&empty, 10).unwrap(), 0, "{empty:?}");
+        assert_eq!(backend.delete_some(&empty, 10).unwrap(), [], "{empty:?}");
     }
 }
 
@@ -154,8 +154,8 @@ pub(in super::super) fn keeps_snapshots<B: Backend>(mut backend: B) {
     let content_before = content(&before, &all, false);
     backend.put(&[5], b"new", Index(2)).unwrap();
     backend.put(&[200], b"new", Index(3)).unwrap();
-    assert!(backend.delete(&[6]).unwrap());
-    assert_eq!(backend.delete_some(&range(&[50], None), 1000).unwrap(), 51);
+    assert!(backend.delete(&[6]).unwrap().is_some());
+    assert_eq!(backend.delete_some(&range(&[50], None), 1000).unwrap().len(), 51);
     assert_eq!(content(&before, &all, false), content_before);
     assert_eq!(keys(&committed(&mut backend), &all, false).len(), 49);
 }
@@ -165,10 +165,10 @@ pub(in super::super) fn deletes_the_first_of_a_range<B: Backend>(mut backend: B)
         backend.put(&[key], b"v", Index(1)).unwrap();
     }
     let middle = range(&[2], Some(&[8]));
-    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 4);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap().len(), 4);
     assert_eq!(keys(&committed(&mut backend), &KeyRange::default(), false).concat(), [0, 1, 6, 7, 8, 9]);
-    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 2);
-    assert_eq!(backend.delete_some(&middle, 4).unwrap(), 0);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap().len(), 2);
+    assert_eq!(backend.delete_some(&middle, 4).unwrap().len(), 0);
     assert_eq!(keys(&committed(&mut backend), &KeyRange::default(), false).concat(), [0, 1, 8, 9]);
 }
 
@@ -225,18 +225,19 @@ pub(in super::super) fn agrees_with_a_model<B: Backend>(new: impl Fn() -> B) {
         for (call, revision) in calls.into_iter().zip(1..) {
             match call {
                 Call::Put(key, value) => {
-                    backend.put(&key, &value, Index(revision)).unwrap();
+                    prop_assert_eq!(backend.get(&key).unwrap(), model.get(&key).cloned());
+                    let before = backend.put(&key, &value, Index(revision)).unwrap();
+                    prop_assert_eq!(before.as_ref(), model.get(&key));
                     let written = Stored::written(model.get(&key), &value, Index(revision));
                     model.insert(key, written);
                 }
-                Call::Delete(key) => prop_assert_eq!(backend.delete(&key).unwrap(), model.remove(&key).is_some()),
+                Call::Delete(key) => prop_assert_eq!(backend.delete(&key).unwrap(), model.remove(&key)),
                 Call::DeleteSome(range, limit) => {
                     let mut inside = model.keys().filter(|key| range.contains(key)).cloned();
                     let gone: Vec<Vec<u8>> = inside.by_ref().take(limit).collect();
-                    prop_assert_eq!(backend.delete_some(&range, limit).unwrap(), gone.len());
-                    for key in gone {
-                        model.remove(&key);
-                    }
+                    let removed = backend.delete_some(&range, limit).unwrap();
+                    let pair = |key: Vec<u8>| model.remove(&key).map(|stored| (Bytes::from(key), stored));
+                    prop_assert_eq!(removed, gone.into_iter().filter_map(pair).collect::<Vec<_>>());
                 }
                 Call::Snapshot => snapshots.push((committed(&mut backend), model.clone())),
             }

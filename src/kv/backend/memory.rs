@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use imbl::OrdMap;
 
 use crate::types::Index;
@@ -100,24 +101,28 @@ impl MemoryMap {
 impl Backend for MemoryMap {
     type Snapshot = Self;
 
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError> {
-        match self.map.get_mut(key) {
-            Some(stored) => *stored = Stored::written(Some(stored), value, revision),
-            None => drop(self.map.insert(Key::new(key), Stored::written(None, value, revision))),
-        }
-        Ok(())
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        Ok(self.map.get(key).cloned())
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
-        Ok(self.map.remove(key).is_some())
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError> {
+        Ok(match self.map.get_mut(key) {
+            Some(stored) => {
+                let written = Stored::written(Some(stored), value, revision);
+                Some(std::mem::replace(stored, written))
+            }
+            None => self.map.insert(Key::new(key), Stored::written(None, value, revision)),
+        })
     }
 
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError> {
+    fn delete(&mut self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        Ok(self.map.remove(key))
+    }
+
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<(Bytes, Stored)>, BackendError> {
         let keys: Vec<Key> = self.range(range).take(limit).map(|(key, _stored)| key.clone()).collect();
-        for key in &keys {
-            self.map.remove(key.bytes());
-        }
-        Ok(keys.len())
+        let remove = |key: Key| Some((Bytes::copy_from_slice(key.bytes()), self.map.remove(key.bytes())?));
+        Ok(keys.into_iter().filter_map(remove).collect())
     }
 
     fn load(&mut self, key: &[u8], stored: Stored) -> Result<(), BackendError> {
@@ -136,7 +141,7 @@ impl Backend for MemoryMap {
 
 impl Snapshot for MemoryMap {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        Ok(self.map.get(key).cloned())
+        Backend::get(self, key)
     }
 
     fn visit(

@@ -24,9 +24,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 
-use crate::types::{Index, LogBase};
+use crate::types::{Index, LogBase, SessionId};
 
 use super::range::KeyRange;
 
@@ -58,13 +59,26 @@ impl Stored {
 #[error("{0}")]
 pub struct BackendError(pub String);
 
+/// Keys on their way out: an entry deletes them in turns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leaving {
+    /// The keys.
+    pub range: KeyRange,
+    /// How many have gone.
+    pub count: u64,
+    /// The session and the number under which it was asked for.
+    pub asked: Option<(SessionId, u64)>,
+}
+
 /// What a backend finds on its disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// The base of the last commit that is there; the default when there is none.
     pub base: LogBase,
     /// The keys that were leaving then.
-    pub leaving: Option<KeyRange>,
+    pub leaving: Option<Leaving>,
+    /// The records beside the keys, in the order of their names.
+    pub sides: Vec<Vec<u8>>,
 }
 
 /// A map that the machine writes.
@@ -85,18 +99,24 @@ pub trait Backend: Send + 'static {
         Ok(Held::default())
     }
 
-    /// Sets a key by the entry at `revision`, as [`Stored::written`] says.
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError>;
+    /// Reads a key as the calls so far left it, committed or not.
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError>;
 
-    /// Deletes a key; false when there is none.
-    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError>;
+    /// Sets a key by the entry at `revision`, as [`Stored::written`] says; the answer is what it was.
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError>;
 
-    /// Deletes the first `limit` keys of a range, or all when there are fewer; the answer is how many.
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError>;
+    /// Deletes a key; the answer is what it was.
+    fn delete(&mut self, key: &[u8]) -> Result<Option<Stored>, BackendError>;
+
+    /// Deletes the first `limit` keys of a range, or all when there are fewer; the answer is what they were.
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<(Bytes, Stored)>, BackendError>;
+
+    /// Holds a record beside the keys, or lets it go. Of use on disk only: in memory the machine has them itself.
+    fn side(&mut self, _name: Vec<u8>, _record: Option<Vec<u8>>) {}
 
     /// Makes everything since the last commit one atomic change: the map is now that after the last entry of `base`, but
     /// for keys that entry has yet to delete. Not durable at once. Only what is committed is in a snapshot.
-    fn commit(&mut self, _base: &LogBase, _leaving: Option<&KeyRange>) -> Result<(), BackendError> {
+    fn commit(&mut self, _base: &LogBase, _leaving: Option<&Leaving>) -> Result<(), BackendError> {
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::kv::backend::Snapshot;
 use crate::kv::{KeyValue, Scan, ScanPage};
 use crate::state_machine::{Capture, CaptureError, Restore};
-use crate::types::{Index, LogTime, Position, Term};
+use crate::types::{Index, LeaseId, LogTime, Position, Term};
 
 fn entry(index: u64, payload: Bytes) -> Entry {
     let id = EntryId::new(Index(index), Term(1));
@@ -25,7 +25,11 @@ fn apply(machine: &mut KvMachine, index: u64, command: Command<'_>) -> Bytes {
 }
 
 fn put(machine: &mut KvMachine, index: u64, key: &str) {
-    apply(machine, index, Command::Put { key: key.as_bytes(), value: b"v" });
+    apply(machine, index, Command::put(key.as_bytes(), b"v"));
+}
+
+fn deleted(count: u64) -> Bytes {
+    Answer::Deleted(count).encode()
 }
 
 const ALL: Command<'static> = Command::DeleteRange { from: b"", to: None };
@@ -56,8 +60,8 @@ fn machine_counts_revisions_and_versions_of_a_life() {
     machine.publish().unwrap();
     let seen = machine.reader().get(b"a").unwrap().unwrap();
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(5), Index(7), 2));
-    assert_eq!(deleted_count(&apply(&mut machine, 8, Command::Delete { key: b"a" })), Some(1));
-    assert_eq!(deleted_count(&apply(&mut machine, 9, Command::Delete { key: b"a" })), Some(0));
+    assert_eq!(Answer::decode(&apply(&mut machine, 8, Command::Delete { key: b"a" })).unwrap(), Answer::Deleted(1));
+    assert_eq!(Answer::decode(&apply(&mut machine, 9, Command::Delete { key: b"a" })).unwrap(), Answer::Deleted(0));
     put(&mut machine, 10, "a");
     machine.publish().unwrap();
     let seen = machine.reader().get(b"a").unwrap().unwrap();
@@ -67,14 +71,14 @@ fn machine_counts_revisions_and_versions_of_a_life() {
 #[test]
 fn machine_answer_bytes_are_pinned() {
     let mut machine = filled(3);
-    assert_eq!(apply(&mut machine, 4, Command::Put { key: b"x", value: b"" }), &b""[..]);
-    assert_eq!(apply(&mut machine, 5, ALL), &b"\x04\0\0\0\0\0\0\0"[..]);
+    assert_eq!(apply(&mut machine, 4, Command::put(b"x", b"")), &b""[..]);
+    assert_eq!(apply(&mut machine, 5, ALL), &b"\x01\x01\x04\0\0\0\0\0\0\0"[..]);
 }
 
 #[test]
 fn machine_keeps_no_part_of_the_entry() {
     let mut machine = KvMachine::new();
-    let entry = entry(1, Command::Put { key: &[7; 100], value: &[8; 100] }.encode());
+    let entry = entry(1, Command::put(&[7; 100], &[8; 100]).encode());
     machine.apply(&entry).unwrap();
     machine.publish().unwrap();
     let seen = machine.reader().get(&[7; 100]).unwrap().unwrap();
@@ -110,7 +114,7 @@ fn machine_large_range_delete_takes_turns_and_is_seen_whole_or_not_at_all() {
         applied = machine.resume().unwrap();
         turns += 1;
     }
-    assert_eq!((turns, applied), (1000 / TURN_KEYS + 2, Applied::Done(deleted(1000))));
+    assert_eq!((turns, applied), (1000 / TURN_KEYS + 2, Applied::Done(Answer::Deleted(1000).encode())));
     machine.publish().unwrap();
     assert_eq!(keys(&whole(&machine)), ["j", "l"]);
     assert_eq!(before.scan(&Scan::default()).unwrap().count, 1002);
@@ -132,7 +136,7 @@ fn machine_range_delete_of_less_than_a_turn_is_long_work_all_the_same() {
 #[test]
 fn machine_key_put_again_after_its_range_was_deleted_is_seen() {
     let mut machine = filled(600);
-    assert_eq!(deleted_count(&apply(&mut machine, 601, ALL)), Some(600));
+    assert_eq!(apply(&mut machine, 601, ALL), deleted(600));
     put(&mut machine, 602, "k00003");
     machine.publish().unwrap();
     assert_eq!(machine.reader().get(b"k00003").unwrap().unwrap().create_revision, Index(602));
@@ -141,8 +145,8 @@ fn machine_key_put_again_after_its_range_was_deleted_is_seen() {
 #[test]
 fn machine_range_delete_of_full_turns_ends_with_an_empty_one() {
     let mut machine = filled(2 * TURN_KEYS as u64);
-    assert_eq!(deleted_count(&apply(&mut machine, 600, ALL)), Some(2 * TURN_KEYS as u64));
-    assert_eq!(deleted_count(&apply(&mut machine, 601, ALL)), Some(0));
+    assert_eq!(apply(&mut machine, 600, ALL), deleted(2 * TURN_KEYS as u64));
+    assert_eq!(apply(&mut machine, 601, ALL), deleted(0));
 }
 
 #[test]
@@ -201,7 +205,7 @@ fn restored(machine: &KvMachine, items: &[Vec<u8>]) -> KvRestore {
 fn machine_captured_state_stays_as_it_was_and_keeps_the_order_of_keys() {
     let mut machine = filled(500);
     let capture = machine.capture();
-    assert_eq!(deleted_count(&apply(&mut machine, 501, ALL)), Some(500));
+    assert_eq!(apply(&mut machine, 501, ALL), deleted(500));
     machine.publish().unwrap();
     let mut keys = Vec::new();
     let outcome: Result<(), CaptureError> = capture.items(&mut |item| {
@@ -234,8 +238,8 @@ fn machine_with_an_installed_state_shows_it_to_readers_it_already_had() {
     assert_eq!(reader.view().applied(), Index(900));
     assert_eq!(whole(&machine).items, whole(&source).items);
     assert!(reader.get(b"gone").unwrap().is_none() && before.get(b"gone").unwrap().is_some());
-    assert_eq!(old.into_parts().0.snapshot().get(b"gone").unwrap().map(|stored| stored.version), Some(1));
-    apply(&mut machine, 901, Command::Put { key: b"k00001", value: b"new" });
+    assert_eq!(Snapshot::get(&old.into_parts().0.snapshot(), b"gone").unwrap().map(|stored| stored.version), Some(1));
+    apply(&mut machine, 901, Command::put(b"k00001", b"new"));
     machine.publish().unwrap();
     let seen = reader.get(b"k00001").unwrap().unwrap();
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (Index(1), Index(901), 2));
@@ -252,7 +256,7 @@ enum Change {
 impl Change {
     fn command(&self) -> Command<'_> {
         match self {
-            Self::Put(key, value) => Command::Put { key, value },
+            Self::Put(key, value) => Command::put(key, value),
             Self::Delete(key) => Command::Delete { key },
             Self::DeleteRange(from, to) => Command::DeleteRange { from, to: to.as_deref() },
         }
@@ -280,6 +284,7 @@ fn change(model: &mut Model, change: &Change, revision: Index) -> Bytes {
         Change::Put(key, value) => {
             let old = model.get(key);
             let new = KeyValue {
+                lease: LeaseId::ZERO,
                 key: key.clone().into(),
                 value: value.clone().into(),
                 create_revision: old.map_or(revision, |old| old.create_revision),

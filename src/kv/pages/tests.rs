@@ -1,15 +1,17 @@
 use proptest::prelude::*;
 
+use super::super::leases::Leases;
 use super::*;
 use crate::kv::backend::Backend;
-use crate::types::Index;
+use crate::types::{EntryId, Index, LogBase, Term};
 
 fn view(keys: impl IntoIterator<Item = Vec<u8>>) -> Arc<KvView> {
     let mut map = MemoryMap::default();
     for (key, revision) in keys.into_iter().zip(1..) {
         map.put(&key, b"v", Index(revision)).unwrap();
     }
-    Arc::new(KvView::new(map.snapshot(), None, Index(9)))
+    let base = LogBase { entry: EntryId::new(Index(9), Term(1)), ..LogBase::default() };
+    Arc::new(KvView::new(map.snapshot(), Leases::default(), None, &base))
 }
 
 fn numbered(count: u64) -> Arc<KvView> {

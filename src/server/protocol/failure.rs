@@ -43,6 +43,7 @@ impl From<WriteError> for Failure {
             WriteError::TooLarge(reason) => Self::TooLarge(reason),
             WriteError::Overloaded(reason) => Self::Overloaded(reason),
             WriteError::DiskFull(node) => Self::DiskFull(node),
+            WriteError::Rejected(rejection) => Self::No(rejection.to_string()),
             WriteError::Stopped(reason) => Self::Stopped(reason),
         }
     }

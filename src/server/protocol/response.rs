@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::server::kinds::{
     Deleted, KeyValue, MemberList, MemberStatus, NodeStatus, ScanPage, ScrubProgress, Standing,
 };
-use crate::types::{ClusterId, Index, NodeId, Role, Term};
+use crate::types::{ClusterId, Index, LeaseId, NodeId, Role, Term};
 
 use super::failure::Failure;
 use super::raw::{Reader, Writer, length};
@@ -107,6 +107,7 @@ struct ItemFixed {
     create_revision: Index,
     mod_revision: Index,
     version: u64,
+    lease: LeaseId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -339,6 +340,7 @@ fn item_fixed(what: &'static str, item: &KeyValue) -> Result<ItemFixed, PacketEr
         create_revision: item.create_revision,
         mod_revision: item.mod_revision,
         version: item.version,
+        lease: item.lease,
     })
 }
 
@@ -354,6 +356,7 @@ fn read_item(reader: &mut Reader, fixed: &ItemFixed) -> Result<KeyValue, PacketE
         create_revision: fixed.create_revision,
         mod_revision: fixed.mod_revision,
         version: fixed.version,
+        lease: fixed.lease,
     })
 }
 

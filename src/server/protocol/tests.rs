@@ -8,7 +8,7 @@ use crate::server::kinds::{
     Consistency, Deleted, KeyValue, MemberChange, MemberList, MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant,
     Standing,
 };
-use crate::types::{ClusterId, EntryId, Index, NodeId, Role, Term};
+use crate::types::{ClusterId, EntryId, Index, LeaseId, NodeId, Role, Term};
 
 use super::*;
 
@@ -54,6 +54,7 @@ fn requests() -> Vec<(&'static str, Request)> {
 
 fn item(key: &'static str) -> KeyValue {
     KeyValue {
+        lease: LeaseId::ZERO,
         key: Bytes::from(key),
         value: Bytes::from("value"),
         create_revision: Index(4),

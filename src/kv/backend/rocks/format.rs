@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   00 'b'        ► version (1) │ index, term, position, time, index and bytes of the membership
-//!   00 'l'        ► the range that is leaving; absent while none is
+//!   00 'l'        ► the range that is leaving, how many of its keys have gone, who asked; absent while none is
+//!   00 's' name … ► a record beside the keys (kv/side.rs)
 //!   01 key …      ► create revision (8) │ mod revision (8) │ version (8) │ value …        little-endian
 //! ```
 //! Deliberately absent: golden files. The directory belongs to the build that wrote it: one that it cannot read is refused
@@ -12,20 +13,23 @@
 use bytes::Bytes;
 
 use crate::codec;
-use crate::types::{EntryId, Index, LogBase, LogTime, Position, Term};
+use crate::types::{EntryId, Index, LogBase, LogTime, Position, SessionId, Term};
 
 use super::super::super::range::KeyRange;
-use super::super::{BackendError, Stored};
+use super::super::{BackendError, Leaving, Stored};
 
 /// Where the base stands.
 pub(super) const BASE: &[u8] = b"\0b";
 /// Where the range stands that is leaving.
 pub(super) const LEAVING: &[u8] = b"\0l";
+/// What the name of a record beside the keys begins with, and what lies behind all of them.
+pub(super) const SIDE: &[u8] = b"\0s";
+pub(super) const BEHIND_SIDES: &[u8] = b"\0t";
 /// What a key of the store begins with, and what lies behind all of them.
 const KEY: u8 = 1;
 const BEHIND_KEYS: u8 = 2;
 /// The version of all of this.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const NUMBERS_BYTES: usize = 24;
 
 /// Why what is there is not what this build writes.
@@ -47,6 +51,11 @@ pub(super) fn plain(key: &[u8]) -> Result<&[u8], BackendError> {
         [KEY, key @ ..] => Ok(key),
         _ => Err(BackendError("RocksDB holds a key that nobody put there".to_owned())),
     }
+}
+
+/// Where a record beside the keys stands.
+pub(super) fn side(name: &[u8]) -> Vec<u8> {
+    [SIDE, name].concat()
 }
 
 /// The first key of a range, and the first behind it.
@@ -107,19 +116,22 @@ pub(super) fn decode_base(bytes: &[u8]) -> Result<LogBase, Unreadable> {
     })
 }
 
-/// A range as bytes.
-pub(super) fn encode_range(range: &KeyRange) -> Result<Vec<u8>, BackendError> {
-    let fields = (range.from.to_vec(), range.to.as_ref().map(|to| to.to_vec()));
+type LeavingFields = (Vec<u8>, Option<Vec<u8>>, u64, Option<(SessionId, u64)>);
+
+/// A range that is leaving, as bytes.
+pub(super) fn encode_leaving(leaving: &Leaving) -> Result<Vec<u8>, BackendError> {
+    let KeyRange { from, to } = &leaving.range;
+    let fields: LeavingFields = (from.to_vec(), to.as_ref().map(|to| to.to_vec()), leaving.count, leaving.asked);
     let mut bytes = Vec::new();
     codec::encode_into("leaving range", &fields, &mut bytes).map_err(|error| BackendError(error.to_string()))?;
     Ok(bytes)
 }
 
 /// And back.
-pub(super) fn decode_range(bytes: &[u8]) -> Result<KeyRange, Unreadable> {
-    let (from, to): (Vec<u8>, Option<Vec<u8>>) =
+pub(super) fn decode_leaving(bytes: &[u8]) -> Result<Leaving, Unreadable> {
+    let (from, to, count, asked): LeavingFields =
         codec::decode("leaving range", bytes).map_err(|error| Unreadable::Malformed(error.to_string()))?;
-    Ok(KeyRange { from: from.into(), to: to.map(Bytes::from) })
+    Ok(Leaving { range: KeyRange { from: from.into(), to: to.map(Bytes::from) }, count, asked })
 }
 
 #[cfg(test)]
@@ -136,10 +148,13 @@ mod tests {
         for end in 1..bytes.len() {
             assert!(matches!(decode_base(&bytes[..end]), Err(Unreadable::Malformed(_))), "cut at {end}");
         }
-        assert!(matches!(decode_base(&[2]), Err(Unreadable::Unsupported(2))));
+        assert!(matches!(decode_base(&[1]), Err(Unreadable::Unsupported(1))));
         for to in [None, Some(Bytes::new()), Some(Bytes::from_static(b"z"))] {
             let range = KeyRange { from: Bytes::from_static(b"a"), to };
-            assert_eq!(decode_range(&encode_range(&range).unwrap()).ok(), Some(range));
+            for asked in [None, Some((SessionId(3), 4))] {
+                let leaving = Leaving { range: range.clone(), count: 7, asked };
+                assert_eq!(decode_leaving(&encode_leaving(&leaving).unwrap()).ok(), Some(leaving));
+            }
         }
     }
 

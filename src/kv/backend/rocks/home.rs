@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, FlushOptions, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, FlushOptions, LogLevel, Options, ReadOptions,
+};
 use rocksdb::{WriteBatch, WriteOptions};
 
 use crate::env::Disk;
@@ -141,6 +143,23 @@ impl Db {
         Ok(())
     }
 
+    /// The base, the range that is leaving, and the records beside the keys.
+    #[expect(clippy::type_complexity, reason = "three things that are read together")]
+    fn read_all_but_keys(&self) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Vec<Vec<u8>>), rocksdb::Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(format::SIDE);
+        options.set_iterate_upper_bound(format::BEHIND_SIDES);
+        let mut items = self.inner.raw_iterator_opt(options);
+        items.seek_to_first();
+        let mut sides = Vec::new();
+        while let Some(record) = items.value() {
+            sides.push(record.to_vec());
+            items.next();
+        }
+        items.status()?;
+        Ok((self.inner.get(format::BASE)?, self.inner.get(format::LEAVING)?, sides))
+    }
+
     /// An error of RocksDB, for a person.
     pub(super) fn cannot(&self, what: &str, error: &rocksdb::Error) -> BackendError {
         failed(&self.remains.path, what, error)
@@ -222,21 +241,18 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::Corruption => return Ok(Found::Damaged(error.to_string())),
             Err(error) => return Err(failed(path, "open", &error)),
         };
-        let read = |key| db.inner.get(key);
-        let (base, leaving) = match (read(format::BASE), read(format::LEAVING)) {
-            (Ok(Some(base)), Ok(leaving)) => (base, leaving),
-            (Ok(None), _) => {
+        let (base, leaving, sides) = match db.read_all_but_keys() {
+            Ok((Some(base), leaving, sides)) => (base, leaving, sides),
+            Ok((None, ..)) => {
                 db.doom();
                 return Ok(Found::Unfinished);
             }
-            (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::Corruption => {
-                return Ok(Found::Damaged(error.to_string()));
-            }
-            (Err(error), _) | (_, Err(error)) => return Err(db.cannot("read", &error)),
+            Err(error) if error.kind() == ErrorKind::Corruption => return Ok(Found::Damaged(error.to_string())),
+            Err(error) => return Err(db.cannot("read", &error)),
         };
-        let leaving = leaving.map(|range| format::decode_range(&range)).transpose();
+        let leaving = leaving.map(|range| format::decode_leaving(&range)).transpose();
         match (format::decode_base(&base), leaving) {
-            (Ok(base), Ok(leaving)) => Ok(Found::Whole(Box::new((db, Held { base, leaving })))),
+            (Ok(base), Ok(leaving)) => Ok(Found::Whole(Box::new((db, Held { base, leaving, sides })))),
             (Err(Unreadable::Unsupported(version)), _) | (_, Err(Unreadable::Unsupported(version))) => {
                 Err(BackendError(format!(
                     "{} has format version {version}, which this release does not read; use the release that wrote it, or \

@@ -42,7 +42,7 @@ use self::kill::site;
 pub use self::snapshot::RocksSnapshot;
 
 use super::super::range::KeyRange;
-use super::{Backend, BackendError, Held, Stored};
+use super::{Backend, BackendError, Held, Leaving, Stored};
 
 /// Bytes of a snapshot's keys that are written at once.
 const LOAD_BYTES: usize = 1 << 20;
@@ -55,6 +55,8 @@ pub struct RocksMap {
     db: Option<Arc<Db>>,
     /// What was changed since the last commit; `None` for a key that was deleted.
     pending: BTreeMap<Box<[u8]>, Option<Stored>>,
+    /// The same of the records beside the keys.
+    sides: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Keys of a snapshot that are still to be written.
     loading: WriteBatch,
     /// Of a range that is deleted in turns: where it begins, and up to where nothing is left of it. RocksDB passes over
@@ -85,7 +87,8 @@ impl RocksMap {
 
     fn at(home: Arc<Home>, fresh: bool) -> Self {
         let (pending, loading) = (BTreeMap::new(), WriteBatch::default());
-        Self { home, fresh, db: None, pending, loading, swept: None, seen: RocksSnapshot::EMPTY }
+        let sides = BTreeMap::new();
+        Self { home, fresh, db: None, pending, sides, loading, swept: None, seen: RocksSnapshot::EMPTY }
     }
 
     /// The database, made when there is none.
@@ -175,30 +178,43 @@ impl Backend for RocksMap {
         Ok(held)
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<(), BackendError> {
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        self.read(key)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError> {
         let before = self.read(key)?;
         self.pending.insert(key.into(), Some(Stored::written(before.as_ref(), value, revision)));
         self.swept = None;
-        Ok(())
+        Ok(before)
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
-        let there = self.read(key)?.is_some();
-        if there {
+    fn delete(&mut self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        let before = self.read(key)?;
+        if before.is_some() {
             self.pending.insert(key.into(), None);
         }
-        Ok(there)
+        Ok(before)
     }
 
-    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<usize, BackendError> {
+    fn delete_some(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<(Bytes, Stored)>, BackendError> {
         let keys = self.first_keys(&self.rest_of(range), limit)?;
-        let count = keys.len();
         self.swept = keys.last().map(|last| (range.from.clone(), last.clone()));
-        self.pending.extend(keys.into_iter().map(|key| (key, None)));
-        Ok(count)
+        let mut removed = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(before) = self.read(&key)? {
+                removed.push((Bytes::copy_from_slice(&key), before));
+            }
+            self.pending.insert(key, None);
+        }
+        Ok(removed)
     }
 
-    fn commit(&mut self, base: &LogBase, leaving: Option<&KeyRange>) -> Result<(), BackendError> {
+    fn side(&mut self, name: Vec<u8>, record: Option<Vec<u8>>) {
+        self.sides.insert(name, record);
+    }
+
+    fn commit(&mut self, base: &LogBase, leaving: Option<&Leaving>) -> Result<(), BackendError> {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         for (key, stored) in &self.pending {
@@ -207,13 +223,20 @@ impl Backend for RocksMap {
                 None => batch.delete(format::key(key)),
             }
         }
+        for (name, record) in &self.sides {
+            match record {
+                Some(record) => batch.put(format::side(name), record),
+                None => batch.delete(format::side(name)),
+            }
+        }
         batch.put(format::BASE, format::encode_base(base)?);
         match leaving {
-            Some(range) => batch.put(format::LEAVING, format::encode_range(range)?),
+            Some(leaving) => batch.put(format::LEAVING, format::encode_leaving(leaving)?),
             None => batch.delete(format::LEAVING),
         }
         db.write(batch)?;
         self.pending.clear();
+        self.sides.clear();
         self.seen = RocksSnapshot::of(&db);
         Ok(())
     }

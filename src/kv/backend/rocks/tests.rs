@@ -60,7 +60,7 @@ fn entry(index: u64) -> Entry {
         index if index % 90 == 0 => (Kind::Data, Command::DeleteRange { from: b"k1", to: None }.encode()),
         index if index % 31 == 0 => (Kind::NoOp, Bytes::new()),
         index if index % 5 == 0 => (Kind::Data, Command::Delete { key: key.as_bytes() }.encode()),
-        _ => (Kind::Data, Command::Put { key: key.as_bytes(), value: &value }.encode()),
+        _ => (Kind::Data, Command::put(key.as_bytes(), &value).encode()),
     };
     let (position, time) = (Position(index * 100_000), LogTime(index * 10));
     Entry { id: EntryId::new(Index(index), Term(1)), position, time, kind, channel: 0, payload }
@@ -238,13 +238,13 @@ fn rocks_range_delete_of_many_keys_takes_no_longer_for_its_last_turns() {
     map.commit(&base(1), None).unwrap();
     let all = KeyRange::default();
     for _turn in 0..4 {
-        assert_eq!(map.delete_some(&all, 250).unwrap(), 250);
+        assert_eq!(map.delete_some(&all, 250).unwrap().len(), 250);
         map.commit(&base(2), Some(&all)).unwrap();
     }
     let rest = map.rest_of(&all);
     assert_eq!(*rest.from, 999u32.to_be_bytes(), "the next turn begins where the last one ended");
     map.put(&7u32.to_be_bytes(), b"v", Index(3)).unwrap();
-    assert_eq!(map.delete_some(&all, 2_000).unwrap(), 1_001, "a key put before that is not missed");
+    assert_eq!(map.delete_some(&all, 2_000).unwrap().len(), 1_001, "a key put before that is not missed");
 }
 
 /// A range that ends before the place that an earlier one was deleted up to made a map be asked for keys from there to before
@@ -255,10 +255,10 @@ fn rocks_range_that_ends_within_what_was_deleted_before_is_empty() {
     for key in [b"a", b"b", b"c"] {
         map.put(key, b"v", Index(1)).unwrap();
     }
-    assert_eq!(map.delete_some(&KeyRange::default(), 2).unwrap(), 2);
+    assert_eq!(map.delete_some(&KeyRange::default(), 2).unwrap().len(), 2);
     let shorter = KeyRange { from: Bytes::new(), to: Some(Bytes::from_static(b"aa")) };
-    assert_eq!(map.delete_some(&shorter, 10).unwrap(), 0);
-    assert_eq!(map.delete_some(&KeyRange::default(), 10).unwrap(), 1);
+    assert_eq!(map.delete_some(&shorter, 10).unwrap().len(), 0);
+    assert_eq!(map.delete_some(&KeyRange::default(), 10).unwrap().len(), 1);
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! The operations that a replica in this process and a client over the network have in common.
+//!
+//! What is built on a store (locks, elections, typed views) is built on this trait, once, and serves both. The conditional
+//! writes that are transactions with a name are written here, from [`Kv::transact`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::error::{ReadError, Rejection, WriteError};
+use crate::types::{Index, LeaseId};
+
+use super::range::KeyRange;
+use super::txn::{OpResult, Txn, TxnDone};
+use super::watch::{Watch, WatchError, WatchOptions};
+use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+
+/// Why an operation has no answer, whichever way the store was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KvError {
+    /// It may have happened or may yet happen.
+    #[error("outcome unknown: {0}; read before you write again")]
+    Unknown(String),
+    /// It certainly did not happen: nobody could be asked in time.
+    #[error("unavailable: {0}; try again later")]
+    Unavailable(String),
+    /// It certainly did not happen: a limit, a full disk or a wrong request.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It certainly changed nothing, as all replicas agree.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The changes that were asked for are gone.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The node has stopped.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+}
+
+impl From<WriteError> for KvError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Unknown(reason) => Self::Unknown(reason),
+            WriteError::Unavailable(reason) => Self::Unavailable(reason),
+            WriteError::TooLarge(reason) | WriteError::Overloaded(reason) => Self::Refused(reason),
+            WriteError::DiskFull(node) => Self::Refused(format!("the disk of node {node} is full; free some space")),
+            WriteError::Rejected(rejection) => Self::Rejected(rejection),
+            WriteError::Stopped(reason) => Self::Stopped(reason),
+        }
+    }
+}
+
+impl From<ReadError> for KvError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(reason) => Self::Unavailable(reason),
+            ReadError::TooLarge(reason) => Self::Refused(reason),
+            ReadError::Stopped(reason) => Self::Stopped(reason),
+            ReadError::OutOfRange { .. } | ReadError::Damaged { .. } | ReadError::State(_) => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// A store of keys and values. All methods are cancel-safe in this sense: a dropped future leaves a write's outcome
+/// unknown, and everything else as it was.
+pub trait Kv: Clone + Send + Sync + 'static {
+    /// Does a transaction, as one entry of the log.
+    ///
+    /// # Errors
+    /// See [`KvError`]; a branch that was not taken is an answer, not an error.
+    fn transact(&self, txn: Txn) -> impl Future<Output = Result<TxnDone, KvError>> + Send;
+
+    /// Deletes all keys of a range, as one change.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn delete_range(&self, range: KeyRange) -> impl Future<Output = Result<Deleted, KvError>> + Send;
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// See [`KvError`]; never `Unknown`.
+    fn get(
+        &self,
+        key: Bytes,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Option<KeyValue>, KvError>> + Send;
+
+    /// Reads one page of a range.
+    ///
+    /// # Errors
+    /// See [`KvError`]; never `Unknown`.
+    fn scan(&self, scan: Scan, consistency: Consistency) -> impl Future<Output = Result<ScanPage, KvError>> + Send;
+
+    /// Watches keys. Asks nobody yet: see [`Watch::begin`].
+    fn watch(&self, options: WatchOptions) -> Watch;
+
+    /// Makes a lease that lives `ttl` of log time without being kept alive.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn grant_lease(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, KvError>> + Send;
+
+    /// Lets a lease live its time to live from now on; the answer is that time. Keep-alives of many leases that come
+    /// together are one entry.
+    ///
+    /// # Errors
+    /// `Rejected` when the lease has ended; see [`KvError`].
+    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Duration, KvError>> + Send;
+
+    /// Ends a lease and deletes its keys; the answer is how many went with the same entry.
+    ///
+    /// # Errors
+    /// `Rejected` when the lease has ended already; see [`KvError`].
+    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<u64, KvError>> + Send;
+
+    /// Sets a key if there is none; the new revision, or `None` when there is one.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn put_if_absent(&self, key: Bytes, value: Bytes) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
+        async move { Ok(done(self.transact(Txn::put_if_absent(key, value)).await?)) }
+    }
+
+    /// Sets a key if it was last written at `revision` (zero: if it is absent); the new revision, or `None`.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn put_if_revision(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        revision: Index,
+    ) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
+        async move { Ok(done(self.transact(Txn::put_if_revision(key, value, revision)).await?)) }
+    }
+
+    /// Sets a key if its value is `expected`; the new revision, or `None`.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn compare_and_set(
+        &self,
+        key: Bytes,
+        expected: Bytes,
+        value: Bytes,
+    ) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
+        async move { Ok(done(self.transact(Txn::compare_and_set(key, expected, value)).await?)) }
+    }
+
+    /// Adds to the number that a key holds as decimal text (an absent key holds 0); the sum.
+    ///
+    /// # Errors
+    /// `Rejected` when it holds no number or the sum does not fit; see [`KvError`].
+    fn increment(&self, key: Bytes, by: i64) -> impl Future<Output = Result<i64, KvError>> + Send {
+        async move {
+            let answer = self.transact(Txn::add(key, by)).await?;
+            match answer.results.first() {
+                Some(OpResult::Sum(sum)) => Ok(*sum),
+                _ => Err(KvError::Unknown("the number was added to, but the sum was not told".to_owned())),
+            }
+        }
+    }
+}
+
+/// The revision, when the condition held.
+fn done(answer: TxnDone) -> Option<Index> {
+    answer.succeeded.then_some(answer.revision)
+}
