@@ -1,3 +1,5 @@
+mod commands;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
