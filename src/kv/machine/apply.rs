@@ -161,7 +161,7 @@ impl<B: Backend> KvMachine<B> {
         }
         let mut succeeded = true;
         for compare in &txn.compare {
-            succeeded = succeeded && holds(compare, self.map.get(&compare.key)?.as_ref());
+            succeeded = succeeded && holds(compare, self.map.read(&compare.key)?.as_ref());
         }
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         let sums = match self.foresee(ops)? {
@@ -179,7 +179,7 @@ impl<B: Backend> KvMachine<B> {
                 TxnOp::Delete { key } => OpResult::Deleted(self.delete(key)?),
                 TxnOp::Get { key } => {
                     let lease = self.beside.leases.of_key(key);
-                    OpResult::Value(self.map.get(key)?.map(|stored| item(key, &stored, lease, false)))
+                    OpResult::Value(self.map.read(key)?.map(|stored| item(key, &stored, lease, false)))
                 }
                 TxnOp::Add { key, .. } => {
                     let sum = sums.next().unwrap_or_default();
@@ -203,7 +203,7 @@ impl<B: Backend> KvMachine<B> {
                 TxnOp::Put { lease, .. } if !lease.is_zero() && !self.beside.leases.is_alive(*lease, self.now()) => {
                     return Ok(Err(Rejection::NoLease(*lease)));
                 }
-                TxnOp::Add { key, by } => match add(self.map.get(key)?.as_ref(), *by) {
+                TxnOp::Add { key, by } => match add(self.map.read(key)?.as_ref(), *by) {
                     Some(Some(sum)) => sums.push(sum),
                     Some(None) => return Ok(Err(Rejection::Overflow(key.clone()))),
                     None => return Ok(Err(Rejection::NotANumber(key.clone()))),
@@ -211,7 +211,7 @@ impl<B: Backend> KvMachine<B> {
                 TxnOp::Put { key, value, .. } => drop(written.insert(key, value.len())),
                 TxnOp::Delete { .. } => {}
                 TxnOp::Get { key } => {
-                    let there = self.map.get(key)?.map_or(0, |stored| stored.value.len());
+                    let there = self.map.read(key)?.map_or(0, |stored| stored.value.len());
                     bytes += written.get(key).copied().unwrap_or(there);
                     reads += 1;
                 }
