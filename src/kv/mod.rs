@@ -14,6 +14,7 @@
 pub mod backend;
 pub mod capture;
 pub mod command;
+mod consistency;
 pub mod machine;
 pub mod pages;
 pub mod range;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Index;
 
+pub use consistency::Consistency;
 pub use scan::{Scan, ScanPage};
 pub use store::{BlockingKvStore, KvStore};
 
@@ -42,18 +44,6 @@ pub struct KeyValue {
     pub mod_revision: Index,
     /// How often it was written in its present life, from 1.
     pub version: u64,
-}
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Consistency {
-    /// It sees every write that was acknowledged anywhere before the read began. Costs a round trip to a quorum,
-    /// shared by all reads that wait.
-    #[default]
-    Linearizable,
-    /// Whatever this node has applied: never wrong, perhaps old.
-    Stale,
 }
 
 /// What a delete did.
