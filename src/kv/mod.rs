@@ -18,6 +18,7 @@ pub mod backend;
 mod beside;
 pub mod capture;
 pub mod command;
+mod consistency;
 mod leases;
 pub mod machine;
 pub mod pages;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Index, LeaseId};
 
 pub use api::{Kv, KvError};
+pub use consistency::Consistency;
 pub use leases::LeaseStatus;
 pub use range::KeyRange;
 pub use scan::{Scan, ScanPage};
@@ -58,18 +60,6 @@ pub struct KeyValue {
     pub version: u64,
     /// The lease it lives with; zero for none.
     pub lease: LeaseId,
-}
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Consistency {
-    /// It sees every write that was acknowledged anywhere before the read began. Costs a round trip to a quorum,
-    /// shared by all reads that wait.
-    #[default]
-    Linearizable,
-    /// Whatever this node has applied: never wrong, perhaps old.
-    Stale,
 }
 
 /// What a delete did.

@@ -220,9 +220,12 @@ impl KvStore {
         }
     }
 
-    async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
+    /// Resolves once what is published here is as fresh as was asked for.
+    pub(crate) async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
         match consistency {
             Consistency::Linearizable => self.node.read_index(self.timeout).await.map(|_index| ()),
+            Consistency::Lease => self.node.read_index_by_lease(self.timeout).await.map(|_index| ()),
+            Consistency::StaleWithin(bound) => self.node.read_index_within(bound, self.timeout).await.map(|_index| ()),
             Consistency::Stale => Ok(()),
         }
     }
