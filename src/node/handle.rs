@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use super::effects::{Framed, Proposal, Proposed};
 use super::members::{MembersError, TransferError};
 use super::scrub::ScrubProgress;
 
+mod committed;
 mod members;
 
 pub use members::{MemberChange, MemberStatus, Standing};
@@ -146,6 +147,10 @@ pub(crate) struct Shared {
     pub(crate) stopped: watch::Receiver<Option<String>>,
     pub(crate) status: Mutex<NodeStatus>,
     pub(crate) committed: AtomicU64,
+    /// The last index that is committed and stands in the log on this disk.
+    pub(crate) readable: AtomicU64,
+    /// Told when more is applied.
+    pub(crate) news: Notify,
     pub(crate) log: arc_swap::ArcSwapOption<LogReader>,
 }
 

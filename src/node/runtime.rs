@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::OpenError;
@@ -139,6 +139,8 @@ fn open<M: StateMachine>(
         roles,
         stopped,
         committed: AtomicU64::new(0),
+        readable: AtomicU64::new(0),
+        news: Notify::new(),
         log: arc_swap::ArcSwapOption::empty(),
         config: config.clone(),
     });
