@@ -3,7 +3,8 @@
 //! ```text
 //!   put, txn, … ──► command.rs ──► one log entry ──► machine.rs ──► backend/ (a map), beside.rs
 //!          ◄── answer.rs ◄────────────────────────────────┤ publish
-//!   get, scan ◄── view.rs, pages.rs (a snapshot, read on any thread) ◄┘
+//!   get, scan ◄── view.rs, pages.rs (a snapshot, read on any thread) ◄┤
+//!   watch ◄── watch.rs ◄── history.rs (the log, with the notes of effects.rs) ◄┘
 //! ```
 //! A key's revision is the index of the log entry that wrote it: `mod_revision` of its newest write,
 //! `create_revision` of the first write of its present life; `version` counts the writes of that life. Deleting a
@@ -19,6 +20,8 @@ mod beside;
 pub mod capture;
 pub mod command;
 mod consistency;
+mod effects;
+pub mod history;
 mod leases;
 pub mod machine;
 pub mod pages;

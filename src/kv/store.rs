@@ -4,6 +4,7 @@
 //! written.
 
 mod blocking;
+mod watching;
 mod writes;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 pub use blocking::BlockingKvStore;
+use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +42,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct KvStore {
     node: NodeHandle,
     reader: KvReader<ChosenSnapshot>,
+    watched: Watched,
     timeout: Duration,
 }
 
@@ -66,14 +69,15 @@ impl KvStore {
     /// The same with a map of its own making.
     pub(crate) async fn open_on(environment: Environment, config: Config, map: ChosenMap) -> Result<Self, OpenError> {
         let machine = KvMachine::on(map);
-        let reader = machine.reader();
-        let served = reader.clone();
+        let (reader, watched) = (machine.reader(), Watched::new(machine.history()));
+        let (served, told) = (reader.clone(), watched.clone());
         let server = Server::new(config.max_clients);
         let on_client = Box::new(move |node, connection| {
-            server.serve(Self { node, reader: served.clone(), timeout: DEFAULT_TIMEOUT }, connection);
+            let (reader, watched) = (served.clone(), told.clone());
+            server.serve(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT }, connection);
         });
         let node = NodeHandle::start(environment, config, machine, Hooks { on_client }).await?;
-        Ok(Self { node, reader, timeout: DEFAULT_TIMEOUT })
+        Ok(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT })
     }
 
     /// The same replica with another timeout for each call.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
@@ -22,6 +22,7 @@ use super::fresh::Fresh;
 use super::members::{MembersError, TransferError};
 use super::scrub::ScrubProgress;
 
+mod committed;
 mod members;
 mod reads;
 
@@ -151,6 +152,10 @@ pub(crate) struct Shared {
     pub(crate) committed: AtomicU64,
     pub(crate) fresh: Fresh,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The last index that is committed and stands in the log on this disk.
+    pub(crate) readable: AtomicU64,
+    /// Told when more is applied.
+    pub(crate) news: Notify,
     pub(crate) log: arc_swap::ArcSwapOption<LogReader>,
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::OpenError;
@@ -142,6 +142,8 @@ fn open<M: StateMachine>(
         committed: AtomicU64::new(0),
         fresh: Fresh::default(),
         clock: Arc::clone(&environment.clock),
+        readable: AtomicU64::new(0),
+        news: Notify::new(),
         log: arc_swap::ArcSwapOption::empty(),
         config: config.clone(),
     });
