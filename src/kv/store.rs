@@ -4,6 +4,7 @@
 //! written.
 
 mod blocking;
+mod kv;
 mod writes;
 
 use std::time::Duration;
