@@ -28,6 +28,7 @@ use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 pub use blocking::BlockingKvStore;
+pub(crate) use blocking::block_on;
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
