@@ -181,6 +181,9 @@ pub enum Rejection {
     /// The session has as many numbers without an answer as are kept.
     #[error("the session waits for the answers to {0} writes already; read some first")]
     TooManyUnanswered(u64),
+    /// A transaction would read more than an answer may hold.
+    #[error("the transaction would read {0} bytes; read large values one by one")]
+    TooMuchRead(u64),
     /// It is not a command that this release would propose, for the reason given.
     #[error("refused: {0}")]
     Malformed(String),

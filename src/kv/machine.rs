@@ -89,6 +89,12 @@ impl<B: Backend> KvMachine<B> {
         }
     }
 
+    /// Leases and sessions, as they are written down.
+    #[cfg(test)]
+    pub(super) fn records_beside_the_keys(&self) -> Vec<Vec<u8>> {
+        self.beside.records().map(|record| record.encode()).collect()
+    }
+
     /// What readers see of it: stays valid as the machine goes on.
     #[must_use]
     pub fn reader(&self) -> KvReader<B::Snapshot> {

@@ -225,7 +225,7 @@ pub(in super::super) fn agrees_with_a_model<B: Backend>(new: impl Fn() -> B) {
         for (call, revision) in calls.into_iter().zip(1..) {
             match call {
                 Call::Put(key, value) => {
-                    prop_assert_eq!(backend.get(&key).unwrap(), model.get(&key).cloned());
+                    prop_assert_eq!(backend.read(&key).unwrap(), model.get(&key).cloned());
                     let before = backend.put(&key, &value, Index(revision)).unwrap();
                     prop_assert_eq!(before.as_ref(), model.get(&key));
                     let written = Stored::written(model.get(&key), &value, Index(revision));

@@ -3,6 +3,8 @@
 //! A command either does all of what it says or is rejected and changes nothing; a rejection is an answer. Time is that
 //! of the entry.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::error::Rejection;
@@ -15,9 +17,14 @@ use super::super::command::Command;
 use super::super::leases::MAX_ENDED_KEYS;
 use super::super::range::KeyRange;
 use super::super::sessions::Numbered;
-use super::super::txn::{Compare, Condition, OpResult, Txn, TxnOp};
+use super::super::txn::{Compare, Comparison, Condition, OpResult, Txn, TxnOp};
 use super::super::view::item;
 use super::KvMachine;
+
+/// Leases that one entry keeps alive at most.
+pub(in super::super) const MAX_KEEP_ALIVES: usize = 4096;
+/// Bytes of values that a transaction reads at most, unless it reads one alone: they stand in its answer.
+pub(in super::super) const MAX_TXN_READ_BYTES: usize = 1 << 20;
 
 /// Why an entry cannot be applied.
 pub(super) enum Stop {
@@ -71,6 +78,9 @@ impl<B: Backend> KvMachine<B> {
                 let (lease, now) = (LeaseId(self.revision().get()), self.now());
                 self.beside.leases.grant(lease, ttl_ms, now, &mut self.beside.dirty);
                 Answer::Done
+            }
+            Command::KeepAlive { leases } if leases.len() > MAX_KEEP_ALIVES => {
+                Answer::Rejected(Rejection::Malformed(format!("{} leases to keep alive at once", leases.len())))
             }
             Command::KeepAlive { leases } => {
                 let (now, beside) = (self.now(), &mut self.beside);
@@ -151,7 +161,7 @@ impl<B: Backend> KvMachine<B> {
         }
         let mut succeeded = true;
         for compare in &txn.compare {
-            succeeded = succeeded && holds(compare, self.map.get(&compare.key)?.as_ref());
+            succeeded = succeeded && holds(compare, self.map.read(&compare.key)?.as_ref());
         }
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         let sums = match self.foresee(ops)? {
@@ -169,7 +179,7 @@ impl<B: Backend> KvMachine<B> {
                 TxnOp::Delete { key } => OpResult::Deleted(self.delete(key)?),
                 TxnOp::Get { key } => {
                     let lease = self.beside.leases.of_key(key);
-                    OpResult::Value(self.map.get(key)?.map(|stored| item(key, &stored, lease, false)))
+                    OpResult::Value(self.map.read(key)?.map(|stored| item(key, &stored, lease, false)))
                 }
                 TxnOp::Add { key, .. } => {
                     let sum = sums.next().unwrap_or_default();
@@ -186,18 +196,29 @@ impl<B: Backend> KvMachine<B> {
     /// writes no key twice, so what it adds to is what is there now.
     fn foresee(&self, ops: &[TxnOp]) -> Result<Result<Vec<i64>, Rejection>, BackendError> {
         let mut sums = Vec::new();
+        let mut written = BTreeMap::new();
+        let (mut reads, mut bytes) = (0, 0);
         for op in ops {
             match op {
                 TxnOp::Put { lease, .. } if !lease.is_zero() && !self.beside.leases.is_alive(*lease, self.now()) => {
                     return Ok(Err(Rejection::NoLease(*lease)));
                 }
-                TxnOp::Add { key, by } => match add(self.map.get(key)?.as_ref(), *by) {
+                TxnOp::Add { key, by } => match add(self.map.read(key)?.as_ref(), *by) {
                     Some(Some(sum)) => sums.push(sum),
                     Some(None) => return Ok(Err(Rejection::Overflow(key.clone()))),
                     None => return Ok(Err(Rejection::NotANumber(key.clone()))),
                 },
-                TxnOp::Put { .. } | TxnOp::Delete { .. } | TxnOp::Get { .. } => {}
+                TxnOp::Put { key, value, .. } => drop(written.insert(key, value.len())),
+                TxnOp::Delete { .. } => {}
+                TxnOp::Get { key } => {
+                    let there = self.map.read(key)?.map_or(0, |stored| stored.value.len());
+                    bytes += written.get(key).copied().unwrap_or(there);
+                    reads += 1;
+                }
             }
+        }
+        if reads > 1 && bytes > MAX_TXN_READ_BYTES {
+            return Ok(Err(Rejection::TooMuchRead(bytes as u64)));
         }
         Ok(Ok(sums))
     }
@@ -219,7 +240,7 @@ fn holds(compare: &Compare, there: Option<&Stored>) -> bool {
         Condition::Exists(expected) => there.is_some() == *expected,
         Condition::Value(how, given) => match there {
             Some(stored) => how.holds(&stored.value[..], &given[..]),
-            None => *how == super::super::txn::Comparison::NotEqual,
+            None => *how == Comparison::NotEqual,
         },
         Condition::Version(how, given) => how.holds(&number(|it| it.version), given),
         Condition::CreateRevision(how, given) => how.holds(&number(|it| it.create_revision.get()), &given.get()),
