@@ -91,6 +91,7 @@ async fn election_goes_on_when_the_node_of_its_leader_is_lost() {
     let id = leader.node().config().id;
     leader.shutdown().await;
     until_another_leads(&one, id).await;
+    assert_eq!(within(old.lost()).await, Lost::Stopped);
     assert!(!old.is_held());
     let next = within(next).await.unwrap();
     assert!(next.token() > old.token());
