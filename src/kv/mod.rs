@@ -26,6 +26,7 @@ mod leases;
 pub mod machine;
 pub mod pages;
 pub mod range;
+pub mod recipes;
 pub mod scan;
 pub mod sessions;
 mod side;

@@ -4,6 +4,7 @@
 //! written.
 
 mod blocking;
+mod kv;
 mod watching;
 mod writes;
 
@@ -28,6 +29,7 @@ use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 pub use blocking::BlockingKvStore;
+pub(crate) use blocking::block_on;
 use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.

@@ -267,6 +267,11 @@ impl NodeHandle {
         });
     }
 
+    /// Runs a task on the node's thread: it must not block. It is dropped when the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let _detached = self.shared.runtime.spawn(task);
+    }
+
     /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows. Calls that were
     /// first polled one after the other get theirs in this order: the turn is to be held until the entries are sent,
     /// since a waiter that was given its share has yet to run, and one that comes now would pass it.

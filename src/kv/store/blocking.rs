@@ -1,10 +1,6 @@
 //! The handle for code without an async runtime: the same calls, each of which blocks its thread.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
-use std::thread::{self, Thread};
+mod block_on;
 
 use bytes::Bytes;
 
@@ -15,6 +11,8 @@ use crate::types::Index;
 
 use super::super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 use super::KvStore;
+
+pub(crate) use block_on::block_on;
 
 /// A [`KvStore`] for code without an async runtime: each call blocks its thread until the answer is there. A call from
 /// within an async task works too, for the replica runs on threads of its own, but it holds up whatever else that
@@ -90,27 +88,5 @@ impl BlockingKvStore {
     /// See [`KvStore::shutdown`].
     pub fn shutdown(&self) {
         block_on(self.store.shutdown());
-    }
-}
-
-/// Polls a future on this thread, which parks in between. The futures above bring their own timers.
-///
-/// Within a task of tokio, its budget does not count: used up, it would answer "later" for ever, since the task that
-/// would get a new one is the very one that waits here.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(tokio::task::coop::unconstrained(future));
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
     }
 }
