@@ -28,6 +28,7 @@ pub mod sessions;
 mod side;
 pub mod store;
 pub mod txn;
+pub mod typed;
 pub mod view;
 pub mod watch;
 
@@ -42,6 +43,7 @@ pub use range::KeyRange;
 pub use scan::{Scan, ScanPage};
 pub use store::{BlockingKvStore, KvStore};
 pub use txn::{Compare, Comparison, Condition, OpResult, Txn, TxnDone, TxnError, TxnOp};
+pub use typed::{Typed, TypedError};
 pub use watch::{Changes, Event, EventKind, Watch, WatchError, WatchOptions};
 
 /// A key and all that is known of it.

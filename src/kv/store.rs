@@ -27,8 +27,11 @@ use super::range::KeyRange;
 use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
-pub use blocking::BlockingKvStore;
 pub(crate) use blocking::block_on;
+pub use blocking::{
+    BlockingElection, BlockingKvStore, BlockingLeaders, BlockingLeadership, BlockingLiveLease, BlockingLock,
+    BlockingLockGuard, BlockingTyped, BlockingTypedWatch, BlockingWatch,
+};
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
