@@ -14,6 +14,7 @@ use histories::{Answer, Call, Operation};
 
 use super::{Event, World};
 use crate::checkers::{acknowledged, converges};
+use crate::machine::deleted;
 use crate::profile::Profile;
 use crate::random::Random;
 use crate::truth::digest;
@@ -299,11 +300,7 @@ impl World {
         if !it.leads() {
             self.marks.met("seen: forwarded write acknowledged");
         }
-        if write
-            .answers
-            .iter()
-            .any(|answer| answer.first_chunk::<8>().is_some_and(|count| u64::from_le_bytes(*count) > 1))
-        {
+        if write.answers.iter().any(|answer| deleted(answer) > 1) {
             self.marks.met("seen: range deleted");
         }
         let applied = it.process.as_ref().map_or(Index::ZERO, |process| process.applied().index);

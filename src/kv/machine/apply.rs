@@ -59,15 +59,27 @@ impl<B: Backend> KvMachine<B> {
         let numbered = beside.sessions.number(session, number, first_unanswered, now, &mut beside.dirty);
         match numbered {
             Numbered::New => self.plain(inner, Some((session, number))),
-            Numbered::Done(revision, answer) => Ok(Applied::Done(answer::first(revision, &answer))),
-            Numbered::Rejected(rejection) => Ok(Applied::Done(Answer::Rejected(rejection).encode())),
+            Numbered::Done(revision, answer) => {
+                self.effects.nothing(self.revision());
+                Ok(Applied::Done(answer::first(revision, &answer)))
+            }
+            Numbered::Rejected(rejection) => {
+                self.effects.nothing(self.revision());
+                Ok(Applied::Done(Answer::Rejected(rejection).encode()))
+            }
         }
     }
 
     fn plain(&mut self, command: Command<'_>, asked: Option<(SessionId, u64)>) -> Result<Applied, Stop> {
         let answer = match command {
             Command::Put { key, value, lease } => self.put(key, value, lease)?,
-            Command::Delete { key } => Answer::Deleted(u64::from(self.delete(key)?)),
+            Command::Delete { key } => {
+                let there = self.delete(key)?;
+                if !there {
+                    self.effects.nothing(self.revision());
+                }
+                Answer::Deleted(u64::from(there))
+            }
             Command::DeleteRange { from, to } => {
                 let range = KeyRange { from: Bytes::copy_from_slice(from), to: to.map(Bytes::copy_from_slice) };
                 self.deleting = Some(Leaving { range, count: 0, asked });
@@ -100,6 +112,9 @@ impl<B: Backend> KvMachine<B> {
             // Decoding lets no number stand in another.
             Command::Numbered { .. } => Answer::Rejected(Rejection::Malformed("a number in a number".to_owned())),
         };
+        if matches!(answer, Answer::Rejected(_)) {
+            self.effects.nothing(self.revision());
+        }
         Ok(Applied::Done(self.answered(asked, answer.encode())))
     }
 
@@ -120,7 +135,9 @@ impl<B: Backend> KvMachine<B> {
     }
 
     fn write(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Result<(), BackendError> {
-        self.map.put(key, value, self.revision())?;
+        let revision = self.revision();
+        let before = self.map.put(key, value, revision)?;
+        self.effects.changed(revision, before.as_ref());
         if !lease.is_zero() || !self.beside.leases.bind_nothing() {
             self.beside.leases.bind(key, lease, &mut self.beside.dirty);
         }
@@ -128,9 +145,24 @@ impl<B: Backend> KvMachine<B> {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
-        let there = self.map.delete(key)?.is_some();
-        self.beside.unbind(there.then_some(key).into_iter());
-        Ok(there)
+        let before = self.map.delete(key)?;
+        if before.is_some() {
+            self.effects.changed(self.revision(), before.as_ref());
+        }
+        self.beside.unbind(before.is_some().then_some(key).into_iter());
+        Ok(before.is_some())
+    }
+
+    /// Deletes keys that the entry does not name, all that it deletes.
+    fn end(&mut self, keys: &[Bytes]) -> Result<(), BackendError> {
+        let revision = self.revision();
+        for key in keys {
+            if let Some(before) = self.map.delete(key)? {
+                self.effects.gone(revision, key, &before);
+            }
+        }
+        self.effects.all_gone(revision);
+        Ok(())
     }
 
     fn revoke(&mut self, lease: LeaseId) -> Result<Answer, BackendError> {
@@ -139,9 +171,7 @@ impl<B: Backend> KvMachine<B> {
             return Ok(Answer::Rejected(Rejection::NoLease(lease)));
         }
         let keys = beside.leases.take_keys(lease, MAX_ENDED_KEYS, &mut beside.dirty);
-        for key in &keys {
-            self.map.delete(key)?;
-        }
+        self.end(&keys)?;
         Ok(Answer::Deleted(keys.len() as u64))
     }
 
@@ -149,9 +179,8 @@ impl<B: Backend> KvMachine<B> {
     pub(super) fn end_due(&mut self) -> Result<Applied, Stop> {
         let (now, beside) = (self.now(), &mut self.beside);
         beside.sessions.end_due(now, &mut beside.dirty);
-        for key in beside.leases.take_ended(now, &mut beside.dirty) {
-            self.map.delete(&key)?;
-        }
+        let keys = beside.leases.take_ended(now, &mut beside.dirty);
+        self.end(&keys)?;
         Ok(Applied::Done(Bytes::new()))
     }
 
@@ -169,7 +198,7 @@ impl<B: Backend> KvMachine<B> {
             Err(rejection) => return Ok(Answer::Rejected(rejection)),
         };
         let mut sums = sums.into_iter();
-        let mut results = Vec::with_capacity(ops.len());
+        let (mut results, mut kept) = (Vec::with_capacity(ops.len()), Vec::new());
         for op in ops {
             results.push(match op {
                 TxnOp::Put { key, value, lease } => {
@@ -185,10 +214,12 @@ impl<B: Backend> KvMachine<B> {
                     let sum = sums.next().unwrap_or_default();
                     let lease = self.beside.leases.of_key(key);
                     self.write(key, sum.to_string().as_bytes(), lease)?;
+                    kept.push(lease);
                     OpResult::Sum(sum)
                 }
             });
         }
+        self.effects.transacted(self.revision(), succeeded, &results, kept);
         Ok(Answer::Txn { succeeded, results })
     }
 

@@ -1,4 +1,5 @@
 mod commands;
+mod watches;
 
 use std::collections::BTreeMap;
 
