@@ -19,6 +19,20 @@ use super::watch::{Watch, WatchError, WatchOptions};
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 /// Why an operation has no answer, whichever way the store was asked.
+///
+/// ```
+/// use dledger::kv::{Kv, KvError};
+/// # dledger::doctest::run(|store| async move {
+///
+/// # store.put("visits", "many").await?;
+/// match store.increment("visits".into(), 1).await {
+///     Ok(visits) => println!("visit {visits}"),
+///     Err(KvError::Unknown(_)) => println!("counted or not: look before you count again"),
+///     Err(KvError::Unavailable(_)) => println!("not counted, and worth another try"),
+///     Err(error) => println!("not counted: {error}"), // says what to do
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KvError {

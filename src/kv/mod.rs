@@ -32,6 +32,7 @@ pub mod sessions;
 mod side;
 pub mod store;
 pub mod txn;
+pub mod typed;
 pub mod view;
 pub mod watch;
 
@@ -47,9 +48,21 @@ pub use range::KeyRange;
 pub use scan::{Scan, ScanPage};
 pub use store::{BlockingKvStore, KvStore};
 pub use txn::{Compare, Comparison, Condition, OpResult, Txn, TxnDone, TxnError, TxnOp};
+pub use typed::{Typed, TypedError};
 pub use watch::{Changes, Event, EventKind, Watch, WatchError, WatchOptions};
 
 /// A key and all that is known of it.
+///
+/// ```
+/// use dledger::KeyValue;
+/// # dledger::doctest::run(|store| async move {
+///
+/// let first = store.put("k", "1").await?;
+/// let second = store.put("k", "2").await?;
+/// let KeyValue { value, create_revision, mod_revision, version, .. } = store.get("k").await?.ok_or("absent")?;
+/// assert_eq!((value.as_ref(), create_revision, mod_revision, version), (b"2".as_ref(), first, second, 2));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyValue {
     /// The key.
@@ -67,6 +80,15 @@ pub struct KeyValue {
 }
 
 /// What a delete did.
+///
+/// ```
+/// use dledger::Deleted;
+/// # dledger::doctest::run(|store| async move {
+///
+/// let written = store.put("k", "v").await?;
+/// assert_eq!(store.delete("k").await?, Deleted { count: 1, revision: written.next() });
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
     /// How many keys it deleted.

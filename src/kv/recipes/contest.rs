@@ -46,7 +46,14 @@ pub(super) struct Contest<K> {
 }
 
 /// What the caller hears: `None` when its patience ended.
-type Outcome = Result<Option<Tenure>, KvError>;
+type Outcome = Result<Option<Held>, KvError>;
+
+/// Being first.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) place: Place,
+    pub(super) tenure: Tenure,
+}
 
 /// How waiting with one lease ended.
 enum Turn {
@@ -96,11 +103,15 @@ impl<K: Kv> Contest<K> {
                 Turn::Lapsed => continue,
                 Turn::Ours(_, _) if Instant::now() >= lease.until() => continue,
                 Turn::Ours(place, seen) => {
-                    let (tenure, keeper, given_up) = tenure::begin(place.clone(), lease.until());
+                    let (tenure, keeper, given_up) = tenure::begin(lease.until());
                     // One that nobody takes is dropped, and thereby given up.
-                    answer(tell, Ok(Some(tenure)));
+                    answer(tell, Ok(Some(Held { place: place.clone(), tenure })));
                     let how = self.hold(&mut lease, &place, seen, (&keeper, given_up)).await;
-                    return self.end(&lease, &place, &keeper, how).await;
+                    if let Err(lost) = &how {
+                        let key = place.key.escape_ascii();
+                        tracing::warn!(%key, token = %place.created, %lost, "not held any more");
+                    }
+                    return tenure::end(&self.kv, &lease, &keeper, how).await;
                 }
                 Turn::Enough => Ok(None),
                 Turn::Failed(error) => Err(error),
@@ -145,23 +156,6 @@ impl<K: Kv> Contest<K> {
             lost = lease.keep(&self.kv, |until| keeper.confirm(until)) => Err(lost),
             lost = self.ended(place, seen) => Err(lost),
             reply = given_up => Ok(reply.ok()),
-        }
-    }
-
-    /// Ends what was held. A lost lease is not revoked: it ends by itself, and not before the holder was told.
-    async fn end(&self, lease: &KeptLease, place: &Place, keeper: &Keeper, how: Result<Option<Reply>, Lost>) {
-        match how {
-            Err(lost) => {
-                tracing::warn!(key = %place.key.escape_ascii(), token = %place.created, %lost, "not held any more");
-                keeper.lose(lost);
-            }
-            Ok(reply) => {
-                let revoked = lease.revoke(&self.kv).await;
-                keeper.lose(revoked.err().unwrap_or(Lost::GivenUp));
-                if let Some(reply) = reply {
-                    let _holder_is_gone = reply.send(revoked);
-                }
-            }
         }
     }
 

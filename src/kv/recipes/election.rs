@@ -12,10 +12,10 @@ use crate::types::{Index, LeaseId};
 use super::super::api::{Kv, KvError};
 use super::super::txn::{Compare, Txn, TxnOp};
 use super::DEFAULT_TTL;
-use super::contest::{Contest, Patience};
+use super::contest::{Contest, Held, Patience};
 use super::leaders::Leaders;
 use super::queue::{Holder, Queue};
-use super::tenure::{Lost, Tenure};
+use super::tenure::Lost;
 
 /// An election, by name. It elects among whoever campaigns; who leads the cluster itself is another matter, and none of an
 /// application's. What [the module](super) says of locks holds of leaders as well: the token is what keeps a leader of the
@@ -102,8 +102,8 @@ impl<K: Kv> Election<K> {
 
     async fn contend(&self, value: Bytes, patience: Patience) -> Result<Option<Leadership<K>>, KvError> {
         let Self { kv, queue, ttl } = self.clone();
-        let tenure = Contest { kv, queue, ttl, value, patience }.run().await?;
-        Ok(tenure.map(|tenure| Leadership { kv: self.kv.clone(), tenure }))
+        let held = Contest { kv, queue, ttl, value, patience }.run().await?;
+        Ok(held.map(|held| Leadership { kv: self.kv.clone(), held }))
     }
 }
 
@@ -118,37 +118,37 @@ impl<K> fmt::Debug for Election<K> {
 #[must_use = "dropped, it resigns"]
 pub struct Leadership<K> {
     kv: K,
-    tenure: Tenure,
+    held: Held,
 }
 
 impl<K: Kv> Leadership<K> {
     /// The fencing token: higher than that of every leader before. See [`LockGuard::token`](super::LockGuard::token).
     #[must_use]
     pub fn token(&self) -> Index {
-        self.tenure.place.created
+        self.held.place.created
     }
 
     /// Holds of a transaction as long as this leader leads. See [`LockGuard::condition`](super::LockGuard::condition).
     #[must_use]
     pub fn condition(&self) -> Compare {
-        self.tenure.place.condition()
+        self.held.place.condition()
     }
 
     /// The lease that the office lives with. Keys that are put with it go with the office.
     #[must_use]
     pub fn lease(&self) -> LeaseId {
-        self.tenure.place.lease
+        self.held.place.lease
     }
 
     /// Whether it leads, by all that this process can know. See [`LockGuard::is_held`](super::LockGuard::is_held).
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.tenure.is_held()
+        self.held.tenure.is_held()
     }
 
     /// Resolves once it leads no more, with the reason. Borrows nothing, so it can wait in a task of its own.
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + use<K> {
-        self.tenure.lost()
+        self.held.tenure.lost()
     }
 
     /// Shows another value; the token stays. Never undoes what a later leader shows.
@@ -156,7 +156,7 @@ impl<K: Kv> Leadership<K> {
     /// # Errors
     /// `Rejected` when it leads no more; those of [`Kv::transact`].
     pub async fn proclaim(&self, value: impl Into<Bytes>) -> Result<Index, KvError> {
-        let place = &self.tenure.place;
+        let place = &self.held.place;
         let put = TxnOp::put_leased(place.key.clone(), value, place.lease);
         let done =
             self.kv.transact(Txn { compare: vec![place.condition()], then: vec![put], ..Txn::default() }).await?;
@@ -170,12 +170,12 @@ impl<K: Kv> Leadership<K> {
     /// # Errors
     /// See [`LockGuard::release`](super::LockGuard::release).
     pub async fn resign(self) -> Result<(), Lost> {
-        self.tenure.give_up().await
+        self.held.tenure.give_up().await
     }
 }
 
 impl<K> fmt::Debug for Leadership<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leadership").field("tenure", &self.tenure).finish_non_exhaustive()
+        f.debug_struct("Leadership").field("held", &self.held).finish_non_exhaustive()
     }
 }

@@ -11,9 +11,9 @@ use crate::types::{Index, LeaseId};
 use super::super::api::{Kv, KvError};
 use super::super::txn::Compare;
 use super::DEFAULT_TTL;
-use super::contest::{Contest, Patience};
+use super::contest::{Contest, Held, Patience};
 use super::queue::{Holder, Queue};
-use super::tenure::{Lost, Tenure};
+use super::tenure::Lost;
 
 /// A lock for applications, by name. Handles of the same name, anywhere, are the same lock. See [the module](super) for what it
 /// gives and what it does not.
@@ -112,8 +112,8 @@ impl<K: Kv> Lock<K> {
 
     async fn contend(&self, patience: Patience) -> Result<Option<LockGuard>, KvError> {
         let Self { kv, queue, ttl, label } = self.clone();
-        let tenure = Contest { kv, queue, ttl, value: label, patience }.run().await?;
-        Ok(tenure.map(|tenure| LockGuard { tenure }))
+        let held = Contest { kv, queue, ttl, value: label, patience }.run().await?;
+        Ok(held.map(|held| LockGuard { held }))
     }
 }
 
@@ -128,7 +128,7 @@ impl<K> fmt::Debug for Lock<K> {
 #[derive(Debug)]
 #[must_use = "dropped, it releases the lock"]
 pub struct LockGuard {
-    tenure: Tenure,
+    held: Held,
 }
 
 impl LockGuard {
@@ -136,33 +136,33 @@ impl LockGuard {
     /// is safe from holders of the past.
     #[must_use]
     pub fn token(&self) -> Index {
-        self.tenure.place.created
+        self.held.place.created
     }
 
     /// Holds of a transaction as long as this lock is held: what [`Txn::compare`](crate::kv::Txn::compare) needs to fence
     /// writes to the store itself.
     #[must_use]
     pub fn condition(&self) -> Compare {
-        self.tenure.place.condition()
+        self.held.place.condition()
     }
 
     /// The lease that the lock lives with. Keys that are put with it go with the lock.
     #[must_use]
     pub fn lease(&self) -> LeaseId {
-        self.tenure.place.lease
+        self.held.place.lease
     }
 
     /// Whether it is held, by all that this process can know: asks nobody. The answer may be old by the time it is used, which
     /// is what the token is for. Time in which the machine is suspended is not seen.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.tenure.is_held()
+        self.held.tenure.is_held()
     }
 
     /// Resolves once it is lost, with the reason: stop what the lock protects. Borrows nothing, so it can wait in a task of its
     /// own.
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + use<> {
-        self.tenure.lost()
+        self.held.tenure.lost()
     }
 
     /// Releases it; the next one's turn has come when this resolves.
@@ -173,6 +173,6 @@ impl LockGuard {
     /// Why it was not held until now, or that the cluster could not be told before the lease ended: what was done under the
     /// lock may have overlapped with another holder's.
     pub async fn release(self) -> Result<(), Lost> {
-        self.tenure.give_up().await
+        self.held.tenure.give_up().await
     }
 }

@@ -1,4 +1,4 @@
-//! Locks and elections for applications, built on [`Kv`](super::Kv) and nothing else: they work on a replica in this process
+//! Locks, elections and leases that stay alive, for applications: built on [`Kv`](super::Kv) and nothing else: they work on a replica in this process
 //! and on a client alike.
 //!
 //! ```text
@@ -53,6 +53,7 @@ mod contest;
 mod election;
 mod leaders;
 mod lease;
+mod live_lease;
 mod lock;
 mod queue;
 mod tenure;
@@ -61,6 +62,7 @@ use std::time::Duration;
 
 pub use election::{Election, Leadership};
 pub use leaders::Leaders;
+pub use live_lease::LiveLease;
 pub use lock::{Lock, LockGuard};
 pub use queue::Holder;
 pub use tenure::Lost;

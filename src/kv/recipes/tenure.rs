@@ -10,7 +10,8 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::queue::Place;
+use super::super::api::Kv;
+use super::lease::KeptLease;
 
 /// Why something is not held any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -44,7 +45,6 @@ pub(super) type Reply = oneshot::Sender<Result<(), Lost>>;
 
 /// What the holder has in hand. Dropping it gives up, in the background.
 pub(super) struct Tenure {
-    pub(super) place: Place,
     state: watch::Receiver<State>,
     give_up: oneshot::Sender<Reply>,
 }
@@ -54,10 +54,10 @@ pub(super) struct Keeper(watch::Sender<State>);
 
 /// A tenure that may be relied on until some time, and what the task needs for it. The receiver hears that it is given up,
 /// and whom to tell unless the holder was dropped.
-pub(super) fn begin(place: Place, until: Instant) -> (Tenure, Keeper, oneshot::Receiver<Reply>) {
+pub(super) fn begin(until: Instant) -> (Tenure, Keeper, oneshot::Receiver<Reply>) {
     let (show, state) = watch::channel(State { until, lost: None });
     let (give_up, given_up) = oneshot::channel();
-    (Tenure { place, state, give_up }, Keeper(show), given_up)
+    (Tenure { state, give_up }, Keeper(show), given_up)
 }
 
 impl Tenure {
@@ -82,7 +82,7 @@ impl Tenure {
     /// Gives up. Fine if it was held to this moment.
     pub(super) async fn give_up(self) -> Result<(), Lost> {
         let (reply, replied) = oneshot::channel();
-        let Self { state, give_up, place: _ } = self;
+        let Self { state, give_up } = self;
         let why_lost = || state.borrow().lost.unwrap_or(Lost::Stopped);
         if give_up.send(reply).is_err() {
             return Err(why_lost());
@@ -93,7 +93,7 @@ impl Tenure {
 
 impl fmt::Debug for Tenure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tenure").field("place", &self.place).field("held", &self.is_held()).finish_non_exhaustive()
+        f.debug_struct("Tenure").field("held", &self.is_held()).finish_non_exhaustive()
     }
 }
 
@@ -106,5 +106,20 @@ impl Keeper {
     /// It is lost.
     pub(super) fn lose(&self, lost: Lost) {
         self.0.send_modify(|state| state.lost = Some(lost));
+    }
+}
+
+/// Ends a tenure: lost, or given up, with whom to tell unless the holder was dropped. A lost lease is not revoked: it ends by
+/// itself, and not before the holder was told.
+pub(super) async fn end<K: Kv>(kv: &K, lease: &KeptLease, keeper: &Keeper, how: Result<Option<Reply>, Lost>) {
+    match how {
+        Err(lost) => keeper.lose(lost),
+        Ok(reply) => {
+            let revoked = lease.revoke(kv).await;
+            keeper.lose(revoked.err().unwrap_or(Lost::GivenUp));
+            if let Some(reply) = reply {
+                let _holder_is_gone = reply.send(revoked);
+            }
+        }
     }
 }

@@ -3,18 +3,17 @@
 //! Everything here hands on to the store's own methods. What runs in the background runs on the node's thread, so that it
 //! needs no runtime of the caller; it ends with the node.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::BoxFuture;
 
 use crate::types::{Index, LeaseId};
 
 use super::super::api::{Kv, KvError};
 use super::super::range::KeyRange;
 use super::super::txn::{Txn, TxnDone};
-use super::super::watch::{Watch, WatchAsk, WatchError, WatchOptions, WatchPage, WatchSource};
+use super::super::watch::{Watch, WatchOptions};
 use super::super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 use super::KvStore;
 
@@ -36,7 +35,7 @@ impl Kv for KvStore {
     }
 
     fn watch(&self, options: WatchOptions) -> Watch {
-        Watch::new(Arc::new(NoHistory(self.clone())), options)
+        Self::watch(self, options)
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, KvError> {
@@ -66,28 +65,5 @@ impl Kv for KvStore {
 
     async fn delete(&self, key: Bytes) -> Result<Deleted, KvError> {
         Ok(Self::delete(self, key).await?)
-    }
-}
-
-/// What a watch is told while the store keeps no history: that it is gone. Not at once, so that nobody asks in a circle.
-struct NoHistory(KvStore);
-
-const NO_HISTORY_PAUSE: Duration = Duration::from_millis(5);
-
-impl WatchSource for NoHistory {
-    fn now(&self) -> BoxFuture<'static, Result<Index, WatchError>> {
-        let oldest = self.0.node.committed().next();
-        std::future::ready(Ok(oldest)).boxed()
-    }
-
-    fn page(&self, _ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>> {
-        let store = self.0.clone();
-        let (told, tell) = tokio::sync::oneshot::channel();
-        self.0.node.spawn(async move {
-            tokio::time::sleep(NO_HISTORY_PAUSE).await;
-            let _asker_gone = told.send(());
-        });
-        let oldest = move |_slept| Err(WatchError::Compacted { oldest: store.node.committed().next() });
-        tell.map(oldest).boxed()
     }
 }
