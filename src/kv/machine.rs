@@ -95,7 +95,7 @@ impl<B: Backend> KvMachine<B> {
     }
 
     /// Leases and sessions, as they are written down.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "rocksdb"))]
     pub(super) fn records_beside_the_keys(&self) -> Vec<Vec<u8>> {
         self.beside.records().map(|record| record.encode()).collect()
     }
