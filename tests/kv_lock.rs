@@ -86,6 +86,40 @@ async fn lock_contenders_hold_in_the_order_in_which_they_came_and_at_once() {
 }
 
 #[tokio::test]
+async fn lock_release_wakes_the_next_contender_and_no_other() {
+    let cluster = Cluster::open().await;
+    let (counted, _gate) = Tampered::new(&cluster.stores[1]);
+    let first = acquire(&lock(&cluster.stores[0], AGES)).await;
+    let mut contenders = Vec::new();
+    for number in 0..10 {
+        let lock = lock(&counted, AGES);
+        contenders.push(tokio::spawn(async move { lock.acquire().await }));
+        until_count(&cluster.stores[0], "lock/", number + 2).await;
+    }
+    // Each of them looks once where it stands.
+    let looked = async |times| {
+        within(async {
+            while counted.scans() < times {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+    };
+    looked(10).await;
+    first.release().await.unwrap();
+    let next = within(contenders.remove(0)).await.unwrap().unwrap();
+    let sixth = contenders.remove(5);
+    sixth.abort();
+    until_count(&cluster.stores[0], "lock/", 9).await;
+    next.release().await.unwrap();
+    let next = within(contenders.remove(0)).await.unwrap().unwrap();
+    // Two who came first, and one behind whoever went away.
+    looked(13).await;
+    assert_eq!(counted.scans(), 13);
+    drop(next);
+}
+
+#[tokio::test]
 async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
     let cluster = Cluster::open().await;
     let (stalling, gate) = Tampered::new(&cluster.stores[0]);
