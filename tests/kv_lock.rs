@@ -130,7 +130,7 @@ async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
 
     let began = Instant::now();
     gate.send(false).unwrap();
-    let new = acquire(&lock(&cluster.stores[1], SHORT)).await;
+    let new = acquire(&lock(&cluster.stores[1], AGES)).await;
     assert!(began.elapsed() >= SHORT / 2, "taken over after {:?}", began.elapsed());
     assert!(!old.is_held() && new.is_held() && new.token() > old.token());
     assert_eq!(within(old.lost()).await, Lost::Unconfirmed);
@@ -146,20 +146,21 @@ async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
 
 #[tokio::test]
 async fn lock_held_across_the_loss_of_the_leader_stays_held_and_is_handed_over_after() {
+    const TTL: Duration = Duration::from_secs(4);
     let cluster = Cluster::open().await;
     let (leader, [one, two]) = cluster.by_role().await;
-    let guard = acquire(&lock(&one, SHORT)).await;
+    let guard = acquire(&lock(&one, TTL)).await;
     let waiting = tokio::spawn({
-        let lock = lock(&two, SHORT);
+        let lock = lock(&two, TTL);
         async move { lock.acquire().await }
     });
     until_count(&one, "lock/", 2).await;
     let id = leader.node().config().id;
     leader.shutdown().await;
     until_another_leads(&one, id).await;
-    // As long as two leases: nobody could have held on without being kept alive.
+    // Longer than a lease: nobody could have held on without being kept alive.
     let mut lost = Box::pin(guard.lost());
-    assert!(tokio::time::timeout(SHORT * 2, &mut lost).await.is_err(), "lost");
+    assert!(tokio::time::timeout(TTL * 5 / 4, &mut lost).await.is_err(), "lost");
     assert!(guard.is_held() && !waiting.is_finished());
     assert!(fenced_write(&two, &guard).await);
     let token = guard.token();
