@@ -1,7 +1,13 @@
 //! Clusters of three in this process for tests of recipes, and a store that can be tampered with.
 
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 #[path = "../replica_support/mod.rs"]
 mod replica_support;

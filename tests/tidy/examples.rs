@@ -40,7 +40,7 @@ fn given_names(text: &str) -> Vec<String> {
             syn::UseTree::Path(path) => leaves(&path.tree, names),
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| leaves(tree, names)),
             syn::UseTree::Name(name) => names.push(name.ident.to_string()),
-            _ => {}
+            syn::UseTree::Rename(_) | syn::UseTree::Glob(_) => {}
         }
     }
     let mut names = Vec::new();
