@@ -78,6 +78,30 @@ pub struct ClientOptions {
 }
 
 /// A client of a cluster. Cheap to clone; clones share connections, and their requests travel together.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use dledger::{Client, ClientError, ClientOptions, Consistency, Scan};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), ClientError> {
+///     let endpoints = vec!["127.0.0.1:7101".to_owned(), "127.0.0.1:7102".to_owned()];
+///     let client = Client::new(ClientOptions { endpoints, timeout: Duration::from_secs(5), cluster: None })?;
+///
+///     let revision = client.put("user/1".into(), "ann".into()).await?;
+///     println!("durable on a quorum, at {revision}");
+///     let found = client.get("user/1".into(), Consistency::Linearizable).await?;
+///     let page = client.scan(Scan::prefix("user/"), Consistency::Stale).await?;
+///     println!("{found:?}, one of {}", page.count);
+///     match client.delete_prefix("user/".into()).await {
+///         Err(ClientError::Unknown(_)) => println!("perhaps deleted: look before you go on"),
+///         deleted => println!("{} deleted", deleted?.count),
+///     }
+///     println!("{:?}", client.status().await?);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
