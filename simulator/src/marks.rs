@@ -90,6 +90,26 @@ pub(crate) const MET: &[&str] = &[
     "seen: transfer refused",
     "seen: transfer refused: unfit",
     "seen: transfer refused: under way",
+    "seen: session opened",
+    "seen: session dead",
+    "seen: numbered write sent again",
+    "seen: repeat told the first answer",
+    "seen: compare-and-set answered",
+    "seen: item appended",
+    "seen: append refused, somebody was quicker",
+    "seen: counted",
+    "seen: count unknown",
+    "seen: set read",
+    "seen: lease granted",
+    "seen: lease kept alive",
+    "seen: lease revoked",
+    "seen: lease ended under its holder",
+    "seen: keys went with their lease",
+    "seen: lease with more keys than an entry ends",
+    "seen: lock taken",
+    "seen: lock held by another",
+    "seen: resource written under a lock",
+    "seen: write of a former holder fenced off",
 ];
 
 /// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
@@ -150,6 +170,30 @@ const OF_MEMBERS: &[&str] = &[
     "seen: transfer refused: under way",
 ];
 
+/// What comes of sessions, leases and locks: most of it in every sweep, and all of it where there is nothing else.
+const OF_KV: &[&str] = &[
+    "seen: session opened",
+    "seen: session dead",
+    "seen: numbered write sent again",
+    "seen: repeat told the first answer",
+    "seen: compare-and-set answered",
+    "seen: item appended",
+    "seen: append refused, somebody was quicker",
+    "seen: counted",
+    "seen: count unknown",
+    "seen: set read",
+    "seen: lease granted",
+    "seen: lease kept alive",
+    "seen: lease revoked",
+    "seen: lease ended under its holder",
+    "seen: keys went with their lease",
+    "seen: lease with more keys than an entry ends",
+    "seen: lock taken",
+    "seen: lock held by another",
+    "seen: resource written under a lock",
+    "seen: write of a former holder fenced off",
+];
+
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(BTreeMap<&'static str, u64>);
@@ -184,6 +228,7 @@ impl Marks {
             Theme::Snapshots => OF_SNAPSHOTS.contains(&name),
             Theme::Rot => OF_ROT.contains(&name),
             Theme::Members => OF_MEMBERS.contains(&name),
+            Theme::Kv => OF_KV.contains(&name),
             Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()

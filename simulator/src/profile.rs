@@ -34,6 +34,8 @@ pub(crate) enum Theme {
     Snapshots,
     /// Members that come and go, and leaders that hand over, in every run, under machines and links that fail.
     Members,
+    /// Lists, sets, locks and leases in every run, under machines, links and clocks that fail.
+    Kv,
 }
 
 impl Theme {
@@ -94,6 +96,22 @@ impl Theme {
                 Fault::Wipe,
             ],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
+            Self::Kv => &[
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Blackout,
+                Fault::Pause,
+                Fault::Partition,
+                Fault::OneWay,
+                Fault::Coup,
+                Fault::Reset,
+                Fault::Loss,
+                Fault::Duplicate,
+                Fault::SlowLink,
+                Fault::HungDisk,
+                Fault::ClockRate,
+                Fault::WallJump,
+            ],
         }
     }
 }
@@ -144,6 +162,49 @@ impl Snapshots {
     }
 }
 
+/// What a worker does (`world/workloads`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    Registers,
+    Lists,
+    Sets,
+    Counters,
+    Leases,
+    Locks,
+}
+
+impl Workload {
+    const ALL: &'static [Self] = &[Self::Registers, Self::Lists, Self::Sets, Self::Counters, Self::Leases, Self::Locks];
+}
+
+/// What a run has beside the clients of single keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Workloads {
+    /// One worker each.
+    pub(crate) workers: Vec<Workload>,
+    /// Sessions that the workers share; without any their writes have no numbers.
+    pub(crate) sessions: usize,
+    pub(crate) session_ttl_ms: u64,
+}
+
+impl Workloads {
+    /// The choice of a seed: some of the kinds, and two or three workers of each.
+    fn drawn(random: &mut Random) -> Self {
+        let share = random.within(300..900);
+        let mut kinds: Vec<Workload> = Workload::ALL.iter().copied().filter(|_kind| random.chance(share)).collect();
+        if kinds.is_empty() {
+            kinds.extend(random.pick(Workload::ALL));
+        }
+        let each = |kind: &Workload| vec![*kind; usize::try_from(random.within(2..4)).unwrap_or(2)];
+        let workers = kinds.iter().flat_map(each).collect();
+        Self {
+            workers,
+            sessions: random.pick(&[0, 1, 2, 2, 4]).unwrap_or(2),
+            session_ttl_ms: random.pick(&[60_000, 60_000, 1_000, 300]).unwrap_or(60_000),
+        }
+    }
+}
+
 /// What the command line fixed for all seeds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fixed {
@@ -182,6 +243,8 @@ pub(crate) struct Profile {
     pub(crate) differing_per_mille: u64,
     /// Mean time between two wishes of the operator, in microseconds.
     pub(crate) churn_every: u64,
+    /// What services do with the store, when the run has any.
+    pub(crate) workloads: Option<Workloads>,
 }
 
 impl Profile {
@@ -228,6 +291,7 @@ impl Profile {
             snapshots: None,
             differing_per_mille: 0,
             churn_every: 0,
+            workloads: None,
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
@@ -249,6 +313,7 @@ impl Profile {
         }
         profile.draw_snapshots(&mut Random::new(seed, "snapshots"), fixed.theme);
         profile.draw_churn(&mut Random::new(seed, "members"), fixed);
+        profile.draw_workloads(&mut Random::new(seed, "workloads"), fixed.theme);
         profile
     }
 
@@ -259,7 +324,14 @@ impl Profile {
             Theme::Members => 1000,
             Theme::Swarm => 350,
             Theme::Snapshots => 250,
-            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Rot => 0,
+            Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot
+            | Theme::Kv => 0,
         };
         let wiped = random.chance(600);
         if fixed.theme == Theme::Members || self.has_operator() {
@@ -289,6 +361,7 @@ impl Profile {
             Theme::Swarm | Theme::Members | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => {
                 500
             }
+            Theme::Kv => 800,
             Theme::Work => 300,
         };
         if !random.chance(share) {
@@ -300,6 +373,26 @@ impl Profile {
         if random.chance(800) || theme == Theme::Snapshots {
             self.segment_bytes = 64 << 10;
             self.large_per_mille = self.large_per_mille.max(random.pick(&[60, 60, 150]).unwrap_or(60));
+        }
+    }
+
+    /// Some of the runs have workers, from choices of their own: the others are as they were before there were any.
+    fn draw_workloads(&mut self, random: &mut Random, theme: Theme) {
+        let share = match theme {
+            Theme::Kv => 1000,
+            Theme::Swarm | Theme::Time => 400,
+            Theme::Snapshots | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk => 300,
+            Theme::Members | Theme::Rot => 150,
+            Theme::Work => 0,
+        };
+        if !random.chance(share) || self.huge_ranges && theme != Theme::Kv {
+            return;
+        }
+        self.huge_ranges = false;
+        self.workloads = Some(Workloads::drawn(random));
+        if theme == Theme::Kv {
+            // The clients of single keys are company, not the point.
+            self.clients = 2;
         }
     }
 
@@ -327,13 +420,14 @@ impl Profile {
     pub(crate) fn summary(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
-            "{} nodes, {} clients, segments of {} KiB, {}{}{}{:?}, faults: {}",
+            "{} nodes, {} clients, segments of {} KiB, {}{}{}{}{:?}, faults: {}",
             self.nodes,
             self.clients,
             self.segment_bytes >> 10,
             self.window.map_or_else(String::new, |bytes| format!("windows of {bytes} bytes, ")),
             if self.huge_ranges { "huge ranges, " } else { "" },
             self.snapshots.map_or_else(String::new, |it| format!("{it:?}, ")),
+            self.workloads.as_ref().map_or_else(String::new, |it| format!("{it:?}, ")),
             self.durability,
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
         )

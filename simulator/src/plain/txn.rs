@@ -42,14 +42,16 @@ impl Plain {
     }
 
     fn forbids(&self, op: &TxnOp) -> Option<Rejection> {
-        match op {
-            TxnOp::Put { lease, .. } if !self.takes(*lease) => Some(Rejection::NoLease(*lease)),
-            TxnOp::Add { key, by } => match self.number_in(key) {
-                None => Some(Rejection::NotANumber(key.clone())),
-                Some(there) if there.checked_add(*by).is_none() => Some(Rejection::Overflow(key.clone())),
-                Some(_fits) => None,
-            },
-            _ => None,
+        if let TxnOp::Put { lease, .. } = op
+            && !self.takes(*lease)
+        {
+            return Some(Rejection::NoLease(*lease));
+        }
+        let TxnOp::Add { key, by } = op else { return None };
+        match self.number_in(key) {
+            None => Some(Rejection::NotANumber(key.clone())),
+            Some(there) if there.checked_add(*by).is_none() => Some(Rejection::Overflow(key.clone())),
+            Some(_fits) => None,
         }
     }
 
