@@ -22,9 +22,10 @@
 //! a good part of the timeout is given up. While there is no leader, requests wait until the timeout.
 //!
 //! # Which node is asked
-//! Writes and linearizable reads go to the leader where it can be reached; any other node would serve them too, by
-//! asking the leader itself. Changes of members and of the leader, and the question who the members are, are for the
-//! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached.
+//! Writes and linearizable reads, by a lease or not, go to the leader where it can be reached; any other node would serve
+//! them too, by asking the leader itself. Changes of members and of the leader, and the question who the members are, are for the
+//! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached. So do those with a bound;
+//! when that node cannot tell how old it is, the leader is asked next.
 //!
 //! Deliberately absent: exactly-once (it needs sessions), watches, caches.
 
@@ -215,7 +216,8 @@ impl Client {
         let reads = body.is_read();
         let mut last: Option<ClientError> = None;
         loop {
-            let step = match self.attempt(&body, deadline).await {
+            let nearest = body.needs_no_leader() || (last.is_none() && body.hardly_needs_a_leader());
+            let step = match self.attempt(&body, nearest, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(step) => step,
             };
@@ -237,15 +239,15 @@ impl Client {
         }
     }
 
-    /// Asks once.
-    async fn attempt(&self, body: &RequestBody, deadline: Instant) -> Result<Answer, Step> {
+    /// Asks once: the node that is nearest, or the leader.
+    async fn attempt(&self, body: &RequestBody, nearest: bool, deadline: Instant) -> Result<Answer, Step> {
         let routes = &self.shared.routes;
         // A node may hang with its connections open. A write must wait for it, a read need not.
         let patience = |started: Instant| match body.is_read() {
             true => deadline.min(started + self.shared.timeout / READ_ATTEMPTS),
             false => deadline,
         };
-        if body.needs_no_leader() {
+        if nearest {
             let link = routes.nearest(deadline).await.map_err(|error| {
                 if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
             })?;

@@ -4,6 +4,8 @@
 //! written.
 
 mod blocking;
+mod kv;
+mod watching;
 mod writes;
 
 use std::time::Duration;
@@ -26,7 +28,12 @@ use super::range::KeyRange;
 use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
-pub use blocking::BlockingKvStore;
+pub(crate) use blocking::block_on;
+pub use blocking::{
+    BlockingElection, BlockingKvStore, BlockingLeaders, BlockingLeadership, BlockingLiveLease, BlockingLock,
+    BlockingLockGuard, BlockingTyped, BlockingTypedWatch, BlockingWatch,
+};
+use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,10 +43,45 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Every replica serves every call: one that does not lead forwards writes to the leader and asks it for a read
 /// index. While there is no leader, calls wait up to the handle's timeout.
+///
+/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (conditional writes by name, locks, elections, typed
+/// values) works on it as well.
+///
+/// ```
+/// use dledger::kv::{Kv, Txn, TxnOp};
+/// use dledger::{Consistency, KvStore, Scan};
+///
+/// # dledger::doctest::run(|store: KvStore| async move {
+/// // let store = KvStore::open(config).await?;
+/// let revision = store.put("user/1", "ann").await?;
+/// store.put_batch(vec![("user/2".into(), "bob".into()), ("user/3".into(), "eve".into())]).await?;
+///
+/// let ann = store.get("user/1").await?.ok_or("absent")?;
+/// assert_eq!((ann.value.as_ref(), ann.mod_revision, ann.version), (b"ann".as_ref(), revision, 1));
+/// assert!(store.get_with("user/1", Consistency::Stale).await?.is_some());
+/// assert_eq!(store.scan(Scan::prefix("user/"), Consistency::Linearizable).await?.items.len(), 3);
+///
+/// assert!(store.put_if_revision("user/1".into(), "anne".into(), revision).await?.is_some());
+/// assert!(store.compare_and_set("user/2".into(), "bob".into(), "rob".into()).await?.is_some());
+/// let both = Txn { then: vec![TxnOp::delete("user/2"), TxnOp::put("user/4", "rob")], ..Txn::default() };
+/// assert!(store.transact(both).await?.succeeded);
+///
+/// let lease = store.grant_lease(std::time::Duration::from_secs(30)).await?;
+/// store.put_leased("user/5", "a guest", lease).await?;
+/// store.keep_alive(lease).await?;
+/// assert_eq!(store.leases()[0].keys, 1);
+/// assert_eq!(store.revoke_lease(lease).await?.count, 1);
+///
+/// assert_eq!(store.delete("user/1").await?.count, 1);
+/// assert_eq!(store.delete_prefix("user/").await?.count, 2);
+/// assert_eq!(store.status().error, None);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct KvStore {
     node: NodeHandle,
     reader: KvReader<ChosenSnapshot>,
+    watched: Watched,
     timeout: Duration,
 }
 
@@ -66,14 +108,15 @@ impl KvStore {
     /// The same with a map of its own making.
     pub(crate) async fn open_on(environment: Environment, config: Config, map: ChosenMap) -> Result<Self, OpenError> {
         let machine = KvMachine::on(map);
-        let reader = machine.reader();
-        let served = reader.clone();
+        let (reader, watched) = (machine.reader(), Watched::new(machine.history()));
+        let (served, told) = (reader.clone(), watched.clone());
         let server = Server::new(config.max_clients);
         let on_client = Box::new(move |node, connection| {
-            server.serve(Self { node, reader: served.clone(), timeout: DEFAULT_TIMEOUT }, connection);
+            let (reader, watched) = (served.clone(), told.clone());
+            server.serve(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT }, connection);
         });
         let node = NodeHandle::start(environment, config, machine, Hooks { on_client }).await?;
-        Ok(Self { node, reader, timeout: DEFAULT_TIMEOUT })
+        Ok(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT })
     }
 
     /// The same replica with another timeout for each call.
@@ -220,9 +263,12 @@ impl KvStore {
         }
     }
 
-    async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
+    /// Resolves once what is published here is as fresh as was asked for.
+    pub(crate) async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
         match consistency {
             Consistency::Linearizable => self.node.read_index(self.timeout).await.map(|_index| ()),
+            Consistency::Lease => self.node.read_index_by_lease(self.timeout).await.map(|_index| ()),
+            Consistency::StaleWithin(bound) => self.node.read_index_within(bound, self.timeout).await.map(|_index| ()),
             Consistency::Stale => Ok(()),
         }
     }

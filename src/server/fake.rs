@@ -13,8 +13,8 @@ use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{ClusterId, Index, LeaseId, NodeId, Role, Term};
 
 use super::kinds::{
-    ChangeRefused, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
-    TransferError, TransferRefused,
+    ChangeRefused, Consistency, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
+    SnapshotWant, TransferError, TransferRefused,
 };
 use super::protocol::{LeaderHint, Packet};
 use super::store::{Leadership, Store};
@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) reads: Mode,
     /// How often a read index was asked for.
     pub(crate) read_rounds: usize,
+    /// How fresh reads had to be, in the order in which they waited.
+    pub(crate) caught_up: Vec<Consistency>,
     /// Deadlines that came with writes.
     pub(crate) waits: Vec<Duration>,
     held: Vec<oneshot::Sender<()>>,
@@ -103,6 +105,7 @@ impl FakeStore {
             writes: Mode::Serve,
             reads: Mode::Serve,
             read_rounds: 0,
+            caught_up: Vec::new(),
             waits: Vec::new(),
             held: Vec::new(),
             leadership: Leadership { leads_in: Some(Term(1)), elsewhere: None },
@@ -241,8 +244,9 @@ impl Store for FakeStore {
         })
     }
 
-    fn read_index(&self, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
+    fn catch_up(&self, consistency: Consistency, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
         self.state().read_rounds += 1;
+        self.state().caught_up.push(consistency);
         let round = self.pause(|state| state.reads.clone());
         round.map(|answer| answer.map_err(|error| ReadError::Unavailable(error.to_string()))).boxed()
     }

@@ -8,7 +8,8 @@ use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{Index, NodeId, Term};
 
 use super::kinds::{
-    Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant, TransferError,
+    Consistency, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
+    TransferError,
 };
 use super::protocol::LeaderHint;
 
@@ -44,8 +45,8 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
     /// Deletes the keys that start so.
     fn delete_prefix(&self, prefix: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>>;
 
-    /// Resolves once reads from this node's state see everything acknowledged before the call.
-    fn read_index(&self, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>>;
+    /// Resolves once reads from this node's state are as fresh as was asked for when this was called.
+    fn catch_up(&self, consistency: Consistency, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>>;
 
     /// Reads a key from this node's state as it is.
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>>;
