@@ -212,6 +212,8 @@ pub(crate) struct Fixed {
     pub(crate) theme: Theme,
     pub(crate) faults: Option<BTreeSet<Fault>>,
     pub(crate) ticks: u64,
+    /// Names of checkers that are not asked.
+    pub(crate) without: BTreeSet<String>,
 }
 
 /// One run's settings.
@@ -245,6 +247,8 @@ pub(crate) struct Profile {
     pub(crate) churn_every: u64,
     /// What services do with the store, when the run has any.
     pub(crate) workloads: Option<Workloads>,
+    /// Names of checkers that are not asked.
+    pub(crate) without: BTreeSet<String>,
 }
 
 impl Profile {
@@ -292,6 +296,7 @@ impl Profile {
             differing_per_mille: 0,
             churn_every: 0,
             workloads: None,
+            without: fixed.without.clone(),
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.

@@ -31,6 +31,11 @@ pub(crate) fn ended(lease: LeaseId, lives: bool, what: &str) -> Verdict {
     holds(!lives, || format!("lease {lease} ended before its time: {what}"))
 }
 
+/// A key that was written without a lease after it had one is gone.
+pub(crate) fn freed(lease: LeaseId) -> Verdict {
+    Err(format!("a key that lived with lease {lease} once, and was written without one, is gone"))
+}
+
 /// When each lease that is there was last renewed.
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {

@@ -207,7 +207,9 @@ impl World {
         });
         self.clients.waiting.insert(ticket, asked);
         match question {
-            Question::Get(_key) => self.input(node, |process, _now| process.read(ticket, dledger::raft::ReadBy::Round, deadline)),
+            Question::Get(_key) => {
+                self.input(node, |process, _now| process.read(ticket, dledger::raft::ReadBy::Round, deadline))
+            }
             Question::Write(writes) => {
                 self.clients.sent.extend(unique(&writes));
                 if writes.len() > 1 {

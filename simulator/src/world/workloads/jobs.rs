@@ -9,6 +9,7 @@ use dledger::error::Rejection;
 use dledger::kv::answer::Answer;
 use dledger::kv::command::Command;
 use dledger::node::{Proposal, Proposed};
+use dledger::raft::ReadBy;
 use dledger::simulation::Answer as FromNode;
 use dledger::types::SessionId;
 
@@ -137,7 +138,7 @@ impl World {
         }
         self.workers.waiting.insert(ticket, Sent { worker, node, what, at: self.now });
         match payload {
-            None => self.input(node, |process, _now| process.read(ticket, deadline)),
+            None => self.input(node, |process, _now| process.read(ticket, ReadBy::Round, deadline)),
             Some(payload) => {
                 let proposals = vec![Proposal { channel: 0, payload, reserve: false }];
                 self.input(node, |process, _now| process.propose(ticket, proposals, deadline));

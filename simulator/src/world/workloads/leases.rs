@@ -71,8 +71,9 @@ impl Holder {
 
     fn bind(&self, part: u64) -> Bytes {
         if !self.large {
-            let lease = self.held.lease;
-            return Command::Put { key: &self.key(part), value: b"held", lease }.encode();
+            // The last key is bound first, and freed last.
+            let (number, lease) = if part == 1 { (3, LeaseId::ZERO) } else { (part, self.held.lease) };
+            return Command::Put { key: &self.key(number), value: b"held", lease }.encode();
         }
         let numbers = (part - 1) * LARGE..part * LARGE;
         let then = numbers.map(|number| TxnOp::put_leased(self.key(number), "held", self.held.lease)).collect();
@@ -95,7 +96,10 @@ impl Holder {
         self.over();
     }
 
-    fn viewed(&mut self, there: bool, desk: &mut Desk<'_>) {
+    fn viewed(&mut self, there: bool, freed: bool, desk: &mut Desk<'_>) {
+        if !self.large && !freed && matches!(self.stage, Stage::Keep(_) | Stage::Die) {
+            desk.judge(lease_lives::PROPERTY, lease_lives::freed(self.held.lease));
+        }
         match self.stage {
             Stage::Die if !there => {
                 desk.met("seen: keys went with their lease");
@@ -114,7 +118,7 @@ impl Holder {
             (Stage::Grant, Answer::Done) => {
                 desk.met("seen: lease granted");
                 self.held = Held { lease, renewed, ..self.held };
-                self.stage = Stage::Bind(2);
+                self.stage = Stage::Bind(if self.large { LARGE_TIMES } else { 3 });
             }
             (_, Answer::Rejected(Rejection::NoLease(_))) => self.ended(desk, "it is unknown"),
             (Stage::Bind(part), _) => {
@@ -169,7 +173,10 @@ impl Task for Holder {
 
     fn told(&mut self, told: Told, desk: &mut Desk<'_>) {
         match told {
-            Told::View(view) => self.viewed(view.get(&self.first_key()).ok().flatten().is_some(), desk),
+            Told::View(view) => {
+                let there = |key: Bytes| view.get(&key).ok().flatten().is_some();
+                self.viewed(there(self.first_key()), there(self.key(3)), desk);
+            }
             Told::Done(revision, answer) => self.done(LeaseId(revision.get()), &answer, desk),
             // A lease of unknown id is nobody's, and keys that may not be bound are no sign of anything.
             Told::Unknown if matches!(self.stage, Stage::Grant | Stage::Bind(_)) => self.over(),

@@ -82,8 +82,20 @@ pub(super) fn answer(call: &Call, answer: &FromMachine) -> Option<Answer> {
     }
 }
 
+/// A transaction that either finds nothing to do or is forbidden by its second part: it does nothing at all.
+fn doomed(key: &[u8], value: Vec<u8>) -> bytes::Bytes {
+    let word = b"word".to_vec();
+    let compare = vec![Compare::new(word.clone(), Condition::Exists(true))];
+    let then = vec![TxnOp::put(key.to_vec(), value), TxnOp::add(word.clone(), 1)];
+    Command::Txn(Txn { compare, then, otherwise: vec![TxnOp::put(word, "no number")] }).encode()
+}
+
 impl Task for Registers {
     fn next(&mut self, desk: &mut Desk<'_>) -> Step {
+        if desk.random.chance(50) {
+            let key = format!("reg/{}", desk.random.within(0..REGISTERS)).into_bytes();
+            return Step::Write(doomed(&key, self.new_value()));
+        }
         let key = format!("reg/{}", desk.random.within(0..REGISTERS)).into_bytes();
         let call = self.call(&key, desk);
         let step = command(&key, &call).map_or(Step::Read, Step::Write);
