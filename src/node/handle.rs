@@ -23,6 +23,8 @@ use super::scrub::ScrubProgress;
 mod committed;
 mod members;
 
+#[cfg(feature = "simulation")]
+pub(super) use committed::entries_of;
 pub use members::{MemberChange, MemberStatus, Standing};
 
 /// What an entry costs of the pending budget beside its payload.
