@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Break every rule, one after the other (the same as --plant all)
     #[arg(long, value_parser = ["all"], conflicts_with = "plant")]
     plants: Option<String>,
+    /// Checkers that are not asked, with commas between: whether others notice too
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Runs at once
     #[arg(long, default_value_t = cores())]
     jobs: NonZeroUsize,
@@ -98,6 +101,7 @@ impl Args {
             theme: self.profile,
             faults: self.faults.as_ref().map(parse).transpose()?,
             ticks: self.ticks,
+            without: self.without.iter().cloned().collect(),
         })
     }
 }

@@ -150,6 +150,10 @@ impl StateMachine for Watched {
         Ok(())
     }
 
+    fn next_deadline(&self) -> Option<LogTime> {
+        self.inner.next_deadline()
+    }
+
     fn capture(&self) -> Self::Capture {
         let state = self.inner.capture();
         self.did(Deed::Captured(self.entry, digest(&self.inner.reader(), &state)));
@@ -226,15 +230,12 @@ pub(crate) fn step_digest(payload: &[u8], answer: &[u8]) -> u32 {
 
 /// How many keys an answer says were deleted.
 pub(crate) fn deleted(answer: &[u8]) -> u64 {
-    let count = |answer| match answer {
-        Answer::Deleted(count) => count,
-        _ => 0,
+    let answer = match Answer::decode(answer) {
+        Ok(Answer::First { answer, .. }) => *answer,
+        Ok(answer) => answer,
+        Err(_unreadable) => return 0,
     };
-    match Answer::decode(answer) {
-        Ok(Answer::First { answer, .. }) => count(*answer),
-        Ok(answer) => count(answer),
-        Err(_unreadable) => 0,
-    }
+    if let Answer::Deleted(count) = answer { count } else { 0 }
 }
 
 /// One key's part of that number: create revision, mod revision and version are its `numbers`.

@@ -93,6 +93,26 @@ pub(crate) const MET: &[&str] = &[
     "seen: transfer refused",
     "seen: transfer refused: unfit",
     "seen: transfer refused: under way",
+    "seen: session opened",
+    "seen: session dead",
+    "seen: numbered write sent again",
+    "seen: repeat told the first answer",
+    "seen: compare-and-set answered",
+    "seen: item appended",
+    "seen: append refused, somebody was quicker",
+    "seen: counted",
+    "seen: count unknown",
+    "seen: set read",
+    "seen: lease granted",
+    "seen: lease kept alive",
+    "seen: lease revoked",
+    "seen: lease ended under its holder",
+    "seen: keys went with their lease",
+    "seen: lease with more keys than an entry ends",
+    "seen: lock taken",
+    "seen: lock held by another",
+    "seen: resource written under a lock",
+    "seen: write of a former holder fenced off",
 ];
 
 /// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
@@ -155,6 +175,29 @@ const OF_MEMBERS: &[&str] = &[
 
 /// What happens only where there are leases for reads: in a sweep of everything they are in few runs.
 const OF_LEASES: &[&str] = &[Mark::LeaseRead.name(), Mark::PromiseKept.name(), "seen: lease read at once"];
+/// What comes of sessions, leases and locks: most of it in every sweep, and all of it where there is nothing else.
+const OF_KV: &[&str] = &[
+    "seen: session opened",
+    "seen: session dead",
+    "seen: numbered write sent again",
+    "seen: repeat told the first answer",
+    "seen: compare-and-set answered",
+    "seen: item appended",
+    "seen: append refused, somebody was quicker",
+    "seen: counted",
+    "seen: count unknown",
+    "seen: set read",
+    "seen: lease granted",
+    "seen: lease kept alive",
+    "seen: lease revoked",
+    "seen: lease ended under its holder",
+    "seen: keys went with their lease",
+    "seen: lease with more keys than an entry ends",
+    "seen: lock taken",
+    "seen: lock held by another",
+    "seen: resource written under a lock",
+    "seen: write of a former holder fenced off",
+];
 
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]
@@ -191,6 +234,7 @@ impl Marks {
             Theme::Rot => OF_ROT.contains(&name),
             Theme::Members => OF_MEMBERS.contains(&name),
             Theme::Lease => OF_LEASES.contains(&name),
+            Theme::Kv => OF_KV.contains(&name),
             Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Skew => {
                 false
             }

@@ -27,6 +27,8 @@ pub(crate) struct Catalogued {
     /// Exactly these faults instead, unless there are none.
     faults: &'static [Fault],
     nodes: Option<usize>,
+    /// Checkers that are not asked.
+    without: &'static [&'static str],
 }
 
 /// Every plant.
@@ -95,6 +97,21 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::PlaceNotChecked, "place-not-checked", &[10]).under(&[Fault::Misdirected, Fault::Kill]),
     plant(Plant::StaleVoteBelieved, "stale-vote-believed", &[10]).under(&[Fault::Misdirected, Fault::Coup]),
     plant(Plant::TruncatedResurrected, "truncated-resurrected", &[7]).under(&[Fault::PowerCut, Fault::RecoveryCut]),
+    plant(Plant::RepeatDoneAgain, "repeat-done-again", &[18]).of_services(),
+    plant(Plant::RepeatUnderOwnRevision, "repeat-under-own-revision", &[18]).of_services(),
+    plant(Plant::SessionReopened, "session-reopened", &[18]).of_services(),
+    plant(Plant::AnswersLetGoEarly, "answers-let-go-early", &[18]).of_services(),
+    plant(Plant::AnswersLeftOut, "answers-left-out", &[18]).of_services(),
+    plant(Plant::BindingsLeftOut, "bindings-left-out", &[11]).themed(Theme::Kv),
+    plant(Plant::LeasesLeftOut, "leases-left-out", &[11, 26]).of_services(),
+    plant(Plant::LeaseNotRenewed, "lease-not-renewed", &[26]).of_services(),
+    plant(Plant::DeadLeaseTaken, "dead-lease-taken", &[26]).themed(Theme::Kv),
+    plant(Plant::PutKeepsLease, "put-keeps-lease", &[26]).of_services(),
+    plant(Plant::ExpirySkipsKeys, "expiry-skips-keys", &[26]).themed(Theme::Kv),
+    plant(Plant::ExpiryBetweenEntries, "expiry-between-entries", &[11, 26]).themed(Theme::Kv),
+    plant(Plant::ExpiryNotProposed, "expiry-not-proposed", &[26]).themed(Theme::Kv),
+    plant(Plant::TxnHalfApplied, "txn-half-applied", &[11]).of_services(),
+    plant(Plant::EndedKeyCountsAsAbsent, "ended-key-counts-as-absent", &[23]).of_services(),
     plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]).themed(Theme::Work),
     plant(Plant::PurgeToApplied, "purge-to-applied", &[12]).themed(Theme::Snapshots),
     plant(Plant::PurgeBeforeSnapshot, "purge-before-snapshot", &[12]).themed(Theme::Snapshots),
@@ -124,7 +141,7 @@ pub(crate) const ALL: &[Catalogued] = &[
 ];
 
 const fn plant(plant: Plant, name: &'static str, rows: &'static [u8]) -> Catalogued {
-    Catalogued { plant, name, rows, theme: Theme::Swarm, faults: &[], nodes: None }
+    Catalogued { plant, name, rows, theme: Theme::Swarm, faults: &[], nodes: None, without: &[] }
 }
 
 impl Catalogued {
@@ -138,6 +155,12 @@ impl Catalogued {
         Self { theme, ..self }
     }
 
+    /// Looked for by what services see of it alone: the second reading of the commands, which tells every wrong answer at
+    /// once, is not asked.
+    const fn of_services(self) -> Self {
+        Self { theme: Theme::Kv, without: &["same_state", "converges"], ..self }
+    }
+
     /// Looked for in clusters of so many nodes.
     const fn of(self, nodes: usize) -> Self {
         Self { nodes: Some(nodes), ..self }
@@ -149,6 +172,7 @@ impl Catalogued {
         conditions.nodes = fixed.nodes.or(self.nodes);
         if fixed.theme == Theme::Swarm && fixed.faults.is_none() {
             conditions.theme = self.theme;
+            conditions.without = self.without.iter().map(|name| (*name).to_owned()).collect();
             conditions.faults = (!self.faults.is_empty()).then(|| self.faults.iter().copied().collect::<BTreeSet<_>>());
         }
         conditions
@@ -255,7 +279,7 @@ mod tests {
     fn plants_have_names_of_their_own_and_the_command_line_wins_over_their_conditions() {
         let names: BTreeSet<&str> = ALL.iter().map(|plant| plant.name).collect();
         assert_eq!(names.len(), ALL.len());
-        let fixed = Fixed { nodes: Some(7), theme: Theme::Disk, faults: None, ticks: 10_000 };
+        let fixed = Fixed { nodes: Some(7), theme: Theme::Disk, ..Fixed::default() };
         for plant in ALL {
             let conditions = plant.conditions(&fixed);
             assert_eq!((conditions.nodes, conditions.theme, conditions.faults), (Some(7), Theme::Disk, None));

@@ -39,6 +39,8 @@ pub(crate) enum Theme {
     Lease,
     /// The same with clocks beyond that: reads must be stale.
     Skew,
+    /// Lists, sets, locks and leases in every run, under machines, links and clocks that fail.
+    Kv,
 }
 
 impl Theme {
@@ -120,6 +122,22 @@ impl Theme {
                 Fault::Transfer,
             ],
             Self::Skew => &[Fault::Partition, Fault::Coup, Fault::ClockRate],
+            Self::Kv => &[
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Blackout,
+                Fault::Pause,
+                Fault::Partition,
+                Fault::OneWay,
+                Fault::Coup,
+                Fault::Reset,
+                Fault::Loss,
+                Fault::Duplicate,
+                Fault::SlowLink,
+                Fault::HungDisk,
+                Fault::ClockRate,
+                Fault::WallJump,
+            ],
         }
     }
 }
@@ -170,6 +188,49 @@ impl Snapshots {
     }
 }
 
+/// What a worker does (`world/workloads`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    Registers,
+    Lists,
+    Sets,
+    Counters,
+    Leases,
+    Locks,
+}
+
+impl Workload {
+    const ALL: &'static [Self] = &[Self::Registers, Self::Lists, Self::Sets, Self::Counters, Self::Leases, Self::Locks];
+}
+
+/// What a run has beside the clients of single keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Workloads {
+    /// One worker each.
+    pub(crate) workers: Vec<Workload>,
+    /// Sessions that the workers share; without any their writes have no numbers.
+    pub(crate) sessions: usize,
+    pub(crate) session_ttl_ms: u64,
+}
+
+impl Workloads {
+    /// The choice of a seed: some of the kinds, and two or three workers of each.
+    fn drawn(random: &mut Random) -> Self {
+        let share = random.within(300..900);
+        let mut kinds: Vec<Workload> = Workload::ALL.iter().copied().filter(|_kind| random.chance(share)).collect();
+        if kinds.is_empty() {
+            kinds.extend(random.pick(Workload::ALL));
+        }
+        let each = |kind: &Workload| vec![*kind; usize::try_from(random.within(2..4)).unwrap_or(2)];
+        let workers = kinds.iter().flat_map(each).collect();
+        Self {
+            workers,
+            sessions: random.pick(&[0, 1, 2, 2, 4]).unwrap_or(2),
+            session_ttl_ms: random.pick(&[60_000, 60_000, 1_000, 300]).unwrap_or(60_000),
+        }
+    }
+}
+
 /// What the command line fixed for all seeds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fixed {
@@ -177,6 +238,8 @@ pub(crate) struct Fixed {
     pub(crate) theme: Theme,
     pub(crate) faults: Option<BTreeSet<Fault>>,
     pub(crate) ticks: u64,
+    /// Names of checkers that are not asked.
+    pub(crate) without: BTreeSet<String>,
 }
 
 /// One run's settings.
@@ -211,6 +274,10 @@ pub(crate) struct Profile {
     pub(crate) churn_every: u64,
     /// What members promise their leader; zero: nothing.
     pub(crate) read_lease: Duration,
+    /// What services do with the store, when the run has any.
+    pub(crate) workloads: Option<Workloads>,
+    /// Names of checkers that are not asked.
+    pub(crate) without: BTreeSet<String>,
 }
 
 impl Profile {
@@ -259,6 +326,8 @@ impl Profile {
             differing_per_mille: 0,
             churn_every: 0,
             read_lease: Duration::ZERO,
+            workloads: None,
+            without: fixed.without.clone(),
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
@@ -281,6 +350,7 @@ impl Profile {
         profile.draw_snapshots(&mut Random::new(seed, "snapshots"), fixed.theme);
         profile.draw_churn(&mut Random::new(seed, "members"), fixed);
         profile.draw_lease(&mut Random::new(seed, "lease"), fixed);
+        profile.draw_workloads(&mut Random::new(seed, "workloads"), fixed.theme);
         profile
     }
 
@@ -299,6 +369,7 @@ impl Profile {
             | Theme::Time
             | Theme::Work
             | Theme::Rot
+            | Theme::Kv
             | Theme::Skew => 0,
         };
         let wiped = random.chance(600);
@@ -388,6 +459,7 @@ impl Profile {
             | Theme::Time
             | Theme::Lease
             | Theme::Skew => 500,
+            Theme::Kv => 800,
             Theme::Work => 300,
         };
         if !random.chance(share) {
@@ -399,6 +471,26 @@ impl Profile {
         if random.chance(800) || theme == Theme::Snapshots {
             self.segment_bytes = 64 << 10;
             self.large_per_mille = self.large_per_mille.max(random.pick(&[60, 60, 150]).unwrap_or(60));
+        }
+    }
+
+    /// Some of the runs have workers, from choices of their own: the others are as they were before there were any.
+    fn draw_workloads(&mut self, random: &mut Random, theme: Theme) {
+        let share = match theme {
+            Theme::Kv => 1000,
+            Theme::Swarm | Theme::Time => 400,
+            Theme::Snapshots | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk => 300,
+            Theme::Members | Theme::Rot => 150,
+            Theme::Work => 0,
+        };
+        if !random.chance(share) || self.huge_ranges && theme != Theme::Kv {
+            return;
+        }
+        self.huge_ranges = false;
+        self.workloads = Some(Workloads::drawn(random));
+        if theme == Theme::Kv {
+            // The clients of single keys are company, not the point.
+            self.clients = 2;
         }
     }
 
@@ -434,6 +526,7 @@ impl Profile {
             if self.huge_ranges { "huge ranges, " } else { "" },
             self.snapshots.map_or_else(String::new, |it| format!("{it:?}, ")),
             if self.read_lease.is_zero() { String::new() } else { format!("a read lease of {:?}, ", self.read_lease) },
+            self.workloads.as_ref().map_or_else(String::new, |it| format!("{it:?}, ")),
             self.durability,
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
         )

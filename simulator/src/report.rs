@@ -38,6 +38,10 @@ pub(crate) fn conditions(fixed: &Fixed) -> String {
     if fixed.ticks != 10_000 {
         flags.push(format!("--ticks {}", fixed.ticks));
     }
+    if !fixed.without.is_empty() {
+        let names: Vec<&str> = fixed.without.iter().map(String::as_str).collect();
+        flags.push(format!("--without {}", names.join(",")));
+    }
     flags.join(" ")
 }
 

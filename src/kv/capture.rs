@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::codec::{self, DecodeError};
+use crate::simulation::plants::{Plant, Plants};
 use crate::state_machine::{Capture, CaptureError, Restore, RestoreError};
 use crate::types::{Index, LogBase};
 
@@ -29,11 +30,22 @@ const VERSION: u8 = 1;
 pub struct KvCapture<S = MemoryMap> {
     snapshot: S,
     beside: Beside,
+    plants: Plants,
 }
 
 impl<S> KvCapture<S> {
-    pub(super) fn new(snapshot: S, beside: Beside) -> Self {
-        Self { snapshot, beside }
+    pub(super) fn new(snapshot: S, beside: Beside, plants: Plants) -> Self {
+        Self { snapshot, beside, plants }
+    }
+
+    /// Whether a simulation leaves this record out.
+    fn leaves_out(&self, record: &Side) -> bool {
+        match record {
+            Side::Answer { .. } => self.plants.has(Plant::AnswersLeftOut),
+            Side::Bound { .. } => self.plants.has(Plant::BindingsLeftOut) || self.plants.has(Plant::LeasesLeftOut),
+            Side::Lease { .. } => self.plants.has(Plant::LeasesLeftOut),
+            Side::Session { .. } => false,
+        }
     }
 }
 
@@ -42,7 +54,7 @@ impl<S: Snapshot> Capture for KvCapture<S> {
         let unreadable = |error: BackendError| E::from(CaptureError(error.to_string()));
         // The snapshot lets the log before it go: from here on that is not needed for a map on disk either.
         self.snapshot.flush().map_err(unreadable)?;
-        for record in self.beside.records() {
+        for record in self.beside.records().filter(|record| !self.leaves_out(record)) {
             each(&record.encode())?;
         }
         let (mut item, mut outcome) = (Vec::new(), Ok(()));

@@ -17,6 +17,8 @@ use super::command::Command;
 use super::effects::{Before, Branch, Newest, Note};
 use super::range::KeyRange;
 use super::txn::{Txn, TxnOp};
+#[cfg(feature = "simulation")]
+use super::watch::WatchOptions;
 use super::watch::{Changes, Event, EventKind, WatchAsk, WatchError, WatchPage};
 
 use std::sync::Arc;
@@ -79,6 +81,26 @@ impl History {
     pub(crate) fn check(&self, from: Index, previous: bool) -> Result<(), WatchError> {
         let oldest = self.oldest(previous);
         if from < oldest { Err(WatchError::Compacted { oldest }) } else { Ok(()) }
+    }
+
+    /// What a watch is told of these entries, which begin at `from` and are applied and visible, and from where on there may
+    /// be more: for a simulation, which reads the log by itself.
+    ///
+    /// # Errors
+    /// `Compacted` when too little is known of them.
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub fn told(
+        &self,
+        options: &WatchOptions,
+        from: Index,
+        entries: &[Entry],
+        max_bytes: usize,
+    ) -> Result<(Vec<Changes>, Index), WatchError> {
+        self.check(from, options.previous)?;
+        let ask = WatchAsk { range: options.range.clone(), from, previous: options.previous };
+        let page = self.page(entries, ask.previous, None)?.tell(&ask, max_bytes)?;
+        Ok((page.changes, page.next))
     }
 
     /// The changes of these entries of the log, which are applied and visible, with values before when they are wanted; in

@@ -22,6 +22,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use crate::simulation::plants::{Plant, Plants};
 use crate::state_machine::{Applied, ApplyError, Entry, StateError, StateMachine};
 use crate::types::{EntryId, Kind, LogBase, LogTime};
 
@@ -59,6 +60,7 @@ pub struct KvMachine<B: Backend = MemoryMap> {
     broken: Option<BackendError>,
     reader: KvReader<B::Snapshot>,
     turn_keys: usize,
+    plants: Plants,
 }
 
 impl Default for KvMachine {
@@ -82,14 +84,25 @@ impl<B: Backend> KvMachine<B> {
         let (base, beside) = (LogBase::default(), Beside::default());
         let reader = KvReader::new(KvView::new(map.snapshot(), beside.leases.clone(), None, &base));
         let effects = Effects::default();
-        Self { map, base, beside, effects, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
+        Self {
+            map,
+            base,
+            beside,
+            effects,
+            deleting: None,
+            broken: None,
+            reader,
+            turn_keys: TURN_KEYS,
+            plants: Plants::NONE,
+        }
     }
 
     /// Breaks a rule, for a simulation.
     #[cfg(feature = "simulation")]
     #[doc(hidden)]
-    pub fn plant(&mut self, plants: crate::simulation::plants::Plants) {
-        if plants.has(crate::simulation::plants::Plant::RangeInOneTurn) {
+    pub fn plant(&mut self, plants: Plants) {
+        self.plants = plants;
+        if plants.has(Plant::RangeInOneTurn) {
             self.turn_keys = usize::MAX;
         }
     }
@@ -235,6 +248,9 @@ impl<B: Backend> StateMachine for KvMachine<B> {
     }
 
     fn publish(&mut self) -> Result<(), ApplyError> {
+        if self.plants.has(Plant::ExpiryBetweenEntries) && self.deleting.is_none() {
+            self.end_due().map_err(|_stop| ApplyError { id: self.base.entry, reason: String::new() })?;
+        }
         self.commit().map_err(|error| self.cannot(&error))
     }
 
@@ -244,7 +260,7 @@ impl<B: Backend> StateMachine for KvMachine<B> {
 
     fn capture(&self) -> Self::Capture {
         debug_assert!(self.deleting.is_none(), "captured while an entry is half applied");
-        KvCapture::new(self.map.snapshot(), self.beside.clone())
+        KvCapture::new(self.map.snapshot(), self.beside.clone(), self.plants)
     }
 
     fn restore(&self) -> Self::Restore {

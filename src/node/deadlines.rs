@@ -5,6 +5,7 @@
 //! no-op is under way at a time; when what was due is more than an entry may do, its application asks for the next.
 
 use crate::commitlog::Space;
+use crate::simulation::plants::Plant;
 use crate::state_machine::StateMachine;
 use crate::types::{Kind, Monotonic, Role};
 
@@ -16,6 +17,7 @@ impl<M: StateMachine> Replica<M> {
         let leads = self.raft.role() == Role::Leader;
         let under_way = self.no_op.term == self.raft.term() && self.no_op.index > self.applier.applied().index;
         let can = leads && !under_way && self.log.space() != Space::Exhausted && self.applier.failure().is_none();
+        let can = can && !self.plants.has(Plant::ExpiryNotProposed);
         self.applier.deadline().filter(|_some| can).and_then(|deadline| self.clock.when(deadline))
     }
 

@@ -26,6 +26,8 @@ mod committed;
 mod members;
 mod reads;
 
+#[cfg(feature = "simulation")]
+pub(super) use committed::entries_of;
 pub use members::{MemberChange, MemberStatus, Standing};
 
 /// What an entry costs of the pending budget beside its payload.

@@ -21,7 +21,7 @@ use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
 use crate::raft::{Change, Membership, Raft, ReadBy};
 use crate::simulation::plants::{Plant, Plants};
 use crate::snapshot::CHUNK_BYTES;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Entry, StateMachine};
 use crate::transport::frame::{FrameBatch, FrameDecoder};
 use crate::transport::{Channel, LocalIdentity, PeerFrame, wire};
 use crate::types::{ClusterId, EntryId, Epoch, Incarnation, Index, LogTime, Monotonic, NodeId, RoleChange};
@@ -31,6 +31,7 @@ use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
 use super::fresh::Fresh;
+use super::handle::entries_of;
 use super::introduction::Introduction;
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
@@ -479,6 +480,14 @@ impl<M: StateMachine> Process<M> {
     #[must_use]
     pub fn log(&self) -> &LogReader {
         self.replica.log()
+    }
+
+    /// Committed entries from `from` up to `last`, about `max_bytes` of them: what watches read.
+    ///
+    /// # Errors
+    /// As for a node: what is not committed, not held any more, or damaged.
+    pub fn entries(&self, from: Index, last: Index, max_bytes: u64) -> Result<Vec<Entry>, ReadError> {
+        entries_of(&self.replica.entries(from, max_bytes)?, last, self.replica.max_record_bytes)
     }
 
     /// The last applied entry.

@@ -126,6 +126,36 @@ pub enum Plant {
     TransferDoneEarly,
     /// A member is admitted in any life of its directory: one whose disk was wiped votes again.
     LifeNotChecked,
+    /// A numbered command that was done is done again.
+    RepeatDoneAgain,
+    /// A repeat is answered under its own revision, and not under that of the first.
+    RepeatUnderOwnRevision,
+    /// A session that is not there is opened on the quiet.
+    SessionReopened,
+    /// All answers below the last number are let go, whoever still waits for them.
+    AnswersLetGoEarly,
+    /// The answers that sessions may ask for again are left out of snapshots.
+    AnswersLeftOut,
+    /// Which keys live with a lease is left out of snapshots.
+    BindingsLeftOut,
+    /// Leases and what lives with them are left out of snapshots.
+    LeasesLeftOut,
+    /// A lease that is kept alive keeps its old deadline.
+    LeaseNotRenewed,
+    /// A key is written under a lease that has ended.
+    DeadLeaseTaken,
+    /// A key that is written without a lease stays with the one that it had.
+    PutKeepsLease,
+    /// One of the keys of a lease that has ended stays.
+    ExpirySkipsKeys,
+    /// What is due ends whenever the machine publishes, wherever in the log that is.
+    ExpiryBetweenEntries,
+    /// A leader lets deadlines pass without an entry.
+    ExpiryNotProposed,
+    /// A transaction that one part forbids does the parts before that.
+    TxnHalfApplied,
+    /// A key whose lease is over counts as absent while it is still there: who takes it keeps its create revision.
+    EndedKeyCountsAsAbsent,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
     /// The log is purged up to what is applied, and not to what a snapshot covers.

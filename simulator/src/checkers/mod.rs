@@ -9,7 +9,7 @@
 //! | `log_matching` | one index and term: one record, and one log before it | paper, figure 3 |
 //! | `leader_completeness` | what is committed stands in every later leader's log | paper, figure 3 |
 //! | `state_machine_safety` | all apply the same entry at an index, with the same answer | paper, figure 3 |
-//! | `same_state` | a state that is written down, restored or installed is that of its index | faults.md, row 11 |
+//! | `same_state` | a state that is written down, restored or installed is that of its index; answers too | faults.md, row 11 |
 //! | `snapshots_cover` | what a log has dropped is in a durable snapshot; snapshot <= applied | storage.md |
 //! | `durable_quorum` | committed means on a quorum's disks | raft.md, rules 2, 3 and 6 |
 //! | `sent_after_sync` | no vote and no append is answered before its sync | paper, figure 2 |
@@ -18,6 +18,11 @@
 //! | `disk_keeps` | what was synced is found again, and nothing but what was written | storage.md |
 //! | `acknowledged` | done means committed, applied here, and never lost; refused means never | architecture.md |
 //! | `applied_once` | no write is applied twice | kv.md |
+//! | `exactly_once` | a session is told the first answer until it has it | kv.md, exactly once |
+//! | `lists_and_counters` | appends and counts are done once, in one order | faults.md, row 18 |
+//! | `one_view` | a reading of many keys is one view | kv.md, reads |
+//! | `lease_lives` | a lease lives its time, and not much longer | faults.md, row 26 |
+//! | `fencing` | one holder of a lock; tokens rise | faults.md, row 23 |
 //! | `log_time` | log time goes on and neither jumps nor stands | storage.md |
 //! | `linearizable` | reads and writes of a key have one order | Herlihy and Wing, 1990 |
 //! | `bounded` | a stale read with a bound is no older | kv::Consistency |
@@ -43,15 +48,20 @@ pub(crate) mod disk_keeps;
 pub(crate) mod durable_quorum;
 pub(crate) mod elected;
 pub(crate) mod election_safety;
+pub(crate) mod exactly_once;
+pub(crate) mod fencing;
 pub(crate) mod follows_membership;
 pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;
+pub(crate) mod lease_lives;
 pub(crate) mod linearizable;
+pub(crate) mod lists_and_counters;
 pub(crate) mod log_matching;
 pub(crate) mod log_time;
 pub(crate) mod majority_serves;
 pub(crate) mod membership_steps;
 pub(crate) mod node_invariants;
+pub(crate) mod one_view;
 pub(crate) mod one_vote;
 pub(crate) mod same_state;
 pub(crate) mod sent_after_sync;

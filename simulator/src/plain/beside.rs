@@ -6,6 +6,7 @@ use dledger::kv::answer::Answer;
 use dledger::types::{LeaseId, LogTime};
 
 use super::{MAX_ENDED, MAX_ENDED_SESSIONS, Plain, number, record};
+use crate::machine::record_digest;
 
 /// A lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +35,12 @@ impl Plain {
     }
 
     pub(super) fn bind(&mut self, key: &Bytes, lease: LeaseId) {
-        if lease.is_zero() {
-            self.bound.remove(key);
-        } else {
+        if let Some(old) = self.bound.remove(key) {
+            self.sum = self.sum.wrapping_sub(bound_digest(key, old));
+        }
+        if !lease.is_zero() {
             self.bound.insert(key.clone(), lease);
+            self.sum = self.sum.wrapping_add(bound_digest(key, lease));
         }
     }
 
@@ -95,19 +98,21 @@ impl Plain {
         }
     }
 
-    /// The records beside the keys.
+    /// The records beside the keys, but for those of leased keys.
     pub(super) fn records(&self) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
         for (id, lease) in &self.leases {
             let numbers = [number(id.get()), number(lease.ttl_ms), number(lease.deadline.get())];
             records.push(record(2, &[&numbers.concat()]));
         }
-        for (key, lease) in &self.bound {
-            records.push(record(3, &[&number(key.len() as u64), key, &number(lease.get())]));
-        }
         for (id, session) in &self.sessions {
             records.extend(session.records(*id));
         }
         records
     }
+}
+
+/// The part of a key that lives with a lease.
+fn bound_digest(key: &[u8], lease: LeaseId) -> u64 {
+    record_digest(&record(3, &[&number(key.len() as u64), key, &number(lease.get())]))
 }

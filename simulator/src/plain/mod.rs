@@ -23,7 +23,7 @@ use dledger::types::{Index, Kind, LeaseId, LogTime, SessionId};
 
 use crate::machine::{Content, item_digest, record_digest};
 
-use beside::Lease;
+pub(crate) use beside::Lease;
 use sessions::{Numbered, Session};
 
 /// Keys and empty leases that one entry ends.
@@ -64,6 +64,13 @@ pub(crate) struct Effect {
     pub(crate) ended: Vec<LeaseId>,
 }
 
+impl Effect {
+    /// Whether as many keys went as may go with one entry.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.changes.len() == MAX_ENDED && self.changes.iter().all(|change| change.now.is_none())
+    }
+}
+
 /// The state.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
@@ -71,6 +78,7 @@ pub(crate) struct Plain {
     leases: BTreeMap<LeaseId, Lease>,
     bound: BTreeMap<Bytes, LeaseId>,
     sessions: BTreeMap<SessionId, Session>,
+    /// The parts of keys and of what binds them to leases.
     sum: u64,
     index: Index,
     effect: Effect,

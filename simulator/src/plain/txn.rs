@@ -1,6 +1,7 @@
 //! Transactions: first what would stop them, then all they do.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dledger::error::Rejection;
@@ -9,6 +10,9 @@ use dledger::kv::{Compare, Comparison, Condition, KeyValue, OpResult, Txn, TxnOp
 use dledger::types::Index;
 
 use super::{Item, Plain};
+
+/// Bytes of values that a transaction reads, unless it reads one alone.
+const MAX_READ_BYTES: usize = 1 << 20;
 
 impl Plain {
     pub(super) fn transact(&mut self, txn: &Txn) -> Answer {
@@ -19,6 +23,10 @@ impl Plain {
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         if let Some(rejection) = ops.iter().find_map(|op| self.forbids(op)) {
             return Answer::Rejected(rejection);
+        }
+        let read = self.read_bytes(ops);
+        if ops.iter().filter(|op| matches!(op, TxnOp::Get { .. })).count() > 1 && read > MAX_READ_BYTES {
+            return Answer::Rejected(Rejection::TooMuchRead(read as u64));
         }
         let results = ops.iter().map(|op| self.perform(op)).collect();
         Answer::Txn { succeeded, results }
@@ -42,15 +50,32 @@ impl Plain {
     }
 
     fn forbids(&self, op: &TxnOp) -> Option<Rejection> {
-        match op {
-            TxnOp::Put { lease, .. } if !self.takes(*lease) => Some(Rejection::NoLease(*lease)),
-            TxnOp::Add { key, by } => match self.number_in(key) {
-                None => Some(Rejection::NotANumber(key.clone())),
-                Some(there) if there.checked_add(*by).is_none() => Some(Rejection::Overflow(key.clone())),
-                Some(_fits) => None,
-            },
-            _ => None,
+        if let TxnOp::Put { lease, .. } = op
+            && !self.takes(*lease)
+        {
+            return Some(Rejection::NoLease(*lease));
         }
+        let TxnOp::Add { key, by } = op else { return None };
+        match self.number_in(key) {
+            None => Some(Rejection::NotANumber(key.clone())),
+            Some(there) if there.checked_add(*by).is_none() => Some(Rejection::Overflow(key.clone())),
+            Some(_fits) => None,
+        }
+    }
+
+    /// Bytes of the values that stand in the answer.
+    fn read_bytes(&self, ops: &[TxnOp]) -> usize {
+        let (mut put, mut bytes) = (BTreeMap::new(), 0);
+        for op in ops {
+            if let TxnOp::Put { key, value, .. } = op {
+                put.insert(key, value.len());
+            }
+            if let TxnOp::Get { key } = op {
+                let there = self.items.get(key).map_or(0, |item| item.value.len());
+                bytes += put.get(key).copied().unwrap_or(there);
+            }
+        }
+        bytes
     }
 
     fn number_in(&self, key: &Bytes) -> Option<i64> {

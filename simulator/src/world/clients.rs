@@ -258,6 +258,9 @@ impl World {
             Told::Transfer(answer) => return self.transfer_answered(node, ticket, answer),
             told @ (Told::Write(_) | Told::Read(_)) => told,
         };
+        if self.worker_answered(node, ticket, &told) {
+            return;
+        }
         let Some(asked) = self.clients.waiting.remove(&ticket) else { return };
         let (now, ends) = (self.now, self.profile.faults_end() + converges::SERVES_AFTER);
         let after_faults = asked.at > ends && self.is_member(node);
@@ -304,7 +307,7 @@ impl World {
         if refused { self.wait_a_little(asked.client) } else { self.think(asked.client) }
     }
 
-    fn done(&mut self, node: usize, write: &Proposed, payloads: &[u64]) {
+    pub(super) fn done(&mut self, node: usize, write: &Proposed, payloads: &[u64]) {
         let Some(it) = self.nodes.get(node) else { return };
         self.marks.met("seen: write acknowledged");
         if !it.leads() {
@@ -347,6 +350,7 @@ impl World {
     pub(super) fn lose_callers(&mut self, node: usize) {
         self.asked.waiting.retain(|_ticket, (asked, _, _)| *asked != node);
         self.operator.lose(node);
+        self.lose_workers(node);
         let lost: Vec<u64> = self
             .clients
             .waiting

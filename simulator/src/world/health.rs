@@ -3,7 +3,7 @@
 use dledger::types::{Monotonic, NodeId, Role};
 
 use super::{Event, World};
-use crate::checkers::{check_quorum, majority_serves, membership_steps, stalled_leader};
+use crate::checkers::{check_quorum, lease_lives, majority_serves, membership_steps, stalled_leader};
 use crate::faults::Fault;
 use crate::memberships::agree;
 
@@ -38,6 +38,8 @@ impl World {
         self.judge(majority_serves::PROPERTY, verdict);
         self.look_at_leaders();
         self.look_at_stalled();
+        let leases = self.renewals.look(self.same_state.plain().leases(), self.profile.faults_end(), now);
+        self.judge(lease_lives::PROPERTY, leases);
         self.looks.push_back((now, self.truth.last_committed()));
         while self.looks.front().is_some_and(|(at, _committed)| at + membership_steps::BEHIND < now) {
             self.looks.pop_front();

@@ -27,6 +27,7 @@ mod reads;
 mod rot;
 mod snapshots;
 mod turns;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,8 +38,10 @@ use dledger::types::Index;
 
 use crate::checkers::acknowledged::Acknowledged;
 use crate::checkers::election_safety::ElectionSafety;
+use crate::checkers::lease_lives::Renewals;
 use crate::checkers::log_time::LogTimes;
 use crate::checkers::majority_serves::MajorityServes;
+use crate::checkers::one_view::KeysByLog;
 use crate::checkers::one_vote::OneVote;
 use crate::checkers::same_state::SameState;
 use crate::checkers::state_machine_safety::StateMachineSafety;
@@ -60,6 +63,7 @@ use operator::Operator;
 use reads::Reads;
 use rot::Rotting;
 use snapshots::Asked;
+use workloads::Workers;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -88,6 +92,8 @@ enum Event {
     DamageTail { node: usize, life: u64 },
     /// A client asks its next question.
     Client { client: usize },
+    /// A worker goes on.
+    Work { worker: usize },
     /// The next fault.
     Fault,
     /// A leader that took office is cut off.
@@ -156,6 +162,9 @@ pub(crate) struct World {
     log_times: LogTimes,
     majority_serves: MajorityServes,
     same_state: SameState,
+    keys_by_log: KeysByLog,
+    renewals: Renewals,
+    workers: Workers,
     asked: Asked,
     operator: Operator,
     /// What was committed at each of the last looks.
@@ -191,6 +200,9 @@ impl World {
             log_times: LogTimes::default(),
             majority_serves: MajorityServes::default(),
             same_state: SameState::default(),
+            keys_by_log: KeysByLog::default(),
+            renewals: Renewals::default(),
+            workers: Workers::new(seed, &profile),
             asked: Asked::new(seed),
             operator: Operator::new(seed),
             looks: VecDeque::new(),
@@ -207,6 +219,9 @@ impl World {
         }
         for client in 0..self.profile.clients {
             self.schedule(100_000 + client as u64 * 1_000, Event::Client { client });
+        }
+        for worker in 0..self.workers.count() {
+            self.schedule(150_000 + worker as u64 * 1_000, Event::Work { worker });
         }
         self.schedule(1_000, Event::Reconnect);
         self.schedule(500_000, Event::Fault);
@@ -268,6 +283,7 @@ impl World {
             }
             Event::AskSnapshot => self.ask_for_snapshot(),
             Event::Client { client } => self.client(client),
+            Event::Work { worker } => self.work(worker),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
             Event::CutPower { node, life } if self.nodes.get(node).is_some_and(|it| it.life == life) => {
@@ -321,6 +337,7 @@ impl World {
     fn judge(&mut self, property: Property, verdict: Verdict) {
         if let Err(what) = verdict
             && self.violation.is_none()
+            && !self.profile.without.contains(property.name)
         {
             self.trace.event(self.now, 0, "VIOLATION", &[], || format!("{}: {what}", property.name));
             self.violation = Some(Violation { property, at: self.now, what });
@@ -335,12 +352,13 @@ impl World {
         };
         let acknowledged = self.acknowledged.finish(&self.truth, &committed);
         self.judge(acknowledged::PROPERTY, acknowledged);
+        self.finish_work();
+        let history = [&self.clients.history()[..], self.workers.registers()].concat();
+        let verdict = linearizable::finish(&history);
+        self.judge(linearizable::PROPERTY, verdict);
         self.check_members();
         self.check_disks();
         self.check_asked();
-        let history = self.clients.history();
-        let verdict = linearizable::finish(&history);
-        self.judge(linearizable::PROPERTY, verdict);
         if self.clients.answered * 2 < self.clients.asked {
             let what = format!("only {} of {} questions were answered", self.clients.answered, self.clients.asked);
             self.judge(ENOUGH, Err(what));
@@ -359,8 +377,8 @@ impl World {
         let words = |node: &usize| self.nodes.get(*node).and_then(Node::last_words);
         let finals: Vec<converges::Final> = members.iter().filter_map(words).collect();
         let all = if finals.len() == members.len() {
-            let committed = self.truth.last_committed();
-            converges::finish(&finals, committed, self.same_state.at(committed))
+            let committed = (self.settled(), self.truth.last_committed());
+            converges::finish(&finals, committed, |index| self.same_state.at(index))
         } else {
             Err(format!("only {} of {} members run", finals.len(), members.len()))
         };
@@ -373,6 +391,13 @@ impl World {
         self.judge(change_answered::PROPERTY, answered);
     }
 
+    /// What every member must have by now. Where leases and sessions end of age somebody may be about to hear of that.
+    fn settled(&self) -> Index {
+        let before = |(at, _committed): &&(u64, Index)| at + REACHES_ALL < self.now;
+        let look = self.looks.iter().rev().find(before).filter(|_look| self.profile.workloads.is_some());
+        look.map_or(self.truth.last_committed(), |(_at, committed)| *committed)
+    }
+
     /// Whether a record that a node has lost is covered by its snapshot, and nobody has it any more who could give it.
     fn is_mendless(&self, node: &Node, index: Index, covered: Index) -> bool {
         let gone = |it: &Node| it.process.as_ref().is_none_or(|process| process.log().first() > index);
@@ -381,7 +406,7 @@ impl World {
 
     /// Every committed record stands in every log, byte for byte, or is covered by that node's durable snapshot.
     fn check_disks(&mut self) {
-        let mut verdict = Ok(());
+        let (settled, mut verdict) = (self.settled(), Ok(()));
         'nodes: for (place, (node, disk)) in self.nodes.iter().zip(&self.truth.disks).enumerate() {
             let Some(process) = node.process.as_ref().filter(|_process| self.is_member(place)) else { continue };
             let first = process.log().first();
@@ -389,7 +414,7 @@ impl World {
                 verdict = Err(format!("the log of node {} begins at {first}, its snapshot ends before", node.id));
                 break 'nodes;
             }
-            for id in self.truth.committed.iter().filter(|id| id.index >= first) {
+            for id in self.truth.committed.iter().filter(|id| id.index >= first && id.index <= settled) {
                 let wrong = match process.log().read(id.index) {
                     Ok(record) if record.header().id != *id => format!("it holds {} there", record.header().id),
                     Ok(record) => match self.truth.records.get(id) {
@@ -407,6 +432,8 @@ impl World {
     }
 }
 
+/// How long a commit takes to reach every member in good times, in microseconds.
+const REACHES_ALL: u64 = 250_000;
 /// A run in which most questions fail shows nothing.
 const ENOUGH: Property =
     Property { name: "enough", claim: "at least half of the questions are answered, or the run shows nothing" };

@@ -10,12 +10,12 @@ use dledger::types::{EntryId, Index, Monotonic, NodeId, Role};
 use super::{Event, World};
 use crate::checkers::state_machine_safety::StateMachineSafety;
 use crate::checkers::{
-    Verdict, bounded_turns, durable_quorum, elected, election_safety, follows_membership, leader_append_only,
+    Verdict, bounded_turns, durable_quorum, elected, election_safety, fencing, follows_membership, leader_append_only,
     leader_completeness, log_matching, log_time, membership_steps, node_invariants, one_vote, same_state,
     sent_after_sync, snapshots_cover, stable_leader, state_machine_safety,
 };
 use crate::faults::Fault;
-use crate::machine::{Deed, Watched};
+use crate::machine::{Content, Deed, Step, Watched};
 use crate::memberships::place;
 use crate::truth::records;
 
@@ -220,8 +220,7 @@ impl World {
             Deed::Applied(step, content) => {
                 let verdict = self.state_machine_safety.applied(before, step, &self.truth);
                 self.judge(state_machine_safety::PROPERTY, verdict);
-                let first = self.same_state.applied(step, &content);
-                self.judge(same_state::PROPERTY, first.map(|_first| ()));
+                self.read_entry(step, &content);
                 step.id.index
             }
             Deed::Captured(id, state) => {
@@ -242,6 +241,21 @@ impl World {
         };
         if let Some(it) = self.nodes.get_mut(node) {
             it.taken = taken;
+        }
+    }
+
+    /// An entry was applied: the first time it is read by the checkers of what entries come to.
+    fn read_entry(&mut self, step: Step, content: &Content) {
+        let first = self.same_state.applied(step, content);
+        let is_first = !matches!(first, Ok(false));
+        self.judge(same_state::PROPERTY, first.map(|_first| ()));
+        let index = step.id.index;
+        if let Some(effect) = self.same_state.effect(index).filter(|_effect| is_first) {
+            if effect.is_partial() {
+                self.marks.met("seen: lease with more keys than an entry ends");
+            }
+            let passes = self.keys_by_log.applied(index, effect);
+            self.judge(fencing::PROPERTY, passes);
         }
     }
 

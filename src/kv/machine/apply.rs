@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::error::Rejection;
+use crate::simulation::plants::Plant;
 use crate::state_machine::Applied;
 use crate::types::{Index, LeaseId, LogTime, SessionId};
 
@@ -56,10 +57,18 @@ impl<B: Backend> KvMachine<B> {
         };
         let inner = Command::decode(command).map_err(|error| Stop::Unreadable(error.to_string()))?;
         let (now, beside) = (self.now(), &mut self.beside);
+        let first_unanswered = if self.plants.has(Plant::AnswersLetGoEarly) { number } else { first_unanswered };
         let numbered = beside.sessions.number(session, number, first_unanswered, now, &mut beside.dirty);
         match numbered {
             Numbered::New => self.plain(inner, Some((session, number))),
+            Numbered::Done(..) if self.plants.has(Plant::RepeatDoneAgain) => self.plain(inner, Some((session, number))),
+            Numbered::Rejected(Rejection::NoSession(_)) if self.plants.has(Plant::SessionReopened) => {
+                self.beside.sessions.open(session, 60_000, now, &mut self.beside.dirty);
+                self.plain(inner, Some((session, number)))
+            }
             Numbered::Done(revision, answer) => {
+                let own = self.plants.has(Plant::RepeatUnderOwnRevision).then(|| self.revision());
+                let revision = own.unwrap_or(revision);
                 self.effects.nothing(self.revision());
                 Ok(Applied::Done(answer::first(revision, &answer)))
             }
@@ -94,6 +103,10 @@ impl<B: Backend> KvMachine<B> {
             Command::KeepAlive { leases } if leases.len() > MAX_KEEP_ALIVES => {
                 Answer::Rejected(Rejection::Malformed(format!("{} leases to keep alive at once", leases.len())))
             }
+            Command::KeepAlive { leases } if self.plants.has(Plant::LeaseNotRenewed) => {
+                let alive = |lease| self.beside.leases.is_alive(lease, self.now()).then_some(1);
+                Answer::KeptAlive(leases.into_iter().map(alive).collect())
+            }
             Command::KeepAlive { leases } => {
                 let (now, beside) = (self.now(), &mut self.beside);
                 let keep = |lease| beside.leases.keep_alive(lease, now, &mut beside.dirty);
@@ -127,18 +140,25 @@ impl<B: Backend> KvMachine<B> {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Result<Answer, BackendError> {
-        if !lease.is_zero() && !self.beside.leases.is_alive(lease, self.now()) {
+        if !self.takes(lease) {
             return Ok(Answer::Rejected(Rejection::NoLease(lease)));
         }
         self.write(key, value, lease)?;
         Ok(Answer::Done)
     }
 
+    /// Whether a key may be written under this lease, which may be none.
+    fn takes(&self, lease: LeaseId) -> bool {
+        let planted = self.plants.has(Plant::DeadLeaseTaken);
+        lease.is_zero() || planted || self.beside.leases.is_alive(lease, self.now())
+    }
+
     fn write(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Result<(), BackendError> {
         let revision = self.revision();
         let before = self.map.put(key, value, revision)?;
         self.effects.changed(revision, before.as_ref());
-        if !lease.is_zero() || !self.beside.leases.bind_nothing() {
+        let keeps = lease.is_zero() && self.plants.has(Plant::PutKeepsLease);
+        if (!lease.is_zero() || !self.beside.leases.bind_nothing()) && !keeps {
             self.beside.leases.bind(key, lease, &mut self.beside.dirty);
         }
         Ok(())
@@ -179,7 +199,10 @@ impl<B: Backend> KvMachine<B> {
     pub(super) fn end_due(&mut self) -> Result<Applied, Stop> {
         let (now, beside) = (self.now(), &mut self.beside);
         beside.sessions.end_due(now, &mut beside.dirty);
-        let keys = beside.leases.take_ended(now, &mut beside.dirty);
+        let mut keys = beside.leases.take_ended(now, &mut beside.dirty);
+        if self.plants.has(Plant::ExpirySkipsKeys) {
+            keys.pop();
+        }
         self.end(&keys)?;
         Ok(Applied::Done(Bytes::new()))
     }
@@ -190,12 +213,21 @@ impl<B: Backend> KvMachine<B> {
         }
         let mut succeeded = true;
         for compare in &txn.compare {
-            succeeded = succeeded && holds(compare, self.map.read(&compare.key)?.as_ref());
+            let (there, lease) = (self.map.read(&compare.key)?, self.beside.leases.of_key(&compare.key));
+            let over = self.plants.has(Plant::EndedKeyCountsAsAbsent) && !self.takes(lease);
+            succeeded = succeeded && holds(compare, there.filter(|_stored| !over).as_ref());
         }
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         let sums = match self.foresee(ops)? {
             Ok(sums) => sums,
-            Err(rejection) => return Ok(Answer::Rejected(rejection)),
+            Err(rejection) => {
+                if let Some(TxnOp::Put { key, value, .. }) =
+                    ops.first().filter(|_| self.plants.has(Plant::TxnHalfApplied))
+                {
+                    self.write(key, value, LeaseId::ZERO)?;
+                }
+                return Ok(Answer::Rejected(rejection));
+            }
         };
         let mut sums = sums.into_iter();
         let (mut results, mut kept) = (Vec::with_capacity(ops.len()), Vec::new());
@@ -231,9 +263,7 @@ impl<B: Backend> KvMachine<B> {
         let (mut reads, mut bytes) = (0, 0);
         for op in ops {
             match op {
-                TxnOp::Put { lease, .. } if !lease.is_zero() && !self.beside.leases.is_alive(*lease, self.now()) => {
-                    return Ok(Err(Rejection::NoLease(*lease)));
-                }
+                TxnOp::Put { lease, .. } if !self.takes(*lease) => return Ok(Err(Rejection::NoLease(*lease))),
                 TxnOp::Add { key, by } => match add(self.map.read(key)?.as_ref(), *by) {
                     Some(Some(sum)) => sums.push(sum),
                     Some(None) => return Ok(Err(Rejection::Overflow(key.clone()))),

@@ -41,7 +41,7 @@ impl NodeHandle {
         let readable = self.readable();
         let on_disk = self.log().filter(|_log| from <= readable);
         if let Some(log) = on_disk {
-            let read = move || entries(&log.read_from(from, max_bytes)?, last.min(readable), max);
+            let read = move || entries_of(&log.read_from(from, max_bytes)?, last.min(readable), max);
             let stopped = |_ended| Err(ReadError::Stopped(self.why_stopped()));
             match self.shared.runtime.spawn_blocking(read).await.unwrap_or_else(stopped) {
                 // The event loop is to know of it, and has it mended.
@@ -49,7 +49,7 @@ impl NodeHandle {
                 read => return read,
             }
         }
-        entries(&self.entries(from, max_bytes).await?, last, max)
+        entries_of(&self.entries(from, max_bytes).await?, last, max)
     }
 
     /// Resolves once more is applied and `seen` says that it can be seen. Costs the node nothing while nobody waits.
@@ -73,7 +73,11 @@ impl NodeHandle {
 }
 
 /// The entries in some pieces of the log, up to the last that is wanted.
-fn entries(pieces: &[Bytes], last: Index, max_record_bytes: u32) -> Result<Vec<Entry>, ReadError> {
+pub(in crate::node) fn entries_of(
+    pieces: &[Bytes],
+    last: Index,
+    max_record_bytes: u32,
+) -> Result<Vec<Entry>, ReadError> {
     let mut entries = Vec::new();
     for record in pieces.iter().flat_map(|piece| split(piece, max_record_bytes)) {
         let record = record.map_err(|error| ReadError::Unavailable(error.to_string()))?;
