@@ -3,7 +3,8 @@
 //! The field names are those of the TOML file and of the `DLEDGER_*` environment variables of `kvcli serve`. A
 //! knob that nobody needs to turn is a named constant beside the code it rules, not a field here.
 
-use std::collections::BTreeMap;
+mod members;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
 use crate::types::NodeId;
+
+pub use members::{Addresses, Members};
 
 /// Configuration of one node. Build it with [`Config::single`] or [`Config::member`], change fields, open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,17 @@ pub struct Config {
     /// this. 150 ms: three heartbeats, the least that a lost heartbeat may not cross. At most an hour.
     #[serde(default = "default_election_timeout", with = "duration")]
     pub election_timeout: Duration,
+    /// For how long a node that answers a heartbeat of the leader votes for nobody and does not stand for election, whatever
+    /// happens, so that the leader may read without asking the others ([`Consistency::Lease`](crate::Consistency::Lease));
+    /// 0: no such promise, and lease reads are as linearizable reads. Read once, when the cluster is formed, where all
+    /// members must name the same; from then on it stands in the log, cannot be changed, and is not looked at here any
+    /// more. 0, because it has a price: a leader that dies is not replaced sooner than this, and a node that starts waits
+    /// as long before it votes. At least three heartbeats, so that one may be lost, and at most a minute. It relies on
+    /// clocks: no member's monotonic clock may run more than a quarter faster than the leader's, or a lease read may be
+    /// stale. It is safe where each is within a ninth of true time. Much more than `election_timeout` gains nothing: a leader
+    /// that hears nobody for so long gives up its office.
+    #[serde(default, with = "duration")]
+    pub read_lease: Duration,
     /// Largest record, header included, in bytes. 16 MiB; checked before anything is allocated.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: u32,
@@ -146,6 +160,7 @@ impl Config {
             backend: Backend::Memory,
             heartbeat: default_heartbeat(),
             election_timeout: default_election_timeout(),
+            read_lease: Duration::ZERO,
             max_record_bytes: default_max_record_bytes(),
             segment_bytes: default_segment_bytes(),
             max_key_bytes: default_max_key_bytes(),
@@ -208,6 +223,7 @@ impl Config {
                 humantime::format_duration(self.heartbeat)
             ));
         }
+        self.validate_read_lease()?;
         if self.scrub_every > MAX_SCRUB_EVERY {
             return refuse(format!(
                 "scrub_every {} must be at most {}",
@@ -241,10 +257,25 @@ impl Config {
         }
         Ok(())
     }
+
+    fn validate_read_lease(&self) -> Result<(), OpenError> {
+        let fits = self.heartbeat.saturating_mul(3)..=MAX_READ_LEASE;
+        if self.read_lease.is_zero() || fits.contains(&self.read_lease) {
+            return Ok(());
+        }
+        Err(OpenError::Config(format!(
+            "read_lease {} must be 0, for no lease reads, or at least three heartbeats of {} and at most {}",
+            humantime::format_duration(self.read_lease),
+            humantime::format_duration(self.heartbeat),
+            humantime::format_duration(MAX_READ_LEASE)
+        )))
+    }
 }
 
 /// Longest `election_timeout`: far beyond any use, and far below where multiples of it overflow.
 pub const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Longest `read_lease`: a cluster whose leader died, or that was started anew, elects nobody for so long.
+pub const MAX_READ_LEASE: Duration = Duration::from_secs(60);
 /// Longest `scrub_every`.
 pub const MAX_SCRUB_EVERY: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Smallest `segment_bytes`: below it headers and footers outweigh records.
@@ -302,88 +333,6 @@ fn default_snapshot_write_rate() -> u64 {
 }
 fn default_scrub_every() -> Duration {
     Duration::from_secs(7 * 24 * 3600)
-}
-
-/// Members and their addresses, printed and parsed as `1=HOST:PORT,2=HOST:PORT`. Empty means a cluster of one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(pub BTreeMap<NodeId, String>);
-
-impl fmt::Display for Members {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (id, address)) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            write!(f, "{comma}{id}={address}")?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Members {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut members = BTreeMap::new();
-        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-            let wrong = || format!("`{part}` in the cluster is not ID=HOST:PORT");
-            let (id, address) = part.trim().split_once('=').ok_or_else(wrong)?;
-            let id: u64 = id.trim().parse().map_err(|_not_a_number| wrong())?;
-            let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-            if id == 0 || host.is_empty() || port.parse::<u16>().is_err() {
-                return Err(wrong());
-            }
-            if members.insert(NodeId(id), address.to_owned()).is_some() {
-                return Err(format!("node {id} stands twice in the cluster"));
-            }
-        }
-        Ok(Self(members))
-    }
-}
-
-impl Serialize for Members {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// Addresses of nodes, printed and parsed as `HOST:PORT,HOST:PORT`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses(pub Vec<String>);
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(","))
-    }
-}
-
-impl FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let address = |part: &str| match part.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(part.to_owned()),
-            Some(_) | None => Err(format!("`{part}` is not HOST:PORT")),
-        };
-        parts.map(address).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl Serialize for Addresses {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Addresses {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// What "acknowledged" means. Printed and parsed as `sync` or `async:10ms`.
@@ -567,6 +516,16 @@ mod tests {
         config.validate().unwrap();
         config.heartbeat = Duration::MAX;
         assert!(config.validate().unwrap_err().to_string().contains("three heartbeats"));
+    }
+
+    #[test]
+    fn validate_of_a_read_lease_refuses_one_that_is_never_held_or_never_ends() {
+        let mut config = Config::single("x");
+        for (millis, fits) in [(0, true), (149, false), (150, true), (60_000, true), (60_001, false)] {
+            config.read_lease = Duration::from_millis(millis);
+            assert_eq!(config.validate().is_ok(), fits, "{millis}");
+        }
+        assert!(config.validate().unwrap_err().to_string().contains("read_lease 1m 1ms must be 0"));
     }
 
     #[test]

@@ -13,6 +13,19 @@ use thiserror::Error;
 use crate::types::{Index, LeaseId, NodeId, SessionId};
 
 /// Why a node, ledger or store could not be opened.
+///
+/// ```no_run
+/// use dledger::{Config, KvStore, OpenError};
+///
+/// # async fn open() -> Result<(), OpenError> {
+/// match KvStore::open(Config::single("data")).await {
+///     Ok(store) => println!("listens on {}", store.node().address()),
+///     Err(OpenError::Locked { path }) => println!("another process serves {}", path.display()),
+///     Err(error) => return Err(error), // says what to do
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -132,6 +145,19 @@ pub enum OpenError {
 }
 
 /// Why a write was not acknowledged.
+///
+/// ```
+/// use dledger::WriteError;
+/// # dledger::doctest::run(|store| async move {
+///
+/// match store.put("k", "v").await {
+///     Ok(revision) => println!("durable on a quorum, at {revision}"),
+///     Err(WriteError::Unknown(_)) => println!("perhaps written: read before you write again"),
+///     Err(error) => println!("certainly not written: {error}"),
+/// }
+/// assert!(matches!(store.put("", "v").await, Err(WriteError::TooLarge(_))));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -181,6 +207,9 @@ pub enum Rejection {
     /// The session has as many numbers without an answer as are kept.
     #[error("the session waits for the answers to {0} writes already; read some first")]
     TooManyUnanswered(u64),
+    /// A transaction would read more than an answer may hold.
+    #[error("the transaction would read {0} bytes; read large values one by one")]
+    TooMuchRead(u64),
     /// It is not a command that this release would propose, for the reason given.
     #[error("refused: {0}")]
     Malformed(String),
@@ -205,6 +234,19 @@ pub enum SnapshotRequestError {
 }
 
 /// Why a read has no answer. A read changes nothing: trying again is always safe.
+///
+/// ```
+/// use dledger::{Consistency, ReadError};
+/// # dledger::doctest::run(|store| async move {
+///
+/// let found = match store.get("k").await {
+///     // No leader in time: what this node knows may be old, and is better than nothing here.
+///     Err(ReadError::Unavailable(_)) => store.get_with("k", Consistency::Stale).await?,
+///     found => found?,
+/// };
+/// assert_eq!(found, None);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReadError {

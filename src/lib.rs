@@ -4,6 +4,8 @@ pub mod client;
 pub mod codec;
 pub mod commitlog;
 pub mod config;
+#[doc(hidden)]
+pub mod doctest;
 pub mod env;
 pub mod error;
 mod failure;

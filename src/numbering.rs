@@ -290,7 +290,11 @@ fn of_session(answer: &Answer) -> Option<&Rejection> {
     let Answer::Rejected(rejection) = answer else { return None };
     match rejection {
         Rejection::NoSession(_) | Rejection::Forgotten(_) | Rejection::TooManyUnanswered(_) => Some(rejection),
-        Rejection::NoLease(_) | Rejection::NotANumber(_) | Rejection::Overflow(_) | Rejection::Malformed(_) => None,
+        Rejection::NoLease(_)
+        | Rejection::NotANumber(_)
+        | Rejection::Overflow(_)
+        | Rejection::TooMuchRead(_)
+        | Rejection::Malformed(_) => None,
     }
 }
 

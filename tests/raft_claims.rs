@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dledger::raft::message::{AppendOutcome, Body};
-use dledger::raft::{AppendStep, Appended, Membership, Raft, Restored};
+use dledger::raft::{AppendStep, Appended, Membership, Raft, ReadBy, Restored};
 use dledger::types::{EntryId, Index, NodeId, Role, Term, TermRun, Vote};
 use raft_support::cluster::{Cluster, disk_of};
 use raft_support::inputs::{MS, alone, append, at, granted, id, lead, message, sent, terms_of, vote_request};
@@ -127,7 +127,7 @@ fn paper_5_1_a_request_of_a_lower_term_is_answered_with_the_own_term() {
         Body::Vote { last: id(9, 4), handed_over: false },
         Body::Append { prev: id(0, 0), commit: Index(0), base: Index(0) },
         Body::Heartbeat { commit: Index(3), round: 8 },
-        Body::ReadIndex { token: 1 },
+        Body::ReadIndex { token: 1, by_lease: false },
         Body::PreVote { next: Term(5), last: id(9, 4) },
         Body::HandOver,
     ] {
@@ -214,7 +214,7 @@ fn paper_5_2_a_lone_voter_leads_at_once_and_commits_when_durable() {
     assert_eq!(node.raft.committed(), Index(3));
     node.complete_one(at(2));
     assert_eq!(node.raft.committed(), Index(4));
-    node.read_index(at(2), 9);
+    node.read_index(at(2), 9, ReadBy::Round);
     assert_eq!(node.reads.last().map(|read| (read.token, read.index)), Some((9, Some(Index(4)))));
 }
 
@@ -409,7 +409,7 @@ fn paper_8_a_new_leader_appends_a_no_op_at_once() {
 fn thesis_6_4_a_read_waits_for_an_entry_of_the_term_and_for_a_round_sent_after_it() {
     let mut node = alone(2, &[1, 2], 1);
     lead(&mut node);
-    node.read_index(at(401), 7);
+    node.read_index(at(401), 7, ReadBy::Round);
     let answer =
         |round| Body::HeartbeatAnswer { round, durable: Index(0), verified: Index(3), written: Index(0), full: false };
     node.receive(at(402), &message(2, 3, answer(1)));
@@ -420,8 +420,8 @@ fn thesis_6_4_a_read_waits_for_an_entry_of_the_term_and_for_a_round_sent_after_i
     assert_eq!(node.reads, [], "round 1 was sent before the read");
     node.receive(at(405), &message(2, 3, answer(2)));
     assert_eq!(node.reads.iter().map(|read| (read.token, read.index)).collect::<Vec<_>>(), [(7, Some(Index(3)))]);
-    node.read_index(at(406), 8);
-    node.read_index(at(406), 9);
+    node.read_index(at(406), 8, ReadBy::Round);
+    node.read_index(at(406), 9, ReadBy::Round);
     node.receive(at(407), &message(2, 3, answer(2)));
     assert_eq!(node.reads.len(), 1, "an answer to an earlier round serves no later read");
     node.receive(at(407), &message(2, 3, answer(3)));

@@ -382,7 +382,7 @@ fn doubt_is_not_ended_by_news_from_before_the_restart() {
     assert!(node.raft.in_doubt(), "a delayed heartbeat and append of the former life");
     let asked: Vec<u64> = sent(&mut node)
         .into_iter()
-        .filter_map(|(_, _, body)| if let Body::ReadIndex { token } = body { Some(token) } else { None })
+        .filter_map(|(_, _, body)| if let Body::ReadIndex { token, .. } = body { Some(token) } else { None })
         .collect();
     assert_eq!(asked.len(), 1, "asked once");
     let answer = |token, index| message(2, 2, Body::ReadIndexAnswer { token, index: Some(Index(index)) });
@@ -398,7 +398,7 @@ fn doubt_lasts_until_the_node_has_what_its_leader_took_it_to_have() {
     let mut node = start(in_doubt(2, &[1, 2], 2));
     node.receive(at(1), &append(2, 2, id(4, 2), &[], 2));
     let token = sent(&mut node).into_iter().find_map(|(_, _, body)| match body {
-        Body::ReadIndex { token } => Some(token),
+        Body::ReadIndex { token, .. } => Some(token),
         _ => None,
     });
     node.receive(at(2), &message(2, 2, Body::ReadIndexAnswer { token: token.unwrap(), index: Some(Index(2)) }));

@@ -24,7 +24,7 @@ mod raft_support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dledger::raft::{Change, Member, Membership};
+use dledger::raft::{Change, Member, Membership, ReadBy};
 use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term, TermRun};
 use raft_support::dice::Dice;
 use raft_support::node::{Disk, Event, Node, Packet, Record, config, member, members};
@@ -52,6 +52,8 @@ struct World {
     seed: u64,
     /// Nodes 1 to `size` formed the cluster; those up to `top` joined it later.
     size: u64,
+    /// What members promise the leader that they hear; nothing in half of the runs.
+    read_lease: Duration,
     top: u64,
     dice: Dice,
     now: Monotonic,
@@ -98,10 +100,12 @@ impl World {
             most_delay_millis: 0,
         };
         let faults = Faults { most_delay_millis: [2, 10, 100, 400][dice.roll(4) as usize], ..faults };
+        let read_lease = Duration::from_millis([0, 0, 120, 400][dice.roll(4) as usize]);
         let down = (1..=size).map(|id| (id, Disk::default())).collect();
         let mut world = Self {
             seed,
             size,
+            read_lease,
             top: size,
             dice,
             now: Monotonic::from_micros(1_000_000),
@@ -143,7 +147,7 @@ impl World {
             disk.unread.push(Index(index));
         }
         let start = self.dice.roll(1 << 30);
-        let formed = (id <= self.size).then(|| members(self.size));
+        let formed = (id <= self.size).then(|| self.formed());
         let mut node = Node::start(config(id, start), formed, disk, self.now);
         node.disk_held = true;
         node.sizes_tell = true;
@@ -360,13 +364,19 @@ impl World {
         }
     }
 
+    /// The members at the start.
+    fn formed(&self) -> Membership {
+        Membership { read_lease: self.read_lease, ..members(self.size) }
+    }
+
     fn read(&mut self) {
         let id = 1 + self.dice.roll(self.top);
+        let by = if self.dice.one_in(2) { ReadBy::Lease } else { ReadBy::Round };
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&id) {
             self.tokens += 1;
             self.reads.insert(self.tokens, Index(self.history.len() as u64));
-            node.read_index(now, self.tokens);
+            node.read_index(now, self.tokens, by);
             self.after(id);
         }
     }
@@ -442,7 +452,7 @@ impl World {
     /// What a log says of the members: its last word, whether a core has read it or not.
     fn last_word(&self, log: &[Record]) -> Membership {
         let said = log.iter().rev().find_map(|record| record.membership);
-        said.cloned().unwrap_or_else(|| members(self.size))
+        said.cloned().unwrap_or_else(|| self.formed())
     }
 
     /// Everything committed is on the disks of a majority of each set of voters in the log of the leader who says so

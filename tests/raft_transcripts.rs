@@ -5,7 +5,7 @@
 //! raft_transcripts` writes them anew; read the difference before you keep it.
 //!
 //! ```text
-//! > cluster 3                  three nodes with empty logs
+//! > cluster 3                  three nodes with empty logs; `cluster 3 500ms`: who promise their leader so much
 //! > node 1 term=3 log=1,1,3    before `cluster`: node 1 starts with this log (all durable); also committed=2
 //! > lead 1                     node 1 times out and is elected, and all comes to rest; nothing of it is shown
 //! > timeout 1                  time moves to node 1's next deadline and node 1 sees it
@@ -19,7 +19,7 @@
 //! > change 1 add 4             node 1 is asked for a learner that is promoted by itself; also `learner 4`,
 //!                              `promote 4`, `remove 3`, `replace 3 4`, `prefer 2 9`
 //! > transfer 1 2               node 1 is asked to give its office to node 2
-//! > read 2 7                   a caller of node 2 asks for a read index, as number 7
+//! > read 2 7                   a caller of node 2 asks for a read index, as number 7; `lease 2 7`: by lease, if there is one
 //! > cut 1 2, cut 1>2, heal     nothing arrives between them / in that direction / all arrives again
 //! > close 1 2, connect 1 2     the control connection between them goes and comes
 //! > hold 2, go 2, done 2       the disk of node 2 hangs / works again / completes one write
@@ -43,11 +43,12 @@ mod raft_support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
-use dledger::raft::Change;
+use dledger::raft::{Change, Membership};
 use dledger::types::NodeId;
 use raft_support::cluster::{Cluster, disk_of};
-use raft_support::node::{Disk, Packet, member};
+use raft_support::node::{Disk, Packet, member, members};
 
 /// One file's run.
 #[derive(Default)]
@@ -67,7 +68,10 @@ impl Story {
         }
         if words[0] == "cluster" {
             let disk = |id| (id, self.disks.remove(&id).unwrap_or_default());
-            self.cluster = Some(Cluster::with_disks((1..=number(1)).map(disk).collect()));
+            let disks: BTreeMap<u64, Disk> = (1..=number(1)).map(disk).collect();
+            let read_lease = words.get(2).map_or(Duration::ZERO, |text| humantime::parse_duration(text).unwrap());
+            let formed = Membership { read_lease, ..members(number(1)) };
+            self.cluster = Some(Cluster::with(formed, disks));
             return self.lines();
         }
         let cluster = self.cluster.as_mut().expect("the story has a cluster");
@@ -107,6 +111,7 @@ impl Story {
                 }
             }
             "read" => cluster.read(number(1), number(2)),
+            "lease" => cluster.lease_read(number(1), number(2)),
             "cut" => match words[1].split_once('>') {
                 Some((from, to)) => {
                     cluster.cuts.insert((from.parse().unwrap(), to.parse().unwrap()));
@@ -248,6 +253,8 @@ stories! {
     disk_all_hung_nobody_steps_down
     read_index_leader_and_follower
     read_index_lost_question_times_out
+    lease_read_takes_no_round_until_the_lease_is_over
+    lease_killed_leader_is_replaced_when_the_promises_end
     members_three_become_four_and_a_dead_one_leaves
     members_removed_leader_hands_over
     members_lost_leader_leaves_a_joint_change_to_the_next

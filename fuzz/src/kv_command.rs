@@ -10,18 +10,20 @@
 //!     5  kind                            an entry that is no command
 //!     6  how (1), from (1), to (1), limit (1)    a scan
 //! ```
-//! Claims: an accepted command is encoded again to the same bytes; the machine holds what a plain map holds after the same
-//! commands, revisions and counts included; readers see a range delete whole or not at all, whatever its turns; a scan by
+//! Claims: an accepted command is encoded again to the same bytes, and its answer can be read; the machine holds what a plain
+//! map holds after the same puts and deletes, revisions and counts included; readers see a range delete whole or not at all, whatever its turns; a scan by
 //! pages gives what the map gives; an entry that is refused changes nothing.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
+use dledger::codec::DecodeError;
+use dledger::kv::answer::Answer;
 use dledger::kv::command::Command;
 use dledger::kv::machine::KvMachine;
 use dledger::kv::{KeyValue, Scan};
 use dledger::state_machine::{Applied, Entry, StateMachine};
-use dledger::types::{EntryId, Index, Kind, LogTime, Position, Term};
+use dledger::types::{EntryId, Index, Kind, LeaseId, LogTime, Position, Term};
 
 use crate::{Seed, golden, memory};
 
@@ -33,10 +35,13 @@ const MAX_BULK: usize = 1200;
 /// Pages of a scan are small, so that there are several.
 const PAGE_BYTES: u64 = 200;
 const ENOUGH_BYTES: usize = 512;
+/// A list reserves up to 1 MiB for what it claims; a transaction has three.
+const ENOUGH_FOR_LISTS_BYTES: usize = (3 << 20) + ENOUGH_BYTES;
 
 /// Takes one input.
 pub fn run(mut data: &[u8]) {
-    let mut run = Run { bulk: 0, machine: KvMachine::new(), model: BTreeMap::new(), index: Index::ZERO };
+    let mut run =
+        Run { bulk: 0, machine: KvMachine::new(), model: BTreeMap::new(), leases: BTreeMap::new(), index: Index::ZERO };
     for _ in 0..MAX_STEPS {
         let Ok(kind) = data.try_get_u8() else { break };
         run.step(kind, &mut data);
@@ -51,6 +56,8 @@ struct Run {
     bulk: usize,
     machine: KvMachine,
     model: BTreeMap<Vec<u8>, Stored>,
+    /// Of keys that have one.
+    leases: BTreeMap<Vec<u8>, LeaseId>,
     index: Index,
 }
 
@@ -67,6 +74,20 @@ fn short(key: u8) -> Vec<u8> {
     }
 }
 
+/// Whether the bytes say that lists follow.
+fn has_lists(payload: &[u8]) -> bool {
+    matches!(payload, [5 | 7 | 11, ..])
+}
+
+/// A command, with what it numbers, if it does.
+fn whole(payload: &[u8]) -> Result<Command<'_>, DecodeError> {
+    let command = Command::decode(payload)?;
+    if let Command::Numbered { command: numbered, .. } = command {
+        Command::decode(numbered)?;
+    }
+    Ok(command)
+}
+
 impl Run {
     fn step(&mut self, kind: u8, data: &mut &[u8]) {
         match kind % 7 {
@@ -78,7 +99,7 @@ impl Run {
             }
             1 => {
                 let (key, value) = (short(byte(data)), vec![b'v'; usize::from(byte(data))]);
-                self.command(&Command::Put { key: &key, value: &value });
+                self.command(&Command::put(&key, &value));
             }
             2 => self.command(&Command::Delete { key: &short(byte(data)) }),
             3 => {
@@ -92,7 +113,7 @@ impl Run {
                 self.bulk += count;
                 for number in 0..count {
                     let key = [short(prefix), format!("{number:04}").into_bytes()].concat();
-                    self.command(&Command::Put { key: &key, value: b"x" });
+                    self.command(&Command::put(&key, b"x"));
                 }
             }
             5 => self.apply(if byte(data) & 1 == 0 { Kind::NoOp } else { Kind::Membership }, Bytes::new()),
@@ -109,7 +130,8 @@ impl Run {
     }
 
     fn apply(&mut self, kind: Kind, payload: Bytes) {
-        let decoded = memory::within(ENOUGH_BYTES, || Command::decode(&payload));
+        let enough = if has_lists(&payload) { ENOUGH_FOR_LISTS_BYTES } else { ENOUGH_BYTES };
+        let decoded = memory::within(enough, || whole(&payload));
         if let Ok(command) = &decoded {
             assert_eq!(command.encode(), payload, "{command:?}");
         }
@@ -125,12 +147,19 @@ impl Run {
                 self.index = self.index.prev();
             }
             (Kind::Data, Ok(command)) => {
-                let count = self.apply_to_model(&command);
+                let expected = self.apply_to_model(&command);
                 let answer = self.finish(applied.expect("a command is applied"));
-                let expected = count.map_or(Vec::new(), |count| count.to_le_bytes().to_vec());
-                assert_eq!(answer, expected, "{command:?}");
+                let answer = Answer::decode(&answer).expect("an answer can be read");
+                match expected {
+                    Some(expected) => assert_eq!(answer, expected, "{command:?}"),
+                    None => self.take_over(),
+                }
             }
-            (Kind::NoOp | Kind::Membership, _) => assert_eq!(applied, Ok(Applied::Done(Bytes::new()))),
+            (Kind::NoOp, _) => {
+                assert_eq!(applied, Ok(Applied::Done(Bytes::new())));
+                self.take_over();
+            }
+            (Kind::Membership, _) => assert_eq!(applied, Ok(Applied::Done(Bytes::new()))),
         }
     }
 
@@ -150,22 +179,33 @@ impl Run {
         }
     }
 
-    /// The keys that a delete removed; nothing for a put.
-    fn apply_to_model(&mut self, command: &Command<'_>) -> Option<u64> {
+    /// What the model has no words for was done: from here on it holds what the machine shows.
+    fn take_over(&mut self) {
+        self.machine.publish().expect(MEMORY);
+        let page = self.machine.reader().view().scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).expect(MEMORY);
+        let item = |it: KeyValue| (it.key.to_vec(), (it.value, it.create_revision, it.mod_revision, it.version));
+        self.leases = page.items.iter().map(|it| (it.key.to_vec(), it.lease)).collect();
+        self.model = page.items.into_iter().map(item).collect();
+    }
+
+    /// What is answered; nothing for a command that the model has no words for, which it is not changed by.
+    fn apply_to_model(&mut self, command: &Command<'_>) -> Option<Answer> {
         let before = self.model.len();
         match *command {
-            Command::Put { key, value } => {
+            Command::Put { key, value, lease: LeaseId::ZERO } => {
+                self.leases.remove(key);
                 let value = Bytes::copy_from_slice(value);
                 let stored = self.model.entry(key.to_vec()).or_insert((Bytes::new(), self.index, self.index, 0));
                 *stored = (value, stored.1, self.index, stored.3 + 1);
-                return None;
+                return Some(Answer::Done);
             }
             Command::Delete { key } => drop(self.model.remove(key)),
             Command::DeleteRange { from, to } => {
                 self.model.retain(|key, _stored| key.as_slice() < from || to.is_some_and(|to| key.as_slice() >= to));
             }
+            _ => return None,
         }
-        Some((before - self.model.len()) as u64)
+        Some(Answer::Deleted((before - self.model.len()) as u64))
     }
 
     fn check_scan(&self, how: u8, from: Vec<u8>, to: Vec<u8>, limit: u8) {
@@ -212,7 +252,8 @@ impl Run {
     fn item(&self, key: &[u8], keys_only: bool) -> KeyValue {
         let (value, create_revision, mod_revision, version) = self.model[key].clone();
         let value = if keys_only { Bytes::new() } else { value };
-        KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version, lease: LeaseId::ZERO }
+        let lease = self.leases.get(key).copied().unwrap_or_default();
+        KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision, version, lease }
     }
 
     fn check_all(&mut self) {

@@ -142,7 +142,7 @@ fn message(around: &Around, data: &mut &[u8]) -> Message {
         }
         6 => Body::Heartbeat { commit: index, round: two.into() },
         7 => Body::HeartbeatAnswer { round: three.into(), durable: index, verified: other, written: other, full: flag },
-        8 => Body::ReadIndex { token: one.into() },
+        8 => Body::ReadIndex { token: one.into(), by_lease: flag },
         9 => Body::ReadIndexAnswer { token: one.into(), index: flag.then_some(other) },
         10 => Body::HandOver,
         11 => Body::PreVoteInDoubt { next: around.term(one) },

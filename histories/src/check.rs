@@ -48,11 +48,11 @@ fn relevant(operations: &[&Operation]) -> usize {
         .iter()
         .filter_map(|operation| match &operation.answered {
             Some((_at, Answer::Value(Some(value)))) => Some(value.as_slice()),
-            Some((_, Answer::Value(None) | Answer::Done)) | None => None,
+            Some((_, Answer::Value(None) | Answer::Done | Answer::Swapped(_))) | None => None,
         })
         .collect();
     let counts = |operation: &&&Operation| match (&operation.call, &operation.answered) {
-        (_, Some(_)) | (Call::Delete, None) => true,
+        (_, Some(_)) | (Call::Delete | Call::CompareAndSet { .. }, None) => true,
         (Call::Put(value), None) => read.contains(value.as_slice()),
         (Call::Get, None) => false,
     };

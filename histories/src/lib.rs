@@ -13,8 +13,15 @@
 //! The search is that of Wing and Gong (1993) as Lowe (2017) has it; `check/search.rs` tells how it treats writes of
 //! unknown outcome, and docs/decisions/0007 why it is our own. A read without an answer shows nothing and is left out.
 //! Of a key that fails, the shortest failing beginning is handed back.
+//!
+//! Lists that are only appended to and counters that only count up need no search: what was read says in which order the
+//! writes came, and what is left is whether that order fits the times ([`lists`], [`counters`]). A set is one register a
+//! member.
 
 mod check;
+pub mod counters;
+pub mod lists;
+mod order;
 mod recorder;
 
 use std::fmt;
@@ -31,6 +38,13 @@ pub enum Call {
     Put(Vec<u8>),
     /// Delete it.
     Delete,
+    /// Set it, or delete it, if it has this value; `None` stands for no value in both.
+    CompareAndSet {
+        /// What it must be.
+        expected: Option<Vec<u8>>,
+        /// What it becomes.
+        value: Option<Vec<u8>>,
+    },
 }
 
 /// What a client was told.
@@ -40,6 +54,8 @@ pub enum Answer {
     Value(Option<Vec<u8>>),
     /// The write is done.
     Done,
+    /// Whether what was compared held, and the key was set.
+    Swapped(bool),
 }
 
 /// One operation of a history.
@@ -89,6 +105,23 @@ impl fmt::Display for NotLinearizable {
     }
 }
 
+/// No order explains what was told of a list or a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Which one.
+    pub key: Vec<u8>,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl std::error::Error for Wrong {}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not linearizable: {}", String::from_utf8_lossy(&self.key), self.what)
+    }
+}
+
 /// Operations that an error prints.
 const SHOWN: usize = 24;
 /// Bytes of a value that are printed.
@@ -110,11 +143,16 @@ impl fmt::Display for Operation {
             Call::Get => f.write_str("get")?,
             Call::Put(bytes) => write!(f, "put {}", value(bytes))?,
             Call::Delete => f.write_str("delete")?,
+            Call::CompareAndSet { expected, value: new } => {
+                let shown = |it: &Option<Vec<u8>>| it.as_deref().map_or_else(|| "nothing".to_owned(), value);
+                write!(f, "set {} if {}", shown(new), shown(expected))?;
+            }
         }
         match &self.answered {
             Some((_at, Answer::Value(Some(bytes)))) => write!(f, " = {}", value(bytes)),
             Some((_at, Answer::Value(None))) => f.write_str(" = nothing"),
             Some((_at, Answer::Done)) => f.write_str(" done"),
+            Some((_at, Answer::Swapped(swapped))) => f.write_str(if *swapped { " done" } else { " not so" }),
             None => f.write_str(", outcome unknown"),
         }
     }

@@ -4,15 +4,16 @@
 //! completion, hints and `help` read it too. Commands and flags of later releases are not declared: they are
 //! unknown, exit 2.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValue, StringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use dledger::Consistency;
 use dledger::config::Backend;
 use dledger::node::recover::Survivor;
 
@@ -44,9 +45,10 @@ pub(crate) struct Globals {
     /// Longest wait for one operation, finding the leader included [default: 5s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = positive_duration)]
     pub(crate) timeout: Option<Duration>,
-    /// How fresh reads must be [default: linearizable]
-    #[arg(long, global = true, value_name = "LEVEL")]
-    pub(crate) consistency: Option<ReadLevel>,
+    /// How fresh reads must be: linearizable, lease (the same by the leader's lease), stale:500ms (no older than that),
+    /// stale (whatever the asked node has) [default: linearizable]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = ConsistencyParser)]
+    pub(crate) consistency: Option<Consistency>,
     /// Log from this level on, to stderr [default: $RUST_LOG, else info for serve and warn elsewhere]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
@@ -421,14 +423,25 @@ pub(crate) enum RowFormat {
     Json,
 }
 
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReadLevel {
-    // Sees every write acknowledged before it
-    #[default]
-    Linearizable,
-    // What the asked node has
-    Stale,
+/// Reads how fresh a read must be, and names what may be written; the bound of the third is an example.
+#[derive(Clone, Copy, Debug)]
+struct ConsistencyParser;
+
+impl TypedValueParser for ConsistencyParser {
+    type Value = Consistency;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Consistency, clap::Error> {
+        StringValueParser::new().try_map(|text| text.parse::<Consistency>()).parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(["linearizable", "lease", "stale", "stale:500ms"].into_iter().map(PossibleValue::new)))
+    }
 }
 
 /// How much is logged.

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::args::{Cli, Command, Globals, ReadLevel, endpoints};
+use crate::args::{Cli, Command, Globals, endpoints};
 use crate::commands;
 use crate::exit::{Failure, Kind, Outcome};
 use crate::input::Input;
@@ -69,7 +69,7 @@ impl Session {
         let options = Options {
             endpoints: globals.endpoints.clone().unwrap_or(default).0,
             timeout: globals.timeout.unwrap_or(DEFAULT_TIMEOUT),
-            consistency: consistency(globals.consistency.unwrap_or_default()),
+            consistency: globals.consistency.unwrap_or_default(),
             keep_going: globals.keep_going,
         };
         let store = Store::Remote(Remote::new(&options.endpoints, options.timeout)?);
@@ -81,7 +81,7 @@ impl Session {
     pub(crate) fn with(&self, globals: &Globals) -> Result<Self, Failure> {
         let mut session = self.clone();
         if let Some(level) = globals.consistency {
-            session.options.consistency = consistency(level);
+            session.options.consistency = level;
         }
         if let Some(format) = globals.output {
             session.printer = session.printer.with_format(format);
@@ -97,13 +97,6 @@ impl Session {
     pub(crate) fn at(&self, endpoints: Vec<String>, timeout: Duration) -> Result<Self, Failure> {
         let store = Store::Remote(Remote::new(&endpoints, timeout)?);
         Ok(Self { options: Options { endpoints, timeout, ..self.options.clone() }, store, ..self.clone() })
-    }
-}
-
-fn consistency(level: ReadLevel) -> Consistency {
-    match level {
-        ReadLevel::Linearizable => Consistency::Linearizable,
-        ReadLevel::Stale => Consistency::Stale,
     }
 }
 

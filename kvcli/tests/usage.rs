@@ -44,7 +44,7 @@ fn wrong_usage_is_one_line_on_stderr_with_code_two() {
         &["get"],
         &["get", "a", "--timeout", "5"],
         &["get", "a", "--output", "xml"],
-        &["get", "a", "--consistency", "lease"],
+        &["get", "a", "--consistency", "fresh"],
         &["del", "a", "--prefix", "b"],
         &["bench", "mixed"],
         &["log", "repair", "--data-dir", "d"],

@@ -13,6 +13,7 @@ mod faults;
 mod machine;
 mod marks;
 mod memberships;
+mod plain;
 mod plants;
 mod profile;
 mod random;

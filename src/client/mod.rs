@@ -25,9 +25,10 @@
 //! a good part of the timeout is given up. While there is no leader, requests wait until the timeout.
 //!
 //! # Which node is asked
-//! Writes and linearizable reads go to the leader where it can be reached; any other node would serve them too, by
-//! asking the leader itself. Changes of members and of the leader, and the question who the members are, are for the
-//! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached.
+//! Writes and linearizable reads, by a lease or not, go to the leader where it can be reached; any other node would serve
+//! them too, by asking the leader itself. Changes of members and of the leader, and the question who the members are, are for the
+//! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached. So do those with a bound;
+//! when that node cannot tell how old it is, the leader is asked next.
 //!
 //! Deliberately absent: caches; and a session for batches and imports, which have rules of their own (`import.rs`).
 
@@ -197,7 +198,8 @@ impl Client {
     async fn call_by(&self, body: RequestBody, deadline: Instant, patience: Patience) -> Result<Answer, ClientError> {
         let mut last: Option<ClientError> = None;
         loop {
-            let step = match self.shared.attempt_in(&body, None, deadline, patience).await {
+            let nearest = body.needs_no_leader() || (last.is_none() && body.hardly_needs_a_leader());
+            let step = match self.shared.attempt(&body, nearest, deadline, patience).await {
                 Ok((answer, _link)) => return Ok(answer),
                 Err(step) => step,
             };
@@ -231,7 +233,45 @@ enum Patience {
 }
 
 impl Shared {
-    /// Asks once; with an epoch, no node of another one.
+    /// Asks once: the node that is nearest, or the leader.
+    async fn attempt(
+        &self,
+        body: &RequestBody,
+        nearest: bool,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), Step> {
+        if nearest {
+            return self.attempt_nearest(body, deadline, patience).await;
+        }
+        self.attempt_in(body, None, deadline, patience).await
+    }
+
+    /// How long a node is waited for that is asked now.
+    fn until(&self, deadline: Instant, patience: Patience) -> Instant {
+        match patience {
+            Patience::Again => deadline.min(Instant::now() + self.timeout / READ_ATTEMPTS),
+            Patience::Once => deadline,
+        }
+    }
+
+    async fn attempt_nearest(
+        &self,
+        body: &RequestBody,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), Step> {
+        let link = self.routes.nearest(deadline).await.map_err(|error| {
+            if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
+        })?;
+        let verdict = judge(link.call(body.clone(), self.until(deadline, patience)).await);
+        if matches!(verdict, Err(Step::Lost(_))) {
+            self.routes.forget_nearest(&link);
+        }
+        verdict.map(|answer| (answer, link))
+    }
+
+    /// Asks whoever leads; with an epoch, no node of another one.
     async fn attempt_in(
         &self,
         body: &RequestBody,
@@ -240,20 +280,6 @@ impl Shared {
         patience: Patience,
     ) -> Result<(Answer, Arc<Link>), Step> {
         let routes = &self.routes;
-        let until = || match patience {
-            Patience::Again => deadline.min(Instant::now() + self.timeout / READ_ATTEMPTS),
-            Patience::Once => deadline,
-        };
-        if body.needs_no_leader() {
-            let link = routes.nearest(deadline).await.map_err(|error| {
-                if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
-            })?;
-            let verdict = judge(link.call(body.clone(), until()).await);
-            if matches!(verdict, Err(Step::Lost(_))) {
-                routes.forget_nearest(&link);
-            }
-            return verdict.map(|answer| (answer, link));
-        }
         let route = routes.leader(deadline).await.map_err(Step::Stop)?;
         if epoch.is_some_and(|epoch| epoch != route.link.info().epoch) {
             return Err(Step::OtherEpoch);
@@ -262,7 +288,7 @@ impl Shared {
             // Sent now, it could only end as unknown.
             return Err(Step::Stop(ClientError::Unavailable("the time is up".to_owned())));
         }
-        let outcome = route.link.call(body.clone(), until()).await;
+        let outcome = route.link.call(body.clone(), self.until(deadline, patience)).await;
         if let Ok(Response { leader: Some(leader), .. }) = &outcome {
             routes.hear(&route, leader.id, &leader.address);
         }

@@ -96,6 +96,7 @@ enum WireRejection<'a> {
     NoSession(SessionId),
     Forgotten(u64),
     TooManyUnanswered(u64),
+    TooMuchRead(u64),
     #[serde(borrow)]
     Malformed(Raw<'a>),
 }
@@ -211,6 +212,7 @@ fn rejection_out(rejection: &Rejection) -> WireRejection<'_> {
         Rejection::NoSession(session) => WireRejection::NoSession(*session),
         Rejection::Forgotten(number) => WireRejection::Forgotten(*number),
         Rejection::TooManyUnanswered(count) => WireRejection::TooManyUnanswered(*count),
+        Rejection::TooMuchRead(bytes) => WireRejection::TooMuchRead(*bytes),
         Rejection::Malformed(reason) => WireRejection::Malformed(Raw(reason.as_bytes())),
     }
 }
@@ -223,6 +225,7 @@ fn rejection_in(wire: WireRejection<'_>) -> Rejection {
         WireRejection::NoSession(session) => Rejection::NoSession(session),
         WireRejection::Forgotten(number) => Rejection::Forgotten(number),
         WireRejection::TooManyUnanswered(count) => Rejection::TooManyUnanswered(count),
+        WireRejection::TooMuchRead(bytes) => Rejection::TooMuchRead(bytes),
         WireRejection::Malformed(Raw(reason)) => Rejection::Malformed(String::from_utf8_lossy(reason).into_owned()),
     }
 }
@@ -259,6 +262,7 @@ mod tests {
             Answer::Rejected(Rejection::NoSession(SessionId(4))),
             Answer::Rejected(Rejection::Forgotten(5)),
             Answer::Rejected(Rejection::TooManyUnanswered(6)),
+            Answer::Rejected(Rejection::TooMuchRead(7)),
             Answer::Rejected(Rejection::Malformed("m".to_owned())),
             Answer::First { revision: Index(9), answer: Box::new(Answer::Deleted(1)) },
             Answer::NotKept,

@@ -1,23 +1,38 @@
 //! The operations that a replica in this process and a client over the network have in common.
 //!
-//! What is built on a store (locks, elections, typed views) is built on this trait, once, and serves both. The conditional
-//! writes that are transactions with a name are written here, from [`Kv::transact`].
+//! What is built on a store (locks, elections, typed views) is built on this trait, once, and serves both. The writes that
+//! are transactions with a name are written here, from [`Kv::transact`]; who has a shorter way does them himself.
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 
 use crate::error::{ReadError, Rejection, WriteError};
 use crate::types::{Index, LeaseId};
 
 use super::range::KeyRange;
-use super::txn::{OpResult, Txn, TxnDone};
+use super::txn::{OpResult, Txn, TxnDone, TxnOp};
 use super::watch::{Watch, WatchError, WatchOptions};
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
 /// Why an operation has no answer, whichever way the store was asked.
+///
+/// ```
+/// use dledger::kv::{Kv, KvError};
+/// # dledger::doctest::run(|store| async move {
+///
+/// # store.put("visits", "many").await?;
+/// match store.increment("visits".into(), 1).await {
+///     Ok(visits) => println!("visit {visits}"),
+///     Err(KvError::Unknown(_)) => println!("counted or not: look before you count again"),
+///     Err(KvError::Unavailable(_)) => println!("not counted, and worth another try"),
+///     Err(error) => println!("not counted: {error}"), // says what to do
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KvError {
@@ -67,8 +82,25 @@ impl From<ReadError> for KvError {
     }
 }
 
-/// A store of keys and values. All methods are cancel-safe in this sense: a dropped future leaves a write's outcome
-/// unknown, and everything else as it was.
+/// A store of keys and values: [`KvStore`](super::KvStore) in this process, or a [`Client`](crate::client::Client) of one
+/// elsewhere. Write what is to serve both against this trait. Handles are cheap to clone, and clones are the same store.
+///
+/// All methods are cancel-safe in this sense: a dropped future leaves a write's outcome unknown, and everything else as it
+/// was.
+///
+/// ```
+/// use dledger::kv::{Kv, KvError};
+/// use dledger::Consistency;
+///
+/// /// Counts a visit, whoever else counts at the same time.
+/// async fn visit(store: &impl Kv, page: &str) -> Result<i64, KvError> {
+///     let key = format!("visits/{page}");
+///     if store.put_if_absent(key.clone().into(), "1".into()).await?.is_some() {
+///         return Ok(1);
+///     }
+///     store.increment(key.into(), 1).await
+/// }
+/// ```
 pub trait Kv: Clone + Send + Sync + 'static {
     /// Does a transaction, as one entry of the log.
     ///
@@ -119,6 +151,52 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// # Errors
     /// `Rejected` when the lease has ended already; see [`KvError`].
     fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<u64, KvError>> + Send;
+
+    /// Runs a task of a recipe to its end, beside the caller and whether or not the caller goes on; with timers of tokio.
+    /// By default, in the tokio runtime that it is called in.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such runtime.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), KvError> {
+        let no_runtime = |_none| KvError::Refused("this must be called within a tokio runtime".to_owned());
+        let _detached = tokio::runtime::Handle::try_current().map_err(no_runtime)?.spawn(task);
+        Ok(())
+    }
+
+    /// Sets a key; the new revision.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn put(&self, key: Bytes, value: Bytes) -> impl Future<Output = Result<Index, KvError>> + Send {
+        self.put_leased(key, value, LeaseId::ZERO)
+    }
+
+    /// Sets a key that lives as long as a lease; the new revision.
+    ///
+    /// # Errors
+    /// `Rejected` when the lease has ended; see [`KvError`].
+    fn put_leased(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<Index, KvError>> + Send {
+        let put = Txn { then: vec![TxnOp::put_leased(key, value, lease)], ..Txn::default() };
+        async move { Ok(self.transact(put).await?.revision) }
+    }
+
+    /// Deletes a key; the count is 0 when there was none.
+    ///
+    /// # Errors
+    /// See [`KvError`].
+    fn delete(&self, key: Bytes) -> impl Future<Output = Result<Deleted, KvError>> + Send {
+        let delete = Txn { then: vec![TxnOp::delete(key)], ..Txn::default() };
+        async move {
+            let done = self.transact(delete).await?;
+            let there = done.results.contains(&OpResult::Deleted(true));
+            Ok(Deleted { count: u64::from(there), revision: done.revision })
+        }
+    }
 
     /// Sets a key if there is none; the new revision, or `None` when there is one.
     ///

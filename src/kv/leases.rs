@@ -28,6 +28,18 @@ struct Lease {
 }
 
 /// What is known of a lease.
+///
+/// ```
+/// use dledger::kv::LeaseStatus;
+/// # dledger::doctest::run(|store| async move {
+///
+/// let lease = store.grant_lease(std::time::Duration::from_secs(60)).await?;
+/// for LeaseStatus { lease, ttl_ms, keys, .. } in store.leases() {
+///     println!("lease {lease} lives {ttl_ms} ms, with {keys} keys");
+/// }
+/// # assert_eq!(store.leases()[0].lease, lease);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseStatus {
     /// The lease.

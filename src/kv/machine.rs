@@ -31,6 +31,8 @@ use super::backend::{Backend, BackendError, Leaving};
 use super::beside::Beside;
 use super::capture::{KvCapture, KvRestore};
 use super::command::Command;
+use super::effects::Effects;
+use super::history::History;
 use super::leases::Leases;
 use super::view::{KvReader, KvView};
 
@@ -49,6 +51,8 @@ pub struct KvMachine<B: Backend = MemoryMap> {
     base: LogBase,
     /// Leases and sessions.
     beside: Beside,
+    /// What entries did that they do not say themselves, for watches.
+    effects: Effects,
     /// A range delete that is under way.
     deleting: Option<Leaving>,
     /// What the backend said: what it has of the quantum may be half of an entry, and is not committed.
@@ -77,7 +81,8 @@ impl<B: Backend> KvMachine<B> {
     pub fn on(map: B) -> Self {
         let (base, beside) = (LogBase::default(), Beside::default());
         let reader = KvReader::new(KvView::new(map.snapshot(), beside.leases.clone(), None, &base));
-        Self { map, base, beside, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
+        let effects = Effects::default();
+        Self { map, base, beside, effects, deleting: None, broken: None, reader, turn_keys: TURN_KEYS }
     }
 
     /// Breaks a rule, for a simulation.
@@ -89,10 +94,22 @@ impl<B: Backend> KvMachine<B> {
         }
     }
 
+    /// Leases and sessions, as they are written down.
+    #[cfg(all(test, feature = "rocksdb"))]
+    pub(super) fn records_beside_the_keys(&self) -> Vec<Vec<u8>> {
+        self.beside.records().map(|record| record.encode()).collect()
+    }
+
     /// What readers see of it: stays valid as the machine goes on.
     #[must_use]
     pub fn reader(&self) -> KvReader<B::Snapshot> {
         self.reader.clone()
+    }
+
+    /// What watches are told by: stays valid as the machine goes on.
+    #[must_use]
+    pub fn history(&self) -> History {
+        History::new(self.effects.newest())
     }
 
     fn turn(&mut self) -> Result<Applied, BackendError> {
@@ -100,7 +117,12 @@ impl<B: Backend> KvMachine<B> {
         let removed = self.map.delete_some(&deleting.range, self.turn_keys)?;
         deleting.count += removed.len() as u64;
         self.beside.unbind(removed.iter().map(|(key, _stored)| &key[..]));
+        let revision = self.base.entry.index;
+        for (key, before) in &removed {
+            self.effects.gone(revision, key, before);
+        }
         if removed.len() < self.turn_keys.min(LONG_KEYS) {
+            self.effects.all_gone(revision);
             let answer = Answer::Deleted(deleting.count).encode();
             return Ok(Applied::Done(self.answered(deleting.asked, answer)));
         }
@@ -117,6 +139,9 @@ impl<B: Backend> KvMachine<B> {
         self.beside.hand_over(&mut self.map);
         self.map.commit(&self.base, self.deleting.as_ref())?;
         self.show();
+        // Of an entry that is half applied, nothing is told.
+        let last = self.base.entry.index;
+        self.effects.publish(if self.deleting.is_some() { last.prev() } else { last });
         Ok(())
     }
 
@@ -142,6 +167,7 @@ impl<B: Backend> KvMachine<B> {
             self.map.commit(&self.base, None)?;
         }
         self.show();
+        self.effects.restart(self.base.entry.index);
         Ok(())
     }
 
@@ -196,6 +222,7 @@ impl<B: Backend> StateMachine for KvMachine<B> {
                 Stop::Unreadable(reason) => reason,
             };
             (self.base, self.deleting) = (before, None);
+            self.effects.abandon(entry.id.index);
             ApplyError { id: entry.id, reason }
         })
     }
@@ -233,6 +260,7 @@ impl<B: Backend> StateMachine for KvMachine<B> {
         self.base = LogBase { entry: last, ..base };
         (self.deleting, self.broken) = (None, None);
         self.show();
+        self.effects.restart(last.index);
         KvRestore::new(before)
     }
 }

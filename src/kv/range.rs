@@ -3,6 +3,15 @@
 use bytes::Bytes;
 
 /// The keys from `from` on and below `to`; without `to`, up to the last.
+///
+/// ```
+/// use dledger::kv::KeyRange;
+///
+/// let users = KeyRange::of_prefix("user/".into());
+/// assert!(users.contains(b"user/1") && !users.contains(b"user"));
+/// let some = users.and(&KeyRange { from: "user/5".into(), to: None });
+/// assert_eq!(some.to.as_deref(), Some(b"user0".as_ref()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRange {
     /// The first key that may be in it.

@@ -15,6 +15,24 @@ pub const DEFAULT_PAGE_BYTES: u64 = 4 << 20;
 pub const ITEM_OVERHEAD_BYTES: u64 = 40;
 
 /// Which keys to read, and how.
+///
+/// ```
+/// use dledger::{Consistency, Scan, ScanPage};
+/// # dledger::doctest::run(|store| async move {
+///
+/// # for number in 0..5 { store.put(format!("user/{number}"), "x").await?; }
+/// let (mut keys, mut next) = (Vec::new(), Some(Scan { limit: Some(4), max_bytes: 100, ..Scan::prefix("user/") }));
+/// while let Some(scan) = next {
+///     let page: ScanPage = store.scan(scan.clone(), Consistency::Linearizable).await?;
+///     next = scan.after(&page);
+///     keys.extend(page.items.into_iter().map(|item| item.key));
+/// }
+/// assert_eq!(keys, ["user/0", "user/1", "user/2", "user/3"]);
+///
+/// let last = Scan { reverse: true, keys_only: true, limit: Some(1), ..Scan::prefix("user/") };
+/// assert_eq!(store.scan(last, Consistency::Linearizable).await?.items[0].key, "user/4");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     /// The first key that may be read; the start when `None`.

@@ -12,6 +12,8 @@
 
 mod blocking;
 mod keep_alives;
+mod kv;
+mod watching;
 mod writes;
 
 use std::sync::Arc;
@@ -37,9 +39,13 @@ use super::range::KeyRange;
 use super::view::KvReader;
 use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 
+pub(crate) use blocking::block_on;
+pub use blocking::{
+    BlockingElection, BlockingKvStore, BlockingLeaders, BlockingLeadership, BlockingLiveLease, BlockingLock,
+    BlockingLockGuard, BlockingTyped, BlockingTypedWatch, BlockingWatch,
+};
 use keep_alives::KeepAlives;
-
-pub use blocking::BlockingKvStore;
+use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,10 +55,45 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Every replica serves every call: one that does not lead forwards writes to the leader and asks it for a read
 /// index. While there is no leader, calls wait up to the handle's timeout.
+///
+/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (conditional writes by name, locks, elections, typed
+/// values) works on it as well.
+///
+/// ```
+/// use dledger::kv::{Kv, Txn, TxnOp};
+/// use dledger::{Consistency, KvStore, Scan};
+///
+/// # dledger::doctest::run(|store: KvStore| async move {
+/// // let store = KvStore::open(config).await?;
+/// let revision = store.put("user/1", "ann").await?;
+/// store.put_batch(vec![("user/2".into(), "bob".into()), ("user/3".into(), "eve".into())]).await?;
+///
+/// let ann = store.get("user/1").await?.ok_or("absent")?;
+/// assert_eq!((ann.value.as_ref(), ann.mod_revision, ann.version), (b"ann".as_ref(), revision, 1));
+/// assert!(store.get_with("user/1", Consistency::Stale).await?.is_some());
+/// assert_eq!(store.scan(Scan::prefix("user/"), Consistency::Linearizable).await?.items.len(), 3);
+///
+/// assert!(store.put_if_revision("user/1".into(), "anne".into(), revision).await?.is_some());
+/// assert!(store.compare_and_set("user/2".into(), "bob".into(), "rob".into()).await?.is_some());
+/// let both = Txn { then: vec![TxnOp::delete("user/2"), TxnOp::put("user/4", "rob")], ..Txn::default() };
+/// assert!(store.transact(both).await?.succeeded);
+///
+/// let lease = store.grant_lease(std::time::Duration::from_secs(30)).await?;
+/// store.put_leased("user/5", "a guest", lease).await?;
+/// store.keep_alive(lease).await?;
+/// assert_eq!(store.leases()[0].keys, 1);
+/// assert_eq!(store.revoke_lease(lease).await?.count, 1);
+///
+/// assert_eq!(store.delete("user/1").await?.count, 1);
+/// assert_eq!(store.delete_prefix("user/").await?.count, 2);
+/// assert_eq!(store.status().error, None);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct KvStore {
     node: NodeHandle,
     reader: KvReader<ChosenSnapshot>,
+    watched: Watched,
     timeout: Duration,
     /// Shared by all handles to the replica, those of its remote clients included.
     keep_alives: Arc<KeepAlives>,
@@ -83,20 +124,20 @@ impl KvStore {
     /// The same with a map of its own making.
     pub(crate) async fn open_on(environment: Environment, config: Config, map: ChosenMap) -> Result<Self, OpenError> {
         let machine = KvMachine::on(map);
-        let reader = machine.reader();
-        let served = reader.clone();
+        let (reader, watched) = (machine.reader(), Watched::new(machine.history()));
+        let (served, told) = (reader.clone(), watched.clone());
         let server = Server::new(config.max_clients);
         let keep_alives = Arc::new(KeepAlives::default());
         let gathered = Arc::clone(&keep_alives);
         let on_client = Box::new(move |node, connection| {
             // Remote clients number their writes themselves.
-            let (reader, keep_alives) = (served.clone(), Arc::clone(&gathered));
-            let store = Self { node, reader, timeout: DEFAULT_TIMEOUT, keep_alives, numbering: None };
+            let (reader, watched, keep_alives) = (served.clone(), told.clone(), Arc::clone(&gathered));
+            let store = Self { node, reader, watched, timeout: DEFAULT_TIMEOUT, keep_alives, numbering: None };
             server.serve(store, connection);
         });
         let node = NodeHandle::start(environment, config, machine, Hooks { on_client }).await?;
         let numbering = Some(Arc::default());
-        Ok(Self { node, reader, timeout: DEFAULT_TIMEOUT, keep_alives, numbering })
+        Ok(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT, keep_alives, numbering })
     }
 
     /// The same replica for writes that are sent once and never again: what is lost on the way ends as unknown at once.
@@ -245,9 +286,12 @@ impl KvStore {
         }
     }
 
-    async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
+    /// Resolves once what is published here is as fresh as was asked for.
+    pub(crate) async fn catch_up(&self, consistency: Consistency) -> Result<(), ReadError> {
         match consistency {
             Consistency::Linearizable => self.node.read_index(self.timeout).await.map(|_index| ()),
+            Consistency::Lease => self.node.read_index_by_lease(self.timeout).await.map(|_index| ()),
+            Consistency::StaleWithin(bound) => self.node.read_index_within(bound, self.timeout).await.map(|_index| ()),
             Consistency::Stale => Ok(()),
         }
     }

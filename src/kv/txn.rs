@@ -33,6 +33,27 @@ pub const MAX_TXN_PARTS: usize = 1024;
 /// };
 /// assert!(txn.check().is_ok());
 /// ```
+///
+/// What it did:
+///
+/// ```
+/// use dledger::kv::{Compare, Comparison, Condition, OpResult, Txn, TxnDone, TxnOp};
+/// # dledger::doctest::run(|store| async move {
+///
+/// let at_most_once = Txn {
+///     compare: vec![Compare::new("paid", Condition::Version(Comparison::Equal, 0))],
+///     then: vec![TxnOp::put("paid", "yes"), TxnOp::add("balance", -5)],
+///     otherwise: vec![TxnOp::get("balance")],
+/// };
+/// let TxnDone { succeeded, results, .. } = store.transact(at_most_once.clone()).await?;
+/// assert!(succeeded && results == [OpResult::Put, OpResult::Sum(-5)]);
+///
+/// let again = store.transact(at_most_once).await?;
+/// assert!(!again.succeeded);
+/// let Some(OpResult::Value(Some(balance))) = again.results.first() else { return Err("no balance".into()) };
+/// assert_eq!(balance.value, "-5");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// What must hold, all of it; nothing holds always.
@@ -140,6 +161,14 @@ pub enum OpResult {
 }
 
 /// What is wrong with a transaction, and where. It was not proposed.
+///
+/// ```
+/// use dledger::kv::{Txn, TxnError, TxnOp};
+///
+/// let twice = Txn { then: vec![TxnOp::put("k", "1"), TxnOp::delete("k")], ..Txn::default() };
+/// let TxnError { place, .. } = twice.check().unwrap_err();
+/// assert_eq!(place, "then[1]");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{place}: {reason}")]
 pub struct TxnError {

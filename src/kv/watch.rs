@@ -165,6 +165,38 @@ pub(crate) trait WatchSource: Send + Sync + 'static {
 }
 
 /// A watch. Not a stream of its own accord: nothing is fetched but when it is asked.
+///
+/// What there is first, and then what becomes of it:
+///
+/// ```
+/// use dledger::kv::{Changes, Event, EventKind, Kv, WatchError, WatchOptions};
+/// use dledger::{Consistency, Scan};
+/// # dledger::doctest::run(|store| async move {
+///
+/// # store.put("service/mail", "10.0.0.7:25").await?;
+/// let there = store.scan(Scan::prefix("service/"), Consistency::Linearizable).await?;
+/// let options = WatchOptions::prefix("service/").from_revision(there.revision.next());
+/// let mut watch = Kv::watch(&store, options);
+/// # store.put("service/web", "10.0.0.8:80").await?;
+/// # store.delete("service/mail").await?;
+/// for _change in 0..2 {
+///     match watch.next().await {
+///         Ok(Changes { revision, events }) => {
+///             for Event { key, kind, .. } in events {
+///                 match kind {
+///                     EventKind::Put { value, .. } => println!("{revision}: {key:?} is {value:?}"),
+///                     EventKind::Delete => println!("{revision}: {key:?} is gone"),
+///                 }
+///             }
+///         }
+///         Err(WatchError::Unavailable(_)) => continue, // goes on where it was
+///         Err(WatchError::Compacted { .. }) => break,  // begin again with the scan
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// assert!(watch.resume_from() > Some(there.revision)); // kept over a restart, it is where another watch goes on
+/// # Ok(()) });
+/// ```
 pub struct Watch {
     source: Arc<dyn WatchSource>,
     range: KeyRange,

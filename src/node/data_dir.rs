@@ -312,9 +312,9 @@ fn fault_of(directory: &Path, fault: &LogFault) -> OpenError {
 }
 
 /// How a node with this directory, which does not belong to a cluster, forms one of `members`.
-pub(crate) fn formation(data_dir: &DataDir, members: Members) -> Formation {
+pub(crate) fn formation(data_dir: &DataDir, config: &Config, members: Members) -> Formation {
     let Identity { node, incarnation, .. } = data_dir.identity;
-    let formation = Formation::new(node, incarnation, members);
+    let formation = Formation::new(node, incarnation, members).promising(config.read_lease);
     match &data_dir.origin {
         Some(origin) => formation.restored(origin.base.clone(), origin.id),
         None => formation,

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::commitlog::Opened;
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
-use crate::raft::Membership;
+use crate::raft::{Membership, ReadBy};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{
@@ -77,7 +77,7 @@ enum Caller {
 /// What a caller asked before the cluster was formed.
 enum Early {
     Write(Ticket, Option<Term>, Vec<Proposal>, Monotonic),
-    Read(Ticket, Monotonic),
+    Read(Ticket, ReadBy, Monotonic),
 }
 
 /// Whether the node belongs to a cluster yet.
@@ -147,7 +147,7 @@ impl<M: StateMachine> EventLoop<M> {
         let Parts { environment, config, members, data_dir, transport, shared, roles, .. } = parts;
         let Parts { reports, snapshot_reports, apply_reports, .. } = parts;
         let cluster = data_dir.identity.cluster;
-        let formation = data_dir::formation(&data_dir, members);
+        let formation = data_dir::formation(&data_dir, &config, members);
         let mut event_loop = Self {
             environment,
             config,
@@ -223,6 +223,8 @@ impl<M: StateMachine> EventLoop<M> {
             for event in events.drain(..) {
                 self.event(now, event);
             }
+            // What commands are answered at once may speak of what is committed.
+            self.show();
             for command in commands.drain(..) {
                 self.command(now, command);
             }
@@ -293,8 +295,9 @@ impl<M: StateMachine> EventLoop<M> {
             }
             (Phase::Forming { formation: Some(formation), .. }, PeerBody::Formation(message)) => {
                 let outcome = match message {
-                    FormationMessage::Hello { incarnation, members, backup, .. } => {
-                        formation.hello(from, incarnation, &members, backup).map(|()| None)
+                    FormationMessage::Hello { incarnation, members, backup, read_lease_us, .. } => {
+                        let read_lease = Duration::from_micros(read_lease_us);
+                        formation.hello(from, incarnation, &members, backup, read_lease).map(|()| None)
                     }
                     FormationMessage::Form => formation.form(frame.attached.concat().into()).map(Some),
                 };
@@ -356,11 +359,11 @@ impl<M: StateMachine> EventLoop<M> {
                     Phase::Stopped => {}
                 }
             }
-            Command::Read { timeout, reply } => {
+            Command::Read { by, timeout, reply } => {
                 let ticket = self.caller(Caller::Read(reply));
                 match &mut self.phase {
-                    Phase::Running { replica, .. } => replica.read_index(ticket, now.after(timeout)),
-                    Phase::Forming { early, .. } => early.push(Early::Read(ticket, now.after(timeout))),
+                    Phase::Running { replica, .. } => replica.read_index(ticket, by, now.after(timeout)),
+                    Phase::Forming { early, .. } => early.push(Early::Read(ticket, by, now.after(timeout))),
                     Phase::Stopped => {}
                 }
             }
@@ -432,6 +435,7 @@ impl<M: StateMachine> EventLoop<M> {
                 }
                 let effects = replica.end_turn(now);
                 self.more = effects.more;
+                self.show();
                 self.carry_out(effects);
                 self.introduce();
             }
@@ -439,6 +443,13 @@ impl<M: StateMachine> EventLoop<M> {
             Phase::Stopped => {}
         }
         self.publish();
+    }
+
+    /// Shows readers what they may go by, before anything leaves that says more.
+    fn show(&self) {
+        if let Phase::Running { replica, .. } = &self.phase {
+            self.shared.fresh.show(replica.shown());
+        }
     }
 
     /// Tells the transport whom to talk to, when that has changed.

@@ -16,9 +16,13 @@
 //! Nodes that were restored from a backup form a cluster in the same way, all of one backup: record 1 then stands a gap
 //! behind the backup's last entry. A node with another beginning is refused on both sides; its state would differ.
 //!
+//! How long members promise their leader not to vote (`Config::read_lease`) stands in record 1 as well, for good: a node that
+//! was started with another value is refused like one with other members.
+//!
 //! Deliberately absent: disks and sockets; the caller carries [`Step`]s out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -58,18 +62,24 @@ pub(crate) struct Formation {
     base: LogBase,
     /// The backup that this is, if it is one.
     backup: Option<BackupId>,
+    read_lease: Duration,
 }
 
 impl Formation {
     /// This node, with an empty directory, wants to form a cluster of `members`.
     pub(crate) fn new(id: NodeId, incarnation: Incarnation, members: Members) -> Self {
         let said = BTreeMap::from([(id, incarnation)]);
-        Self { id, members, said, base: LogBase::default(), backup: None }
+        Self { id, members, said, base: LogBase::default(), backup: None, read_lease: Duration::ZERO }
     }
 
     /// The same for a node that was restored from a backup.
     pub(crate) fn restored(self, base: LogBase, backup: BackupId) -> Self {
         Self { base, backup: Some(backup), ..self }
+    }
+
+    /// The same for a cluster whose members promise their leader so much.
+    pub(crate) fn promising(self, read_lease: Duration) -> Self {
+        Self { read_lease, ..self }
     }
 
     /// The first entry of the log.
@@ -81,21 +91,23 @@ impl Formation {
     pub(crate) fn connected(&self, peer: NodeId) -> Step {
         let incarnation = self.said.get(&self.id).copied().unwrap_or_default();
         let (members, backup) = (self.members.to_string(), self.backup);
-        let hello = FormationMessage::Hello { incarnation, empty: true, members, backup };
+        let read_lease_us = u64::try_from(self.read_lease.as_micros()).unwrap_or(u64::MAX);
+        let hello = FormationMessage::Hello { incarnation, empty: true, members, backup, read_lease_us };
         Step { to: peer, message: hello, attached: Vec::new() }
     }
 
     /// `peer` introduced itself.
     ///
     /// # Errors
-    /// Its configuration names other members, or it begins with another backup: a sentence for the operator. What it
-    /// said before counts no more.
+    /// Its configuration names other members or another read lease, or it begins with another backup: a sentence for the
+    /// operator. What it said before counts no more.
     pub(crate) fn hello(
         &mut self,
         peer: NodeId,
         incarnation: Incarnation,
         members: &str,
         backup: Option<BackupId>,
+        read_lease: Duration,
     ) -> Result<(), String> {
         self.said.remove(&peer);
         if !self.members.0.contains_key(&peer) || members != self.members.to_string() {
@@ -112,8 +124,17 @@ impl Formation {
                 described(self.backup)
             ));
         }
+        self.check_lease(&format!("node {peer}"), read_lease)?;
         self.said.insert(peer, incarnation);
         Ok(())
+    }
+
+    fn check_lease(&self, whose: &str, read_lease: Duration) -> Result<(), String> {
+        if read_lease == self.read_lease {
+            return Ok(());
+        }
+        let (theirs, own) = (humantime::format_duration(read_lease), humantime::format_duration(self.read_lease));
+        Err(format!("{whose} has a read_lease of {theirs}, this node was started with {own}; start all with the same"))
     }
 
     /// Mints the cluster when this node is to do it and has heard of everybody. `random` and `wall` are drawn by
@@ -132,7 +153,7 @@ impl Formation {
                 Some(Member { id: *id, incarnation, address: address.clone() })
             })
             .collect();
-        let membership = Membership::new(ClusterId(random), voters);
+        let membership = Membership { read_lease: self.read_lease, ..Membership::new(ClusterId(random), voters) };
         let mut record = Vec::new();
         let (id, time) = (self.genesis(), wall.max(self.base.time));
         frame(&mut record, id, self.base.position, time, Kind::Membership, 0, &membership.encode());
@@ -142,7 +163,7 @@ impl Formation {
     /// A formed member sent record 1.
     ///
     /// # Errors
-    /// When it is not a first record, or names other members, or another life of this directory.
+    /// When it is not a first record, or names other members, another read lease, or another life of this directory.
     pub(crate) fn form(&self, record: Bytes) -> Result<Genesis, String> {
         let genesis = self.read(record)?;
         let mut voters = genesis.membership.voters.iter();
@@ -158,7 +179,7 @@ impl Formation {
     /// The same without a look at whose life it names here.
     ///
     /// # Errors
-    /// When it is not a first record, or names other members.
+    /// When it is not a first record, or names other members or another read lease.
     pub(crate) fn read(&self, record: Bytes) -> Result<Genesis, String> {
         let decoded = Record::decode(&record, MAX_GENESIS_BYTES).map_err(|error| error.to_string())?;
         let header = decoded.header();
@@ -176,6 +197,7 @@ impl Formation {
         if named != self.members.0.iter().map(|(id, address)| (*id, address.as_str())).collect() {
             return Err("the cluster was formed with other members than this node was started with".to_owned());
         }
+        self.check_lease("the cluster", membership.read_lease)?;
         Ok(Genesis { id: header.id, record: decoded.bytes().clone(), membership })
     }
 }
@@ -216,7 +238,7 @@ mod tests {
     }
 
     fn introduce(to: &mut Formation, id: u64) {
-        to.hello(NodeId(id), Incarnation(id * 100), &members().to_string(), to.backup).unwrap();
+        to.hello(NodeId(id), Incarnation(id * 100), &members().to_string(), to.backup, to.read_lease).unwrap();
     }
 
     #[test]
@@ -237,7 +259,9 @@ mod tests {
     fn formation_with_other_members_is_refused_on_both_sides() {
         let mut one = node(1);
         assert!(
-            one.hello(NodeId(2), Incarnation(1), "1=a:1,2=b:2", None).unwrap_err().contains("start all with the same")
+            one.hello(NodeId(2), Incarnation(1), "1=a:1,2=b:2", None, Duration::ZERO)
+                .unwrap_err()
+                .contains("start all with the same")
         );
         let other = Formation::new(NodeId(1), Incarnation(1), "1=a:1".parse().unwrap());
         let genesis = other.mint(7, LogTime(5)).unwrap();
@@ -286,7 +310,7 @@ mod tests {
         for (mut here, there) in [(restored(1, 7), empty), (restored(1, 7), eight), (node(1), seven)] {
             introduce(&mut here, 2);
             introduce(&mut here, 3);
-            let refused = here.hello(NodeId(2), Incarnation(200), &members, there).unwrap_err();
+            let refused = here.hello(NodeId(2), Incarnation(200), &members, there, Duration::ZERO).unwrap_err();
             assert!(refused.contains("restore the same backup on all"), "{refused}");
             assert_eq!(here.mint(7, LogTime(5)), None, "what it said before counts no more");
         }
@@ -296,6 +320,20 @@ mod tests {
         let genesis = one.mint(7, LogTime(5)).unwrap();
         let refused = node(2).form(genesis.record).unwrap_err();
         assert!(refused.contains("begins with an empty state"), "{refused}");
+    }
+
+    #[test]
+    fn formation_with_another_read_lease_is_refused_on_both_sides() {
+        let second = Duration::from_secs(1);
+        let mut one = node(1).promising(second);
+        let refused = one.hello(NodeId(2), Incarnation(200), &members().to_string(), None, Duration::ZERO);
+        assert!(refused.unwrap_err().contains("node 2 has a read_lease of 0s, this node was started with 1s"));
+        introduce(&mut one, 2);
+        introduce(&mut one, 3);
+        let genesis = one.mint(7, LogTime(5)).unwrap();
+        assert_eq!(Membership::decode(&genesis.membership.encode()).unwrap().read_lease, second);
+        assert!(node(2).form(genesis.record.clone()).unwrap_err().contains("the cluster has a read_lease of 1s"));
+        assert_eq!(node(2).promising(second).form(genesis.record.clone()).unwrap(), genesis);
     }
 
     #[test]

@@ -7,20 +7,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
+use crate::env::Clock;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::raft::{Change, Membership};
+use crate::raft::{Change, Membership, ReadBy};
 use crate::transport::{Admission, SnapshotWant};
 use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 
 use super::effects::{Framed, Proposal, Proposed};
+use super::fresh::Fresh;
 use super::members::{MembersError, TransferError};
 use super::scrub::ScrubProgress;
 
+mod committed;
 mod members;
+mod reads;
 
 pub use members::{MemberChange, MemberStatus, Standing};
 
@@ -91,7 +95,7 @@ pub(crate) enum Command {
         framed: Option<oneshot::Sender<Framed>>,
     },
     /// Make a read linearizable.
-    Read { timeout: Duration, reply: Reply<Index, ReadError> },
+    Read { by: ReadBy, timeout: Duration, reply: Reply<Index, ReadError> },
     /// Take a snapshot of what is applied.
     Snapshot { reply: Reply<EntryId, SnapshotRequestError> },
     /// Read a piece of a snapshot.
@@ -146,6 +150,12 @@ pub(crate) struct Shared {
     pub(crate) stopped: watch::Receiver<Option<String>>,
     pub(crate) status: Mutex<NodeStatus>,
     pub(crate) committed: AtomicU64,
+    pub(crate) fresh: Fresh,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The last index that is committed and stands in the log on this disk.
+    pub(crate) readable: AtomicU64,
+    /// Told when more is applied.
+    pub(crate) news: Notify,
     pub(crate) log: arc_swap::ArcSwapOption<LogReader>,
 }
 
@@ -182,11 +192,6 @@ impl NodeHandle {
     /// A handle that does not keep the node running: for what the node itself runs.
     pub(crate) fn visiting(shared: Arc<Shared>) -> Self {
         Self { shared, _owner: None }
-    }
-
-    /// A handle to the same node that does not keep it running.
-    pub(crate) fn visitor(&self) -> Self {
-        Self::visiting(Arc::clone(&self.shared))
     }
 
     /// Where timers and tasks for callers run who may have no runtime of their own.
@@ -267,6 +272,11 @@ impl NodeHandle {
         });
     }
 
+    /// Runs a task on the node's thread: it must not block. It is dropped when the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let _detached = self.shared.runtime.spawn(task);
+    }
+
     /// Takes the caller's share of the pending budget, waiting for it as long as the deadline allows. Calls that were
     /// first polled one after the other get theirs in this order: the turn is to be held until the entries are sent,
     /// since a waiter that was given its share has yet to run, and one that comes now would pass it.
@@ -296,17 +306,6 @@ impl NodeHandle {
             Ok(Err(_closed)) => Err(WriteError::Stopped(self.why_stopped())),
             Err(_elapsed) => Err(WriteError::Overloaded(format!("{limit} bytes of writes wait for their commit"))),
         }
-    }
-
-    /// Resolves, with the applied index, once this node has applied everything that was committed anywhere in the
-    /// cluster when the call was made: what the state machine shows from then on is linearizable.
-    ///
-    /// # Errors
-    /// `Unavailable` when no leader confirmed it in time, `Stopped`.
-    pub async fn read_index(&self, timeout: Duration) -> Result<Index, ReadError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Read { timeout, reply }).map_err(|()| ReadError::Stopped(self.why_stopped()))?;
-        answer.await.unwrap_or_else(|_dropped| Err(ReadError::Stopped(self.why_stopped())))
     }
 
     /// Writes the state of this node down, as it does by itself from time to time, and resolves, with the last entry in

@@ -3,7 +3,7 @@
 //! ```text
 //!   replica.rs   raft + log + machine, pure          ┐
 //!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
-//!   forwards.rs, reads.rs, apply.rs, tail.rs,        │  and by a simulator
+//!   forwards.rs, reads.rs, fresh.rs, apply.rs, tail.rs,        │  and by a simulator
 //!   members.rs                                       │
 //!   repair.rs, repair_service.rs, scrub.rs,          │
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
@@ -27,6 +27,7 @@ mod effects;
 mod event_loop;
 mod formation;
 mod forwards;
+mod fresh;
 mod handle;
 mod incoming;
 mod install;

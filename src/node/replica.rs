@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::commitlog::{LogReader, LogState, Space};
-use crate::raft::{Membership, Raft, RaftConfig, Restored};
+use crate::raft::{Membership, Raft, RaftConfig, ReadBy, Restored};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerFrame};
@@ -30,6 +30,7 @@ use crate::types::{EntryId, GroupId, Index, LogBase, Monotonic, NodeId, Position
 use super::apply::Applier;
 use super::effects::{Effects, Outbound, Proposal, Ticket};
 use super::forwards::Forwards;
+use super::fresh::Shown;
 use super::install::Install;
 use super::log_clock::LogClock;
 use super::members::Requests;
@@ -177,7 +178,7 @@ impl<M: StateMachine> Replica<M> {
             applier,
             pending: Pending::with(plants),
             forwards: Forwards::named_from(forwards_from),
-            reads: Reads::default(),
+            reads: Reads::with(plants),
             repair: Repair::default(),
             snapshots: Snapshots::new(knobs, kept),
             serving: Serving::default(),
@@ -209,8 +210,8 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// A caller asks for a linearizable read; it hears, under `ticket`, which index is applied that makes it so.
-    pub(crate) fn read_index(&mut self, ticket: Ticket, deadline: Monotonic) {
-        self.reads.insert(ticket, deadline);
+    pub(crate) fn read_index(&mut self, ticket: Ticket, by: ReadBy, deadline: Monotonic) {
+        self.reads.insert(ticket, by, deadline);
     }
 
     /// The disk has done every task up to `number`, synced as the durability asks.
@@ -260,12 +261,14 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// Does what this turn's inputs led to, and gives all effects since the last turn.
+    /// Does what this turn's inputs led to, and gives all effects since the last turn. `now` is a look at the clock after
+    /// all of them were taken in: a lease that is over by then serves none of the reads among them. What readers go by
+    /// ([`Replica::shown`]) is to be shown before the effects are carried out.
     pub(crate) fn end_turn(&mut self, now: Monotonic) -> Effects {
         self.turn_callers_away();
         self.take_up_waiting(now);
-        if let Some(token) = self.reads.ask(now) {
-            self.raft.read_index(now, token);
+        while let Some((token, by)) = self.reads.ask(now) {
+            self.raft.read_index(now, token, by);
             self.drain(now);
         }
         self.look_after_damage(now);
@@ -315,6 +318,16 @@ impl<M: StateMachine> Replica<M> {
     /// The consensus core, to look at.
     pub(crate) fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// What readers may go by from now on.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown {
+            committed: self.raft.committed(),
+            applied: self.applier.applied().index,
+            lease_until: self.raft.read_lease_until(),
+            confirmed: self.reads.confirmed(),
+        }
     }
 
     /// The log, to read.

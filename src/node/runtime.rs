@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::OpenError;
@@ -25,6 +25,7 @@ use crate::types::{Index, Role, RoleChange, Term};
 
 use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
+use super::fresh::Fresh;
 use super::handle::{MemberStatus, NodeHandle, NodeStatus, Shared};
 use super::read_thread::READ_THREADS;
 use super::scrub::ScrubProgress;
@@ -139,6 +140,10 @@ fn open<M: StateMachine>(
         roles,
         stopped,
         committed: AtomicU64::new(0),
+        fresh: Fresh::default(),
+        clock: Arc::clone(&environment.clock),
+        readable: AtomicU64::new(0),
+        news: Notify::new(),
         log: arc_swap::ArcSwapOption::empty(),
         config: config.clone(),
     });

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
@@ -17,8 +18,8 @@ use crate::commitlog::{
 };
 use crate::config::{Config, Members};
 use crate::error::{OpenError, ReadError, SnapshotRequestError, WriteError};
-use crate::raft::{Change, Membership, Raft};
-use crate::simulation::plants::Plants;
+use crate::raft::{Change, Membership, Raft, ReadBy};
+use crate::simulation::plants::{Plant, Plants};
 use crate::snapshot::CHUNK_BYTES;
 use crate::state_machine::StateMachine;
 use crate::transport::frame::{FrameBatch, FrameDecoder};
@@ -29,6 +30,7 @@ use super::data_dir::{self, DataDir, Recovered};
 use super::disk_batch::Gathered;
 use super::effects::{Answer as Answered, DiskTask, Effects, Proposal, Proposed, Ticket};
 use super::formation::Formation;
+use super::fresh::Fresh;
 use super::introduction::Introduction;
 use super::members::{MembersError, TransferError};
 use super::replica::Replica;
@@ -183,6 +185,8 @@ impl<M: StateMachine> SnapshotOutcome<M> {
 /// A node's process.
 pub struct Process<M: StateMachine> {
     replica: Replica<M>,
+    fresh: Fresh,
+    plants: Plants,
     writer: LogWriter,
     scrub: Scrub,
     tasks: VecDeque<DiskTask>,
@@ -219,6 +223,8 @@ impl<M: StateMachine> Process<M> {
             .map_err(|reason| OpenError::Foreign { path: directory(), reason })?;
         let mut process = Self {
             replica,
+            fresh: Fresh::default(),
+            plants,
             writer,
             scrub,
             tasks: VecDeque::new(),
@@ -256,9 +262,23 @@ impl<M: StateMachine> Process<M> {
         self.replica.propose(Ticket(ticket), None, proposals, deadline);
     }
 
-    /// A caller asks for a linearizable read.
-    pub fn read(&mut self, ticket: u64, deadline: Monotonic) {
-        self.replica.read_index(Ticket(ticket), deadline);
+    /// A caller asks for a read index.
+    pub fn read(&mut self, ticket: u64, by: ReadBy, deadline: Monotonic) {
+        self.replica.read_index(Ticket(ticket), by, deadline);
+    }
+
+    /// Whether a caller on a thread of its own may read by the leader's lease without asking.
+    #[must_use]
+    pub fn reads_by_lease(&self, now: Monotonic) -> bool {
+        let shown = self.fresh.lease_shown().filter(|_until| self.plants.has(Plant::LeaseNotTimed));
+        let now = shown.map_or(now, |until| Monotonic::from_micros(until.as_micros() - 1));
+        self.fresh.leased(now).is_some_and(|index| index <= self.fresh.applied())
+    }
+
+    /// Whether one that is content with what is `bound` old may read without asking.
+    #[must_use]
+    pub fn reads_within(&self, bound: Duration, now: Monotonic) -> bool {
+        self.fresh.within(bound, now).is_some_and(|index| index <= self.fresh.applied())
     }
 
     /// A frame came.
@@ -288,6 +308,7 @@ impl<M: StateMachine> Process<M> {
             self.replica.tick(now);
         }
         let mut effects = self.replica.end_turn(now);
+        self.fresh.show(self.replica.shown());
         self.tasks.extend(effects.disk.drain(..));
         self.purge = effects.purge.take().or(self.purge);
         self.snapshot_orders.extend(self.replica.take_snapshot_orders());
@@ -521,9 +542,13 @@ pub fn form(nodes: &[(Environment, Config)]) -> Result<(), OpenError> {
     for (directory, (_, config)) in directories.iter().zip(nodes) {
         let incarnation = directory.identity.incarnation;
         match &mut formation {
-            None => formation = Some(Formation::new(config.id, incarnation, config.cluster.clone())),
+            None => {
+                formation =
+                    Some(Formation::new(config.id, incarnation, config.cluster.clone()).promising(config.read_lease))
+            }
             Some(formation) => {
-                formation.hello(config.id, incarnation, &config.cluster.to_string(), None).map_err(foreign)?;
+                let (members, read_lease) = (config.cluster.to_string(), config.read_lease);
+                formation.hello(config.id, incarnation, &members, None, read_lease).map_err(foreign)?;
             }
         }
     }

@@ -214,6 +214,7 @@ impl Raft {
         if !self.hear_leader(from) {
             return;
         }
+        self.promise();
         self.set_committed(commit.min(self.may_be_committed()));
         let in_term = self.durable_vote.term == self.vote.term;
         let durable = if in_term { self.durable_and_verified() } else { Index::ZERO };

@@ -200,7 +200,8 @@ impl Membership {
             (false, false) | (true, false) => mine == theirs,
             (true, true) => false,
         };
-        steps && (self.cluster, self.epoch) == (before.cluster, before.epoch) && self.removed.covers(&before.removed)
+        let same = (self.cluster, self.epoch, self.read_lease) == (before.cluster, before.epoch, before.read_lease);
+        steps && same && self.removed.covers(&before.removed)
     }
 
     fn known(&self, id: NodeId) -> Result<&Member, ChangeRefused> {
@@ -400,5 +401,7 @@ mod tests {
         assert!(!joint.may_follow(&two) && !joint.may_follow(&joint) && !three.may_follow(&joint));
         let forgetful = Membership { removed: super::super::removed::RemovedIds::new(), ..joint.settled() };
         assert!(!forgetful.may_follow(&joint.settled()));
+        let hasty = Membership { read_lease: std::time::Duration::from_secs(1), ..three.clone() };
+        assert!(!hasty.may_follow(&three), "what a node has promised it must know after a restart");
     }
 }

@@ -17,6 +17,7 @@ use super::outbox::{Outbox, Sender};
 use super::preference::Preference;
 use super::random::Random;
 use super::read_index::Questions;
+use super::read_lease::{Promise, ReadBy};
 use super::ready::Ready;
 use super::stall::Stall;
 use super::terms::Terms;
@@ -45,6 +46,7 @@ pub struct Raft {
     /// What the leader was last told to be durable and verified.
     pub(super) answered: Index,
     pub(super) timer: ElectionTimer,
+    pub(super) promise: Promise,
     pub(super) stall: Stall,
     pub(super) damage: Damage,
     /// Since when its disk has had no room for what clients write.
@@ -93,6 +95,7 @@ impl Raft {
             verified: Index::ZERO,
             answered: Index::ZERO,
             timer,
+            promise: Promise::of_earlier_life(now),
             stall: Stall::default(),
             damage: Damage::new(restored.base.index, restored.applied, restored.in_doubt),
             full_since: None,
@@ -112,8 +115,10 @@ impl Raft {
             }
             raft.reset_election_timer();
             raft.on_holes(restored.hole);
-            if raft.memberships.quorum().is_alone(raft.config.id) && raft.may_campaign() {
-                raft.pre_campaign();
+            if raft.memberships.quorum().is_alone(raft.config.id) {
+                // A promise of before binds it too: to a leader that has since left, and may not know.
+                raft.timer.deadline = raft.bound_until().unwrap_or(now);
+                raft.tick_election();
             }
         });
         raft
@@ -171,10 +176,10 @@ impl Raft {
         self.turn(now, |raft| raft.on_propose(count))
     }
 
-    /// Asks at which index a read that arrives now is linearizable. The answer stands in some later `Ready.reads`
-    /// under `token`; always exactly one, but perhaps `None`.
-    pub fn read_index(&mut self, now: Monotonic, token: u64) {
-        self.turn(now, |raft| raft.read(token));
+    /// Asks at which index a read that arrived before `now` is linearizable. The answer stands in some later
+    /// `Ready.reads` under `token`; always exactly one, but perhaps `None`.
+    pub fn read_index(&mut self, now: Monotonic, token: u64, by: ReadBy) {
+        self.turn(now, |raft| raft.read(token, by));
     }
 
     /// The vote and append of Ready `number`, and of every one before it, are durable.
@@ -311,7 +316,7 @@ impl Raft {
             Body::HeartbeatAnswer { round, durable, verified, written, full } => {
                 self.on_heartbeat_answer(from, round, (durable, verified, written), full);
             }
-            Body::ReadIndex { token } => self.on_read_index(from, token),
+            Body::ReadIndex { token, by_lease } => self.on_read_index(from, token, by_lease),
             Body::ReadIndexAnswer { token, index } => self.on_read_index_answer(from, token, index),
             Body::HandOver => self.on_hand_over(from),
             Body::Append { .. } => tracing::error!(%from, "an append must come through step_append; ignored"),
@@ -328,7 +333,7 @@ impl Raft {
             Body::Vote { .. } => self.send_in_term(from, Body::VoteAnswer { granted: false }),
             Body::Append { prev, .. } => self.send_rejection(from, prev),
             Body::Heartbeat { .. } | Body::HandOver => self.send(from, nothing),
-            Body::ReadIndex { token } => self.send(from, Body::ReadIndexAnswer { token, index: None }),
+            Body::ReadIndex { token, .. } => self.send(from, Body::ReadIndexAnswer { token, index: None }),
             Body::PreVote { .. }
             | Body::PreVoteAnswer { .. }
             | Body::VoteAnswer { .. }

@@ -265,7 +265,7 @@ impl Raft {
         }
         let token = self.random.number();
         doubt.asked = Some((token, self.now));
-        self.send(leader, Body::ReadIndex { token });
+        self.send(leader, Body::ReadIndex { token, by_lease: false });
     }
 
     /// Ends the doubt once this node has again whatever it may have had.

@@ -12,7 +12,8 @@
 //! taking over their term, so a node that comes back from a partition disturbs nobody. A closed connection to the
 //! leader ends stickiness on this node alone: when the leader is dead the others lost theirs too, and a new one is
 //! elected in milliseconds; when only this connection broke, the others refuse, and the question is asked again at
-//! short intervals until the leader is heard or the normal timeout has passed.
+//! short intervals until the leader is heard or the normal timeout has passed. A promise (`read_lease.rs`) outlives the
+//! connection: then the pre-vote comes when it is over.
 //!
 //! A `Vote` request may leave before this node's own vote is durable, but the own vote counts only from then on
 //! (raft.md, rule 2): else a crash could make one node vote twice in a term. Nor does a majority of *others* suffice
@@ -53,7 +54,11 @@ impl Raft {
         }
     }
 
+    /// Refuses to take part in an election that nobody handed over to: a leader was heard lately, or promised patience.
     pub(super) fn is_sticky(&self) -> bool {
+        if self.bound_until().is_some() {
+            return true;
+        }
         let fresh = |heard| self.now.since(heard) < self.config.election_timeout;
         if self.plants.has(Plant::NotSticky) {
             return false;
@@ -78,6 +83,13 @@ impl Raft {
 
     pub(super) fn tick_election(&mut self) {
         if !self.may_stand() || self.now < self.timer.deadline {
+            return;
+        }
+        if let Some(until) = self.bound_until() {
+            reach(Mark::PromiseKept);
+            let hurry = self.now < self.timer.fast_until;
+            let jitter = if hurry { CLOSE_JITTER } else { self.config.election_timeout };
+            self.timer.deadline = until.after(self.random.up_to(jitter));
             return;
         }
         self.schedule_retry(CLOSE_RETRY, CLOSE_JITTER);
@@ -169,9 +181,15 @@ impl Raft {
         let unchecked = handed_over && self.plants.has(Plant::HandOverUnchecked);
         let free = (self.vote.voted_for.is_zero() && self.leader.is_none()) || self.plants.has(Plant::VoteTwice);
         let current = self.is_up_to_date(last) || unchecked;
-        let granted = known && current && (free || self.vote.voted_for == from);
+        // It may have heard of this term otherwise, and left the leader to whom it gave its promise.
+        let bound = !handed_over && self.bound_until().is_some();
+        let granted = known && current && ((free && !bound) || self.vote.voted_for == from);
         if !granted {
-            reach(if free { Mark::VoteRefusedBehind } else { Mark::VoteRefusedGiven });
+            reach(match (free, bound) {
+                (true, true) => Mark::PromiseKept,
+                (true, false) => Mark::VoteRefusedBehind,
+                (false, _) => Mark::VoteRefusedGiven,
+            });
             return self.send_in_term(from, Body::VoteAnswer { granted });
         }
         if free {
@@ -324,6 +342,7 @@ impl Raft {
             return;
         }
         self.timer.heard_leader = None;
+        self.promise_outlives_connection();
         self.give_up_all_questions();
         if self.now < self.timer.fast_again {
             return;
@@ -331,8 +350,9 @@ impl Raft {
         reach(Mark::EarlyPreVote);
         let timeout = self.config.election_timeout;
         self.timer.fast_again = self.now.after(timeout);
-        self.timer.fast_until = self.now.after(timeout * 2);
-        let soon = self.now.after(self.random.up_to(CLOSE_JITTER));
+        let free = self.bound_until().unwrap_or(self.now);
+        self.timer.fast_until = free.after(timeout * 2);
+        let soon = free.after(self.random.up_to(CLOSE_JITTER));
         self.timer.deadline = self.timer.deadline.min(soon);
     }
 }

@@ -7,6 +7,7 @@ use crate::types::{Index, Monotonic, NodeId, Term};
 use super::progress::Progress;
 use super::quorum::{Quorum, Tally};
 use super::read_index::Reads;
+use super::read_lease::Lease;
 
 /// What this node is to its group.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ pub(super) struct Leadership {
     /// The newest heartbeat round.
     pub(super) round: u64,
     pub(super) reads: Reads,
+    pub(super) lease: Lease,
     /// When a quorum was last known to follow, and heartbeats sent since.
     pub(super) quorum_heard: Monotonic,
     pub(super) unanswered: u32,
@@ -100,6 +102,7 @@ impl Leadership {
             heartbeat_at: now,
             round: 0,
             reads: Reads::new(),
+            lease: Lease::new(),
             quorum_heard: now,
             unanswered: 0,
         }

@@ -11,9 +11,12 @@
 //! ```
 //! How one membership comes from another is in `change.rs`; who does it, and when, in `members.rs`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
+use crate::config::MAX_READ_LEASE;
 use crate::simulation::plants::{Plant, Plants};
 use crate::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
@@ -76,6 +79,10 @@ pub struct Membership {
     pub priorities: Vec<Priority>,
     /// Numbers that were members and are none any more; nobody gets one of them again.
     pub removed: RemovedIds,
+    /// How long a node that answers a heartbeat votes for nobody and does not stand, whatever happens, so that its leader
+    /// may read without asking (`read_lease.rs`); zero: it promises nothing. Fixed when the cluster is formed: a node that
+    /// starts anew waits out what it may have promised, and knows how long that is from any membership in its log.
+    pub read_lease: Duration,
 }
 
 /// The body of version 1.
@@ -89,6 +96,7 @@ struct BodyV1 {
     promotions: Vec<Promotion>,
     priorities: Vec<Priority>,
     removed: RemovedIds,
+    read_lease_us: u64,
 }
 
 impl Membership {
@@ -104,6 +112,7 @@ impl Membership {
             promotions: Vec::new(),
             priorities: Vec::new(),
             removed: RemovedIds::new(),
+            read_lease: Duration::ZERO,
         }
     }
 
@@ -119,6 +128,7 @@ impl Membership {
             promotions: self.promotions.clone(),
             priorities: self.priorities.clone(),
             removed: self.removed.clone(),
+            read_lease_us: u64::try_from(self.read_lease.as_micros()).unwrap_or(u64::MAX),
         };
         let mut bytes = vec![TAG, VERSION];
         if let Err(error) = codec::encode_into(WHAT, &body, &mut bytes) {
@@ -132,7 +142,8 @@ impl Membership {
     ///
     /// # Errors
     /// `Unsupported` for another tag or version; `Malformed` when the bytes are not a membership, or it has no voter,
-    /// too many members, a member twice or a member 0, speaks of a learner or a member that it has not, or is of no epoch.
+    /// too many members, a member twice or a member 0, speaks of a learner or a member that it has not, is of no epoch, or
+    /// has a read lease longer than [`MAX_READ_LEASE`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let [tag, version, body @ ..] = bytes else {
             return Err(malformed("shorter than its tag and version"));
@@ -140,10 +151,18 @@ impl Membership {
         if (*tag, *version) != (TAG, VERSION) {
             return Err(DecodeError::Unsupported { what: WHAT, tag: *tag, version: *version });
         }
-        let BodyV1 { cluster, epoch, voters, outgoing, learners, promotions, priorities, removed } =
-            codec::decode(WHAT, body)?;
-        let cluster = ClusterId(cluster);
-        let membership = Self { cluster, epoch, voters, outgoing, learners, promotions, priorities, removed };
+        let body: BodyV1 = codec::decode(WHAT, body)?;
+        let membership = Self {
+            cluster: ClusterId(body.cluster),
+            epoch: body.epoch,
+            voters: body.voters,
+            outgoing: body.outgoing,
+            learners: body.learners,
+            promotions: body.promotions,
+            priorities: body.priorities,
+            removed: body.removed,
+            read_lease: Duration::from_micros(body.read_lease_us),
+        };
         membership.check().map_err(malformed)?;
         Ok(membership)
     }
@@ -155,6 +174,9 @@ impl Membership {
         }
         if self.epoch.number == 0 {
             return Err("it is of no epoch");
+        }
+        if self.read_lease > MAX_READ_LEASE {
+            return Err("its read lease is longer than any may be");
         }
         // Whoever votes before and after a change stands in both lists, as the same member.
         let twins = |member: &&Member| !self.voters.contains(member);
@@ -418,6 +440,7 @@ mod tests {
             promotions: vec![Promotion { learner: NodeId(3), replaces: Some(NodeId(2)) }],
             priorities: vec![Priority { id: NodeId(2), priority: 7 }],
             removed,
+            read_lease: Duration::from_micros(0x0203),
             ..sample()
         }
     }
@@ -444,7 +467,7 @@ mod tests {
             golden
         };
         let mut golden = lists([&[1, 2], &[], &[3]]);
-        golden.extend([0; 24]);
+        golden.extend([0; 32]);
         assert_eq!(sample().encode(), golden);
         assert_eq!(Membership::decode(&golden).unwrap(), sample());
 
@@ -452,6 +475,7 @@ mod tests {
         golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
         golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7]);
         golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([3, 2, 0, 0, 0, 0, 0, 0]);
         assert_eq!(full().encode(), golden);
         assert_eq!(Membership::decode(&golden).unwrap(), full());
     }
@@ -475,6 +499,8 @@ mod tests {
             assert!(malformed(&Membership { learners, ..Membership::new(ClusterId(1), voters) }));
         }
         assert!(malformed(&Membership { epoch: Epoch::NONE, ..sample() }));
+        let too_long = MAX_READ_LEASE + Duration::from_micros(1);
+        assert!(malformed(&Membership { read_lease: too_long, ..sample() }));
     }
 
     #[test]

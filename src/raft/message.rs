@@ -90,6 +90,8 @@ pub enum Body {
     ReadIndex {
         /// The sender's name for the question.
         token: u64,
+        /// The leader's lease may answer for it, if it has one; else it takes a round.
+        by_lease: bool,
     },
     /// The answer to `ReadIndex`.
     ReadIndexAnswer {

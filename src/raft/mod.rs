@@ -10,6 +10,7 @@
 //!            │  ├─ append        the follower's side of replication        │
 //!            │  ├─ replication   the leader's side, progress per peer      │
 //!            │  ├─ read_index    linearizable reads                        │
+//!            │  ├─ read_lease    the same without a round                  │
 //!            │  ├─ stall         a leader whose disk hangs gives way       │
 //!            │  ├─ transfer      a leader gives its office to whom one asks │
 //!            │  ├─ members       who belongs to the cluster, and from when │
@@ -30,9 +31,6 @@
 //! back; nothing at or below `committed` is ever cut; a node whose log has a hole stands for no election, and vouches
 //! and offers to apply nothing from there on. [`invariants`] checks them after each input in debug builds.
 //! `durable` and `committed` are not ordered: a quorum of others may commit what this disk has not synced yet.
-//!
-//! # Deliberately absent
-//! Lease reads: the messages leave room for them.
 
 mod append;
 pub mod change;
@@ -53,6 +51,7 @@ mod progress;
 pub mod quorum;
 mod random;
 mod read_index;
+mod read_lease;
 pub mod ready;
 mod recovered;
 pub mod removed;
@@ -69,5 +68,6 @@ pub use self::config::{RaftConfig, Restored};
 pub use self::core::{NotLeader, Raft};
 pub use self::install::Installed;
 pub use self::membership::{Member, Membership, Priority, Promotion};
+pub use self::read_lease::ReadBy;
 pub use self::status::PeerStatus;
 pub use self::transfer::{TransferEnd, TransferRefused};

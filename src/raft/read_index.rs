@@ -24,6 +24,7 @@ use crate::types::{Index, Monotonic, NodeId, Role, Term};
 use super::core::Raft;
 use super::leadership::State;
 use super::message::Body;
+use super::read_lease::ReadBy;
 
 /// Most reads that wait in one core; further ones are told to ask again.
 pub(super) const MAX_READS: usize = 1 << 16;
@@ -130,13 +131,13 @@ impl Questions {
 }
 
 impl Raft {
-    pub(super) fn read(&mut self, token: u64) {
+    pub(super) fn read(&mut self, token: u64, by: ReadBy) {
         match (&self.state, self.leader) {
-            (State::Leader(_), _) => self.lead_read(Reader::Local(token)),
+            (State::Leader(_), _) => self.lead_read(Reader::Local(token), by),
             // A leader whose connection has closed cannot be asked.
             (_, Some(leader)) if self.timer.heard_leader.is_some() && self.questions.open.len() < MAX_READS => {
                 let name = self.questions.ask(token, self.now.after(self.patience()));
-                self.send(leader, Body::ReadIndex { token: name });
+                self.send(leader, Body::ReadIndex { token: name, by_lease: by == ReadBy::Lease });
             }
             (State::Follower | State::PreCandidate(_) | State::Candidate(_), _) => self.outbox.read(token, None),
         }
@@ -147,9 +148,9 @@ impl Raft {
         self.config.election_timeout * 2
     }
 
-    pub(super) fn on_read_index(&mut self, from: NodeId, token: u64) {
+    pub(super) fn on_read_index(&mut self, from: NodeId, token: u64, by_lease: bool) {
         if self.role() == Role::Leader {
-            self.lead_read(Reader::Remote(from, token));
+            self.lead_read(Reader::Remote(from, token), if by_lease { ReadBy::Lease } else { ReadBy::Round });
         } else {
             self.send(from, Body::ReadIndexAnswer { token, index: None });
         }
@@ -164,7 +165,11 @@ impl Raft {
         }
     }
 
-    fn lead_read(&mut self, reader: Reader) {
+    fn lead_read(&mut self, reader: Reader, by: ReadBy) {
+        if by == ReadBy::Lease && self.holds_read_lease() {
+            reach(Mark::LeaseRead);
+            return self.answer_read(reader, Some(self.committed));
+        }
         let State::Leader(office) = &mut self.state else { return };
         if office.reads.len() >= MAX_READS {
             self.answer_read(reader, None);
@@ -196,9 +201,8 @@ impl Raft {
             if office.reads.rounds.is_empty() {
                 return;
             }
-            let (me, round) = (self.config.id, office.round);
-            let answered = |node: NodeId| office.peers.get(&node).map_or(0, |peer| peer.round);
-            let confirmed = self.memberships.quorum().agreed(|node| if node == me { round } else { answered(node) });
+            let confirmed = self.confirmed_round();
+            let State::Leader(office) = &mut self.state else { return };
             let served = office.reads.confirmed(confirmed);
             if served.is_empty() {
                 return;
@@ -207,6 +211,14 @@ impl Raft {
                 self.answer_read(reader, Some(index));
             }
         }
+    }
+
+    /// The last round of this office that a quorum has answered.
+    pub(super) fn confirmed_round(&self) -> u64 {
+        let State::Leader(office) = &self.state else { return 0 };
+        let (me, round) = (self.config.id, office.round);
+        let answered = |node: NodeId| office.peers.get(&node).map_or(0, |peer| peer.round);
+        self.memberships.quorum().agreed(|node| if node == me { round } else { answered(node) })
     }
 
     pub(super) fn answer_read(&mut self, reader: Reader, index: Option<Index>) {

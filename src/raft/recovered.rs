@@ -17,7 +17,8 @@ impl Membership {
         let alone = self.member(survivor)?.clone();
         let mut removed = self.removed.clone();
         self.members().filter(|member| member.id != survivor).for_each(|member| removed.add(member.id));
-        Some(Self { epoch: self.epoch.after(draw), removed, ..Self::new(self.cluster, vec![alone]) })
+        let epoch = self.epoch.after(draw);
+        Some(Self { epoch, removed, read_lease: self.read_lease, ..Self::new(self.cluster, vec![alone]) })
     }
 }
 

@@ -72,6 +72,7 @@ impl Raft {
         peer.full = full;
         peer.holed = written > durable;
         peer.round = peer.round.max(round.min(office.round));
+        office.lease.heard(self.now);
         let verified = verified.min(last);
         peer.accept(durable.min(last), verified, office.round, self.now);
         peer.release(written.min(last));
@@ -188,6 +189,7 @@ impl Raft {
         office.round = office.round.saturating_add(1);
         let round = office.round;
         office.reads.round_sent(round);
+        office.lease.sent(round, self.now);
         let sender = super::outbox::Sender { from: self.config.id, term: self.vote.term };
         for (to, peer) in &mut office.peers {
             peer.commit_sent = commit;

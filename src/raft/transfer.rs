@@ -10,7 +10,8 @@
 //! the message be lost, it only has to take proposals again. A leader that *cannot* serve any more does not wait for
 //! that; `hand_over.rs` gives its office away at once.
 //!
-//! A transfer costs no safety: the target stands for election like anybody, only at once and past stickiness.
+//! A transfer costs no safety: the target stands for election like anybody, only at once and past stickiness, and past the
+//! promises of a read lease, which this leader ends before it says so.
 
 use thiserror::Error;
 
@@ -192,6 +193,7 @@ impl Raft {
             return self.hand_over(transfer.to);
         }
         self.transfer = Some(Transfer { told: true, ..transfer });
+        self.end_read_lease();
         self.send(transfer.to, Body::HandOver);
         if self.plants.has(Plant::TransferDoneEarly) {
             self.end_transfer(TransferEnd::Done);

@@ -3,15 +3,14 @@
 //! ```text
 //!            ┌──────────────── one turn ────────────────┐
 //!   packets ─┤ writes: first polled in order ─► running │
-//!            │ linearizable reads: gathered ─► one read index ─► running
-//!            │ stale reads, status ──────────► running  │
+//!            │ reads: gathered ─► one wait for each freshness ─► running
 //!            │ running, as far as done ──────► answers ─┤─► one vectored write
 //!            └──────────────────────────────────────────┘
 //! ```
 //! Invariants:
 //! - Writes are proposed in the order in which they came: each is polled for the first time when it is decoded, and
 //!   that poll hands it over (see [`Store`]). Answers leave in the order in which they are ready.
-//! - A read gathered in a turn waits for a read index that was asked for after the read had arrived.
+//! - A read gathered in a turn waits for a state that was called fresh enough after the read had arrived.
 //! - Nothing is taken beyond the limits of `limits.rs`, and nothing past a closed fence.
 //! - Whatever a client sends, it is told why its connection ends, and what was taken from it (`Goodbye`).
 //!
@@ -40,6 +39,7 @@ use answers::{
     transferred, written,
 };
 
+use super::kinds::Consistency;
 use super::limits::{
     Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_TURN, MAX_WAIT, WRITE_STALL,
 };
@@ -239,24 +239,27 @@ impl<S: Store> Connection<S> {
         Ok(())
     }
 
-    /// Starts the reads of this turn: one read index serves all that must be linearizable.
+    /// Starts the reads of this turn: those that must be equally fresh wait together, the others for nothing.
     fn start_reads(&mut self) {
-        let mut confirmed = Vec::new();
+        let mut together: Vec<(Consistency, Vec<Read>)> = Vec::new();
         for read in self.gathered.drain(..) {
-            if !read.body.needs_no_leader() {
-                confirmed.push(read);
+            let store = self.store.clone();
+            let Some(consistency) = read.body.freshness() else {
+                self.running.push(answer_reads(store, vec![read]).boxed());
                 continue;
+            };
+            match together.iter_mut().find(|(known, _reads)| *known == consistency) {
+                Some((_consistency, reads)) => reads.push(read),
+                None => together.push((consistency, vec![read])),
             }
-            let store = self.store.clone();
-            self.running.push(answer_reads(store, vec![read]).boxed());
         }
-        if let Some(wait) = confirmed.iter().map(|read| read.wait).max() {
-            let store = self.store.clone();
-            let index = self.store.read_index(wait);
+        for (consistency, reads) in together {
+            let wait = reads.iter().map(|read| read.wait).max().unwrap_or_default();
+            let (store, fresh) = (self.store.clone(), self.store.catch_up(consistency, wait));
             let reads = async move {
-                match index.await {
-                    Ok(()) => answer_reads(store, confirmed).await,
-                    Err(error) => fail_reads(&confirmed, &Failure::from(error)),
+                match fresh.await {
+                    Ok(()) => answer_reads(store, reads).await,
+                    Err(error) => fail_reads(&reads, &Failure::from(error)),
                 }
             };
             self.running.push(reads.boxed());

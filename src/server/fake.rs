@@ -20,8 +20,8 @@ use crate::state_machine::{Applied, Entry, StateMachine};
 use crate::types::{ClusterId, EntryId, Index, Kind, LeaseId, LogTime, NodeId, Position, Role, Term};
 
 use super::kinds::{
-    ChangeRefused, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
-    SnapshotWant, TransferError, TransferRefused,
+    ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
+    ScanPage, SnapshotWant, TransferError, TransferRefused,
 };
 use super::protocol::{Failure, LeaderHint, Packet};
 use super::store::{Leadership, Store};
@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) reads: Mode,
     /// How often a read index was asked for.
     pub(crate) read_rounds: usize,
+    /// How fresh reads had to be, in the order in which they waited.
+    pub(crate) caught_up: Vec<Consistency>,
     /// Deadlines that came with writes.
     pub(crate) waits: Vec<Duration>,
     held: Vec<oneshot::Sender<()>>,
@@ -139,6 +141,7 @@ impl FakeStore {
             writes: Mode::Serve,
             reads: Mode::Serve,
             read_rounds: 0,
+            caught_up: Vec::new(),
             waits: Vec::new(),
             held: Vec::new(),
             leadership: Leadership { leads_in: Some(Term(1)), elsewhere: None },
@@ -306,8 +309,9 @@ impl Store for FakeStore {
         self.write(wait, keys, payloads).map(|done| done.map(|(revision, _answer)| revision)).boxed()
     }
 
-    fn read_index(&self, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
+    fn catch_up(&self, consistency: Consistency, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
         self.state().read_rounds += 1;
+        self.state().caught_up.push(consistency);
         let round = self.pause(|state| state.reads.clone());
         round.map(|answer| answer.map_err(|error| ReadError::Unavailable(error.to_string()))).boxed()
     }

@@ -11,8 +11,8 @@ use crate::node::read_thread::beside;
 use crate::types::{Index, LeaseId, NodeId, Role, Term};
 
 use super::kinds::{
-    ChangeRefused, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
-    SnapshotWant, TransferError,
+    ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
+    ScanPage, SnapshotWant, TransferError,
 };
 use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::{Failure, LeaderHint};
@@ -40,9 +40,9 @@ impl Store for KvStore {
         async move { store.put_batch_in(term, pairs).await }.boxed()
     }
 
-    fn read_index(&self, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
-        let node = self.node().clone();
-        async move { node.read_index(wait).await.map(|_index| ()) }.boxed()
+    fn catch_up(&self, consistency: Consistency, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
+        let store = self.with_timeout(wait);
+        async move { KvStore::catch_up(&store, consistency).await }.boxed()
     }
 
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>> {

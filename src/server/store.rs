@@ -8,8 +8,8 @@ use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::types::{Index, LeaseId, NodeId, Term};
 
 use super::kinds::{
-    KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
-    TransferError,
+    Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
+    SnapshotWant, TransferError,
 };
 use super::protocol::{Failure, LeaderHint};
 
@@ -40,8 +40,8 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
         wait: Duration,
     ) -> BoxFuture<'static, Result<Index, WriteError>>;
 
-    /// Resolves once reads from this node's state see everything acknowledged before the call.
-    fn read_index(&self, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>>;
+    /// Resolves once reads from this node's state are as fresh as was asked for when this was called.
+    fn catch_up(&self, consistency: Consistency, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>>;
 
     /// Reads a key from this node's state as it is.
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>>;

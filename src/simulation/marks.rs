@@ -64,6 +64,10 @@ marks! {
     ReadGivenUp = "read given up with its leader",
     /// A read's question was lost and given up.
     ReadLost = "read's question lost",
+    /// A leader answered a read by its lease.
+    LeaseRead = "read answered by a lease",
+    /// A promise to a leader kept a node from voting, or from standing.
+    PromiseKept = "promise to a leader kept",
     /// A write's entry was cut.
     WriteTruncated = "write answered unknown: cut",
     /// A write's deadline passed.

@@ -48,6 +48,20 @@ pub enum Plant {
     ReadRoundReused,
     /// A read does not wait until its index is applied.
     ReadBeforeApplied,
+    /// A lease counts from when the heartbeat was answered, and not from when it was sent.
+    LeaseFromAnswer,
+    /// A new leader goes by its lease before it has committed in its term.
+    LeaseBeforeOwnCommit,
+    /// A leader that hands over keeps its lease.
+    LeaseKeptInTransfer,
+    /// A process that stood still goes by the lease that it had before.
+    LeaseNotTimed,
+    /// A promise not to vote ends with the connection to the leader.
+    PromiseEndsWithConnection,
+    /// A promise not to vote is forgotten in a restart.
+    PromiseForgotten,
+    /// A read with a bound takes a read index for as old as its answer, and not as its question.
+    BoundFromAnswer,
     /// Elections start without a pre-vote.
     NoPreVote,
     /// Votes are given although a leader was heard lately.

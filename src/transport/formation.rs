@@ -23,6 +23,8 @@ pub enum FormationMessage {
         members: String,
         /// The backup that the sender begins with; `None` when it begins with nothing.
         backup: Option<BackupId>,
+        /// What the sender is to promise its leader in this cluster (`raft::Membership::read_lease`), in microseconds.
+        read_lease_us: u64,
     },
     /// Take the attached genesis record (the first entry, the membership), sync it, and be of its cluster.
     Form,

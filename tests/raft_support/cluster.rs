@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dledger::raft::message::{Body, Message};
 use dledger::raft::ready::Invented;
-use dledger::raft::{Change, ChangeRefused, TransferEnd, TransferRefused};
+use dledger::raft::{Change, ChangeRefused, Membership, ReadBy, TransferEnd, TransferRefused};
 use dledger::types::{EntryId, Index, Monotonic, NodeId, Role, Term};
 
 use super::node::{Disk, Event, Node, Packet, config, members, show, show_event, show_membership};
@@ -16,7 +16,8 @@ const LATENCY: Duration = Duration::from_millis(1);
 const MOST_STEPS: usize = 100_000;
 
 pub struct Cluster {
-    pub size: u64,
+    /// The members at the start.
+    pub formed: Membership,
     pub now: Monotonic,
     pub nodes: BTreeMap<u64, Node>,
     pub crashed: BTreeMap<u64, Disk>,
@@ -34,12 +35,23 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(size: u64) -> Self {
-        Self::with_disks((1..=size).map(|id| (id, Disk::default())).collect())
+        Self::with_members(members(size))
+    }
+
+    /// A cluster of these voters, numbered from 1 on.
+    pub fn with_members(formed: Membership) -> Self {
+        let disks = formed.voters.iter().map(|member| (member.id.0, Disk::default())).collect();
+        Self::with(formed, disks)
     }
 
     pub fn with_disks(disks: BTreeMap<u64, Disk>) -> Self {
+        Self::with(members(disks.len() as u64), disks)
+    }
+
+    pub fn with(formed: Membership, disks: BTreeMap<u64, Disk>) -> Self {
+        let size = disks.len() as u64;
         let mut cluster = Self {
-            size: disks.len() as u64,
+            formed,
             now: Monotonic::from_micros(1_000_000),
             nodes: BTreeMap::new(),
             crashed: disks,
@@ -51,7 +63,7 @@ impl Cluster {
             starts: 0,
             next_value: 1,
         };
-        for id in 1..=cluster.size {
+        for id in 1..=size {
             cluster.restart(id);
         }
         cluster
@@ -78,7 +90,7 @@ impl Cluster {
     pub fn restart(&mut self, id: u64) {
         let disk = self.crashed.remove(&id).expect("the node is down");
         self.starts += 1;
-        let formed = (id <= self.size).then(|| members(self.size));
+        let formed = self.formed.member(NodeId(id)).map(|_member| self.formed.clone());
         let node = Node::start(config(id, self.starts), formed, disk, self.now);
         self.nodes.insert(id, node);
         self.collect(id);
@@ -145,7 +157,13 @@ impl Cluster {
 
     pub fn read(&mut self, id: u64, token: u64) {
         let now = self.now;
-        self.node(id).read_index(now, token);
+        self.node(id).read_index(now, token, ReadBy::Round);
+        self.collect(id);
+    }
+
+    pub fn lease_read(&mut self, id: u64, token: u64) {
+        let now = self.now;
+        self.node(id).read_index(now, token, ReadBy::Lease);
         self.collect(id);
     }
 

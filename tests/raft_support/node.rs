@@ -6,7 +6,7 @@ use std::time::Duration;
 use dledger::raft::message::{AppendOutcome, Body, Message};
 use dledger::raft::ready::{Invented, Lack, LogAppend, ReadState, Ready, Replicate};
 use dledger::raft::{
-    AppendStep, Appended, Change, ChangeRefused, Installed, Member, Membership, Raft, RaftConfig, Restored,
+    AppendStep, Appended, Change, ChangeRefused, Installed, Member, Membership, Raft, RaftConfig, ReadBy, Restored,
     TransferEnd, TransferRefused,
 };
 use dledger::types::{
@@ -208,8 +208,8 @@ impl Node {
         self.raft.room(now, has_room);
     }
 
-    pub fn read_index(&mut self, now: Monotonic, token: u64) {
-        self.raft.read_index(now, token);
+    pub fn read_index(&mut self, now: Monotonic, token: u64, by: ReadBy) {
+        self.raft.read_index(now, token, by);
         self.drain(now);
     }
 
@@ -444,7 +444,7 @@ pub fn show(packet: &Packet) -> String {
             format!("HeartbeatAnswer round={round} durable={durable} verified={verified}{behind}{full}")
         }
         // The name of a question is random.
-        Body::ReadIndex { .. } => "ReadIndex".to_owned(),
+        Body::ReadIndex { by_lease, .. } => format!("ReadIndex{}", if *by_lease { " by lease" } else { "" }),
         Body::ReadIndexAnswer { index, .. } => format!("ReadIndexAnswer {}", shown(*index)),
         Body::HandOver => "HandOver".to_owned(),
         Body::PreVoteInDoubt { next } => format!("PreVoteInDoubt next={next}"),

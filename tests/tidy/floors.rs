@@ -73,6 +73,8 @@ const ROWS: &[Row] = &[
     ),
     row("server", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
     row("kv::store", true, &["kv", "node", "numbering", "server", "transport"]),
+    // A store for the examples in the docs.
+    row("doctest", true, &["kv::store", "node"]),
     // Behind the feature of that name: shows inner parts to the fuzz targets.
     row("fuzzing", false, &["types", "server::protocol", "server::wire", "transport"]),
 ];

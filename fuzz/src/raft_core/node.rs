@@ -7,7 +7,7 @@ use std::time::Duration;
 use dledger::raft::invariants::{self, Snapshot};
 use dledger::raft::message::{AppendOutcome, Body, Message};
 use dledger::raft::ready::{LogAppend, Ready, Replicate};
-use dledger::raft::{AppendStep, Appended, Installed, Member, Membership, Raft, RaftConfig, Restored};
+use dledger::raft::{AppendStep, Appended, Installed, Member, Membership, Raft, RaftConfig, ReadBy, Restored};
 use dledger::types::{
     ClusterId, EntryId, Incarnation, Index, Monotonic, NodeId, ReadyNumber, Role, Term, TermRun, Vote,
 };
@@ -149,7 +149,7 @@ impl Node {
         let (now, token) = (self.now, self.next_read);
         self.next_read += 1;
         self.reads.insert(token);
-        self.act(|raft| raft.read_index(now, token));
+        self.act(|raft| raft.read_index(now, token, ReadBy::Round));
     }
 
     pub(super) fn connection(&mut self, peer: NodeId, up: bool) {

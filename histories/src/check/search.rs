@@ -6,12 +6,16 @@
 //! the operation is tried with every row of others under way that ends in it. When no configuration is left, no order
 //! explains that answer. (Wing and Gong, 1993, with Lowe's just-in-time linearization and memory, 2017.)
 //!
+//! A compare-and-set that held is a write that needs a value to be there; one that did not is a read that shows any other
+//! value.
+//!
 //! Three rules of registers keep configurations few, and lose none that matters:
 //! - **Reads come at once.** A read under way that fits the value takes effect there and then: nothing can come of
 //!   waiting.
-//! - **A write of unknown outcome comes just before a read that shows it**, or never: with another write behind it, or
-//!   nothing at all, it changed nothing that anybody saw. Such writes stay possible to the end, so without this rule
-//!   each of them would double the search.
+//! - **A write of unknown outcome comes just before what needs its value**, a read that shows it or a compare-and-set that
+//!   it lets hold, or never: with another write behind it, or nothing at all, it changed nothing that anybody saw. Such
+//!   writes stay possible to the end, so without this rule each of them would double the search. (A compare-and-set of
+//!   unknown outcome needs no rule: its value is there, or it is not.)
 //! - **Unknown writes of one value are alike**, whoever asked for them: only their number counts, and a configuration
 //!   that has spent fewer of them is as good as one that has spent more.
 
@@ -26,12 +30,36 @@ type Value = u32;
 const ABSENT: Value = 0;
 
 /// What an operation does to the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Read(Value),
+    /// It shows that the value is another one.
+    ReadOther(Value),
     Write(Value),
+    /// It writes the second, and needs the first.
+    Swap(Value, Value),
     /// An answer to another kind of question: no order explains it.
     Never,
+}
+
+impl Step {
+    /// Whether it changes nothing and is explained by this value.
+    fn shows(self, value: Value) -> bool {
+        match self {
+            Self::Read(seen) => seen == value,
+            Self::ReadOther(not) => not != value,
+            Self::Write(_) | Self::Swap(..) | Self::Never => false,
+        }
+    }
+
+    /// What it makes of a value, if it can be written there.
+    fn writes(self, value: Value) -> Option<Value> {
+        match self {
+            Self::Write(new) => Some(new),
+            Self::Swap(needed, new) if needed == value => Some(new),
+            Self::Swap(..) | Self::Read(_) | Self::ReadOther(_) | Self::Never => None,
+        }
+    }
 }
 
 /// What came of a search.
@@ -70,12 +98,22 @@ fn step<'a>(names: &mut HashMap<&'a [u8], Value>, operation: &'a Operation) -> S
         let next = Value::try_from(names.len() + 1).unwrap_or(Value::MAX);
         *names.entry(value).or_insert(next)
     };
-    match (&operation.call, operation.answered.as_ref().map(|(_at, answer)| answer)) {
+    let answer = operation.answered.as_ref().map(|(_at, answer)| answer);
+    if let Call::CompareAndSet { expected, value } = &operation.call {
+        let mut optional = |value: &'a Option<Vec<u8>>| value.as_deref().map_or(ABSENT, &mut name);
+        let (expected, value) = (optional(expected), optional(value));
+        return match answer {
+            Some(Answer::Swapped(true)) | None => Step::Swap(expected, value),
+            Some(Answer::Swapped(false)) => Step::ReadOther(expected),
+            Some(Answer::Value(_) | Answer::Done) => Step::Never,
+        };
+    }
+    match (&operation.call, answer) {
         (Call::Put(value), Some(Answer::Done) | None) => Step::Write(name(value)),
         (Call::Delete, Some(Answer::Done) | None) => Step::Write(ABSENT),
         (Call::Get, Some(Answer::Value(Some(value)))) => Step::Read(name(value)),
         (Call::Get, Some(Answer::Value(None))) => Step::Read(ABSENT),
-        (Call::Get, Some(Answer::Done) | None) | (Call::Put(_) | Call::Delete, Some(Answer::Value(_))) => Step::Never,
+        _ => Step::Never,
     }
 }
 
@@ -104,8 +142,8 @@ impl Reached {
     }
 }
 
-/// How many unknown writes of each value stand in an order.
-type Spent = BTreeMap<Value, usize>;
+/// How many unknown writes of each kind stand in an order.
+type Spent = BTreeMap<Step, usize>;
 
 /// Configurations without those that another one is as good as.
 #[derive(Debug, Default)]
@@ -115,7 +153,7 @@ impl Configurations {
     /// Adds one, unless one that reached the same has spent no more of anything. Tells whether it is new.
     fn add(&mut self, reached: Reached, spent: Spent) -> bool {
         let no_more = |one: &Spent, other: &Spent| {
-            one.iter().all(|(value, count)| other.get(value).is_some_and(|others| count <= others))
+            one.iter().all(|(step, count)| other.get(step).is_some_and(|others| count <= others))
         };
         let known = self.0.entry(reached).or_default();
         if known.iter().any(|other| no_more(other, &spent)) {
@@ -135,8 +173,8 @@ struct Search {
     steps: Vec<Step>,
     /// Operations with a known outcome that were called and not yet answered.
     under_way: BTreeSet<usize>,
-    /// Writes of unknown outcome that were called so far, by value.
-    unknown: BTreeMap<Value, usize>,
+    /// Writes of unknown outcome that were called so far.
+    unknown: BTreeMap<Step, usize>,
     /// What explains everything so far.
     frontier: Configurations,
     configurations: usize,
@@ -156,15 +194,15 @@ impl Search {
     fn call(&mut self, place: usize, known: bool) {
         let step = self.step(place);
         if !known {
-            if let Step::Write(value) = step {
-                *self.unknown.entry(value).or_default() += 1;
+            if let Step::Write(_) | Step::Swap(..) = step {
+                *self.unknown.entry(step).or_default() += 1;
             }
             return;
         }
         self.under_way.insert(place);
-        if let Step::Read(value) = step {
+        if let Step::Read(_) | Step::ReadOther(_) = step {
             for (mut reached, spent) in std::mem::take(&mut self.frontier).into_each() {
-                if reached.value == value {
+                if step.shows(reached.value) {
                     reached.add(place);
                 }
                 self.frontier.add(reached, spent);
@@ -200,38 +238,36 @@ impl Search {
     /// Every configuration that is one write further.
     fn next(&self, from: &Reached, spent: &Spent) -> Vec<(Reached, Spent)> {
         let mut next = Vec::new();
-        let mut awaited = BTreeSet::new();
         for place in self.under_way.iter().copied().filter(|place| !from.has(*place)) {
-            match self.step(place) {
-                Step::Write(value) => {
-                    let mut reached = self.write(from, value);
-                    reached.add(place);
-                    next.push((reached, spent.clone()));
-                }
-                Step::Read(value) => {
-                    awaited.insert(value);
-                }
-                Step::Never => {}
+            if let Some(value) = self.step(place).writes(from.value) {
+                let mut reached = self.write(from, value);
+                reached.add(place);
+                next.push((reached, spent.clone()));
             }
         }
-        for value in awaited {
-            let (called, used) = (self.unknown.get(&value), spent.get(&value).copied().unwrap_or(0));
-            if called.is_some_and(|called| used < *called) {
+        for (step, called) in &self.unknown {
+            let used = spent.get(step).copied().unwrap_or(0);
+            let Some(value) = step.writes(from.value).filter(|_value| used < *called) else { continue };
+            if matches!(step, Step::Swap(..)) || self.is_awaited(from, value) {
                 let mut spent = spent.clone();
-                spent.insert(value, used + 1);
+                spent.insert(*step, used + 1);
                 next.push((self.write(from, value), spent));
             }
         }
         next
     }
 
+    /// Whether something that has not taken effect needs this value.
+    fn is_awaited(&self, from: &Reached, value: Value) -> bool {
+        let needs = |step: Step| step.shows(value) || matches!(step, Step::Swap(needed, _) if needed == value);
+        let under_way = self.under_way.iter().filter(|place| !from.has(**place));
+        under_way.map(|place| self.step(*place)).any(needs) || self.unknown.keys().any(|step| needs(*step))
+    }
+
     /// The value is written, and every read under way that shows it takes effect.
     fn write(&self, from: &Reached, value: Value) -> Reached {
         let mut reached = Reached { value, done: from.done.clone() };
-        self.under_way
-            .iter()
-            .filter(|place| self.step(**place) == Step::Read(value))
-            .for_each(|place| reached.add(*place));
+        self.under_way.iter().filter(|place| self.step(**place).shows(value)).for_each(|place| reached.add(*place));
         reached
     }
 }

@@ -63,6 +63,21 @@ fn history_with_an_unknown_delete_may_lose_the_key_at_any_later_time() {
 }
 
 #[test]
+fn history_with_compare_and_set_holds_it_to_what_was_there() {
+    let swap = |expected: Option<&str>, value: &str, from, swapped| {
+        let call = Call::CompareAndSet { expected: expected.map(Into::into), value: Some(value.into()) };
+        operation("k", call, from, Some((from + 1, Answer::Swapped(swapped))))
+    };
+    check(&[swap(None, "a", 1, true), swap(None, "b", 3, false), swap(Some("a"), "c", 5, true)]).unwrap();
+    check(&[swap(None, "a", 1, true), swap(None, "b", 3, true)]).unwrap_err();
+    check(&[put("a", 1, 2), swap(Some("a"), "b", 3, false)]).unwrap_err();
+    let lost = |from| operation("k", swap(Some("a"), "b", from, true).call, from, None);
+    check(&[put("a", 1, 2), lost(3), swap(Some("b"), "c", 5, true)]).unwrap();
+    check(&[put("a", 1, 2), lost(3), swap(Some("a"), "c", 5, false)]).unwrap();
+    check(&[put("a", 1, 2), swap(Some("a"), "c", 3, false), lost(5)]).unwrap_err();
+}
+
+#[test]
 fn history_is_checked_key_by_key() {
     let mut other = put("a", 1, 2);
     other.key = b"other".to_vec();
@@ -129,7 +144,7 @@ fn true_history(mut seed: u64, clients: usize, count: usize, lost: usize) -> Vec
 fn written(call: &Call) -> Option<Vec<u8>> {
     match call {
         Call::Put(value) => Some(value.clone()),
-        Call::Delete | Call::Get => None,
+        Call::Delete | Call::Get | Call::CompareAndSet { .. } => None,
     }
 }
 
@@ -185,6 +200,11 @@ fn brute_force(left: &[Operation], state: &Option<Vec<u8>>) -> bool {
             (Call::Put(value), _) => brute_force(&rest, &Some(value.clone())),
             (Call::Delete, _) => brute_force(&rest, &None),
             (Call::Get, Some((_at, Answer::Value(value)))) => value == state && brute_force(&rest, state),
+            (Call::CompareAndSet { expected, value }, answer) => match (expected == state, answer) {
+                (true, Some((_, Answer::Swapped(true))) | None) => brute_force(&rest, value),
+                (false, Some((_, Answer::Swapped(false))) | None) => brute_force(&rest, state),
+                _ => false,
+            },
             (Call::Get, _) => brute_force(&rest, state),
         }
     })
@@ -195,7 +215,13 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     let call = prop_oneof![
         value.clone().prop_map(|value| (Call::Put(value.into()), Answer::Done)),
         Just((Call::Delete, Answer::Done)),
-        proptest::option::of(value).prop_map(|value| (Call::Get, Answer::Value(value.map(Into::into)))),
+        proptest::option::of(value.clone()).prop_map(|value| (Call::Get, Answer::Value(value.map(Into::into)))),
+        (proptest::option::of(value.clone()), proptest::option::of(value), any::<bool>()).prop_map(
+            |(expected, value, swapped)| {
+                let [expected, value] = [expected, value].map(|it: Option<&str>| it.map(Into::into));
+                (Call::CompareAndSet { expected, value }, Answer::Swapped(swapped))
+            }
+        ),
     ];
     (call, 0u64..20, 1u64..8, proptest::bool::weighted(0.8)).prop_map(|((call, answer), from, length, known)| {
         operation("k", call, 2 * from, known.then_some((2 * (from + length) + 1, answer)))

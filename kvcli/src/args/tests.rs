@@ -30,7 +30,6 @@ fn commands_and_flags_of_later_releases_are_unknown() {
         "bench mixed",
         "put a b --if-absent",
         "put a b --lease 1",
-        "--consistency lease get a",
     ] {
         assert!(!refused(line).contains('\n'), "{line}");
     }
@@ -44,6 +43,8 @@ fn wrong_usage_is_one_line_that_says_what_to_do() {
     assert!(refused("log").contains("a subcommand is missing; usage: kvcli log"));
     assert!(refused("bench put --clients 0").contains("1..=1024"));
     assert!(refused("--endpoints nowhere get a").contains("HOST:PORT"));
+    assert!(refused("--consistency stale:5 get a").contains("stale:500ms"));
+    assert!(refused("get a --consistency fresh").contains("`linearizable`, `lease`, `stale` or `stale:500ms`"));
 }
 
 #[test]

@@ -119,6 +119,12 @@ const KNOBS: &[Knob] = &[
         get: |config| Some(humantime::format_duration(config.election_timeout).to_string()),
     },
     Knob {
+        name: "read_lease",
+        shape: Shape::Text,
+        set: |config, text| duration(text).map(|time| config.read_lease = time),
+        get: |config| Some(humantime::format_duration(config.read_lease).to_string()),
+    },
+    Knob {
         name: "max_record_bytes",
         shape: Shape::Number,
         set: |config, text| number(text).map(|bytes| config.max_record_bytes = bytes),

@@ -178,6 +178,7 @@ mod tests {
             assert!(flags.iter().any(|found| found == flag), "{flag} is not in {flags:?}");
         }
         assert_eq!(names("get --output "), ["plain", "table", "json"]);
+        assert_eq!(names("get --consistency "), ["linearizable", "lease", "stale", "stale:500ms"]);
     }
 
     #[test]

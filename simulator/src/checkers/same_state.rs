@@ -1,69 +1,55 @@
 //! The state at an index is the same on all replicas, however they came by it (faults.md, row 11): whenever a machine's
 //! state is written down, restored or replaced, it is compared with what the entries up to there come to.
 //!
-//! The comparison is a second, plain reading of the commands: a map, and a sum over its items that changes with each.
+//! So is every answer when it is first given. The comparison is with a second, plain reading of the commands (plain/).
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-use dledger::kv::command::Command;
 use dledger::types::{EntryId, Index};
 
 use super::{Property, Verdict, holds};
-use crate::machine::item_digest;
+use crate::machine::{Content, Step};
+use crate::plain::{Effect, Plain};
 
 pub(crate) const PROPERTY: Property = Property {
     name: "same_state",
-    claim: "a state at an index is what the entries up to there come to, on every replica (faults.md, row 11)",
+    claim: "a state at an index, and an answer, is what the entries up to there come to, on every replica (faults.md, row 11)",
 };
-
-/// A key's create revision, mod revision and version, and its part of the sum.
-type Item = ([u64; 3], u64);
 
 /// What the entries come to, so far.
 #[derive(Debug, Default)]
 pub(crate) struct SameState {
-    items: BTreeMap<Bytes, Item>,
-    sum: u64,
+    plain: Plain,
     /// By index, from 1 on.
     sums: Vec<u64>,
+    effects: Vec<Effect>,
 }
 
 impl SameState {
-    /// An entry was applied somewhere; `command` is its payload, if it has any for the machine.
-    pub(crate) fn applied(&mut self, index: Index, command: Option<&[u8]>) {
+    /// An entry was applied somewhere. Tells whether it was the first time.
+    ///
+    /// # Errors
+    /// The machine gave another answer: a sentence.
+    pub(crate) fn applied(&mut self, step: Step, content: &Content) -> Result<bool, String> {
+        let index = step.id.index;
         if index.get() != self.sums.len() as u64 + 1 {
-            return;
+            return Ok(false);
         }
-        match command.map(Command::decode) {
-            Some(Ok(Command::Put { key, value, .. })) => self.put(key, value, index.get()),
-            Some(Ok(Command::Delete { key })) => self.remove(key),
-            Some(Ok(Command::DeleteRange { from, to })) => {
-                let leaving = |key: &&Bytes| key.as_ref() >= from && to.is_none_or(|to| key.as_ref() < to);
-                let keys: Vec<Bytes> = self.items.keys().filter(leaving).cloned().collect();
-                keys.iter().for_each(|key| self.remove(key));
-            }
-            // No client here proposes others.
-            Some(Ok(_) | Err(_)) | None => {}
-        }
-        self.sums.push(self.sum);
+        let effect = self.plain.take(index, content);
+        self.sums.push(self.plain.sum());
+        let digest = crate::machine::step_digest(&content.payload, &effect.answer);
+        let verdict =
+            holds(digest == step.digest, || format!("entry {} was not answered as its command says", step.id));
+        self.effects.push(effect);
+        verdict.map(|()| true)
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8], index: u64) {
-        let numbers = match self.items.get(key) {
-            Some(([create, _, version], _)) => [*create, index, version + 1],
-            None => [index, index, 1],
-        };
-        self.remove(key);
-        let part = item_digest(key, value, numbers);
-        self.sum = self.sum.wrapping_add(part);
-        self.items.insert(Bytes::copy_from_slice(key), (numbers, part));
+    /// The state after the last entry that was applied anywhere.
+    pub(crate) fn plain(&self) -> &Plain {
+        &self.plain
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some((_numbers, part)) = self.items.remove(key) {
-            self.sum = self.sum.wrapping_sub(part);
-        }
+    /// What an entry did.
+    pub(crate) fn effect(&self, index: Index) -> Option<&Effect> {
+        self.effects.get(usize::try_from(index.get().checked_sub(1)?).ok()?)
     }
 
     /// What the entries up to `index` come to, if they were applied anywhere.

@@ -14,6 +14,7 @@ use histories::{Answer, Call, Operation};
 
 use super::{Event, World};
 use crate::checkers::{acknowledged, converges};
+use crate::machine::deleted;
 use crate::profile::Profile;
 use crate::random::Random;
 use crate::truth::digest;
@@ -206,7 +207,9 @@ impl World {
         });
         self.clients.waiting.insert(ticket, asked);
         match question {
-            Question::Get(_key) => self.input(node, |process, _now| process.read(ticket, deadline)),
+            Question::Get(_key) => {
+                self.input(node, |process, _now| process.read(ticket, dledger::raft::ReadBy::Round, deadline))
+            }
             Question::Write(writes) => {
                 self.clients.sent.extend(unique(&writes));
                 if writes.len() > 1 {
@@ -299,11 +302,7 @@ impl World {
         if !it.leads() {
             self.marks.met("seen: forwarded write acknowledged");
         }
-        if write
-            .answers
-            .iter()
-            .any(|answer| answer.first_chunk::<8>().is_some_and(|count| u64::from_le_bytes(*count) > 1))
-        {
+        if write.answers.iter().any(|answer| deleted(answer) > 1) {
             self.marks.met("seen: range deleted");
         }
         let applied = it.process.as_ref().map_or(Index::ZERO, |process| process.applied().index);

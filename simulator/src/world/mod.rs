@@ -45,7 +45,6 @@ use crate::checkers::{
     Property, Verdict, Violation, acknowledged, applied_once, change_answered, converges, linearizable,
 };
 use crate::faults::Fault;
-use crate::machine;
 use crate::marks::Marks;
 use crate::memberships::place;
 use crate::profile::Profile;
@@ -407,8 +406,3 @@ impl World {
 /// A run in which most questions fail shows nothing.
 const ENOUGH: Property =
     Property { name: "enough", claim: "at least half of the questions are answered, or the run shows nothing" };
-
-/// The state of a node's map, as one number.
-fn state_of(node: &Node) -> u64 {
-    node.watch.as_ref().map_or(0, |watch| machine::digest(&watch.reader))
-}

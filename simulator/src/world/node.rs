@@ -210,7 +210,7 @@ impl Node {
         Some(Final {
             node: self.id,
             applied: process.applied().index,
-            state: super::state_of(self),
+            state: self.watch.as_ref().map_or(0, Watch::digest),
             failure: process.failure().map(str::to_owned),
             missing: process.missing_snapshot(),
         })

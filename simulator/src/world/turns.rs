@@ -217,10 +217,11 @@ impl World {
     fn check_deed(&mut self, node: usize, deed: Deed) {
         let before = self.nodes.get(node).map_or(Index::ZERO, |it| it.taken);
         let taken = match deed {
-            Deed::Applied(step, command) => {
+            Deed::Applied(step, content) => {
                 let verdict = self.state_machine_safety.applied(before, step, &self.truth);
                 self.judge(state_machine_safety::PROPERTY, verdict);
-                self.same_state.applied(step.id.index, command.as_deref());
+                let first = self.same_state.applied(step, &content);
+                self.judge(same_state::PROPERTY, first.map(|_first| ()));
                 step.id.index
             }
             Deed::Captured(id, state) => {

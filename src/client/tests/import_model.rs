@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
 use crate::server::kinds::{
-    LeaseStatus, MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant, TransferError,
+    Consistency, LeaseStatus, MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
+    TransferError,
 };
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
@@ -300,7 +301,7 @@ impl Store for ModelNode {
         .boxed()
     }
 
-    fn read_index(&self, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
+    fn catch_up(&self, _freshness: Consistency, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
         let confirmed = self.world.lock().leader == self.id;
         let answer = if confirmed { Ok(()) } else { Err(ReadError::Unavailable("deposed".to_owned())) };
         std::future::ready(answer).boxed()

@@ -295,7 +295,7 @@ fn drop_syncs_lies_about_files_and_drop_dir_syncs_about_names() {
     disk.sync_dir(&path("")).unwrap();
     memory.power_cut(|_| Fate::Lost);
     assert_eq!(contents(&memory, "f").unwrap(), [1; 10]);
-    assert_eq!(contents(&memory, "new").unwrap(), [], "names are not files");
+    assert_eq!(contents(&memory, "new").unwrap(), [0u8; 0], "names are not files");
 
     memory.drop_dir_syncs(true);
     let disk = memory.handle();

@@ -84,8 +84,8 @@ impl Backend for ChosenMap {
         either!(self, Self, map => map.open(directory))
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        either!(self, Self, map => Backend::get(map, key))
+    fn read(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        either!(self, Self, map => map.read(key))
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError> {
@@ -152,7 +152,7 @@ impl Backend for ChosenMap {
 
 impl Snapshot for ChosenSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        either!(self, Self, map => Snapshot::get(map, key))
+        either!(self, Self, map => map.get(key))
     }
 
     fn visit(

@@ -101,7 +101,7 @@ impl MemoryMap {
 impl Backend for MemoryMap {
     type Snapshot = Self;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+    fn read(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
         Ok(self.map.get(key).cloned())
     }
 
@@ -141,7 +141,7 @@ impl Backend for MemoryMap {
 
 impl Snapshot for MemoryMap {
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        Backend::get(self, key)
+        self.read(key)
     }
 
     fn visit(

@@ -100,7 +100,7 @@ pub trait Backend: Send + 'static {
     }
 
     /// Reads a key as the calls so far left it, committed or not.
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError>;
+    fn read(&self, key: &[u8]) -> Result<Option<Stored>, BackendError>;
 
     /// Sets a key by the entry at `revision`, as [`Stored::written`] says; the answer is what it was.
     fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError>;

@@ -3,6 +3,8 @@
 //! A command either does all of what it says or is rejected and changes nothing; a rejection is an answer. Time is that
 //! of the entry.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::error::Rejection;
@@ -15,9 +17,14 @@ use super::super::command::Command;
 use super::super::leases::MAX_ENDED_KEYS;
 use super::super::range::KeyRange;
 use super::super::sessions::Numbered;
-use super::super::txn::{Compare, Condition, OpResult, Txn, TxnOp};
+use super::super::txn::{Compare, Comparison, Condition, OpResult, Txn, TxnOp};
 use super::super::view::item;
 use super::KvMachine;
+
+/// Leases that one entry keeps alive at most.
+pub(in super::super) const MAX_KEEP_ALIVES: usize = 4096;
+/// Bytes of values that a transaction reads at most, unless it reads one alone: they stand in its answer.
+pub(in super::super) const MAX_TXN_READ_BYTES: usize = 1 << 20;
 
 /// Why an entry cannot be applied.
 pub(super) enum Stop {
@@ -52,15 +59,27 @@ impl<B: Backend> KvMachine<B> {
         let numbered = beside.sessions.number(session, number, first_unanswered, now, &mut beside.dirty);
         match numbered {
             Numbered::New => self.plain(inner, Some((session, number))),
-            Numbered::Done(revision, answer) => Ok(Applied::Done(answer::first(revision, &answer))),
-            Numbered::Rejected(rejection) => Ok(Applied::Done(Answer::Rejected(rejection).encode())),
+            Numbered::Done(revision, answer) => {
+                self.effects.nothing(self.revision());
+                Ok(Applied::Done(answer::first(revision, &answer)))
+            }
+            Numbered::Rejected(rejection) => {
+                self.effects.nothing(self.revision());
+                Ok(Applied::Done(Answer::Rejected(rejection).encode()))
+            }
         }
     }
 
     fn plain(&mut self, command: Command<'_>, asked: Option<(SessionId, u64)>) -> Result<Applied, Stop> {
         let answer = match command {
             Command::Put { key, value, lease } => self.put(key, value, lease)?,
-            Command::Delete { key } => Answer::Deleted(u64::from(self.delete(key)?)),
+            Command::Delete { key } => {
+                let there = self.delete(key)?;
+                if !there {
+                    self.effects.nothing(self.revision());
+                }
+                Answer::Deleted(u64::from(there))
+            }
             Command::DeleteRange { from, to } => {
                 let range = KeyRange { from: Bytes::copy_from_slice(from), to: to.map(Bytes::copy_from_slice) };
                 self.deleting = Some(Leaving { range, count: 0, asked });
@@ -71,6 +90,9 @@ impl<B: Backend> KvMachine<B> {
                 let (lease, now) = (LeaseId(self.revision().get()), self.now());
                 self.beside.leases.grant(lease, ttl_ms, now, &mut self.beside.dirty);
                 Answer::Done
+            }
+            Command::KeepAlive { leases } if leases.len() > MAX_KEEP_ALIVES => {
+                Answer::Rejected(Rejection::Malformed(format!("{} leases to keep alive at once", leases.len())))
             }
             Command::KeepAlive { leases } => {
                 let (now, beside) = (self.now(), &mut self.beside);
@@ -90,6 +112,9 @@ impl<B: Backend> KvMachine<B> {
             // Decoding lets no number stand in another.
             Command::Numbered { .. } => Answer::Rejected(Rejection::Malformed("a number in a number".to_owned())),
         };
+        if matches!(answer, Answer::Rejected(_)) {
+            self.effects.nothing(self.revision());
+        }
         Ok(Applied::Done(self.answered(asked, answer.encode())))
     }
 
@@ -110,7 +135,9 @@ impl<B: Backend> KvMachine<B> {
     }
 
     fn write(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Result<(), BackendError> {
-        self.map.put(key, value, self.revision())?;
+        let revision = self.revision();
+        let before = self.map.put(key, value, revision)?;
+        self.effects.changed(revision, before.as_ref());
         if !lease.is_zero() || !self.beside.leases.bind_nothing() {
             self.beside.leases.bind(key, lease, &mut self.beside.dirty);
         }
@@ -118,9 +145,24 @@ impl<B: Backend> KvMachine<B> {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<bool, BackendError> {
-        let there = self.map.delete(key)?.is_some();
-        self.beside.unbind(there.then_some(key).into_iter());
-        Ok(there)
+        let before = self.map.delete(key)?;
+        if before.is_some() {
+            self.effects.changed(self.revision(), before.as_ref());
+        }
+        self.beside.unbind(before.is_some().then_some(key).into_iter());
+        Ok(before.is_some())
+    }
+
+    /// Deletes keys that the entry does not name, all that it deletes.
+    fn end(&mut self, keys: &[Bytes]) -> Result<(), BackendError> {
+        let revision = self.revision();
+        for key in keys {
+            if let Some(before) = self.map.delete(key)? {
+                self.effects.gone(revision, key, &before);
+            }
+        }
+        self.effects.all_gone(revision);
+        Ok(())
     }
 
     fn revoke(&mut self, lease: LeaseId) -> Result<Answer, BackendError> {
@@ -129,9 +171,7 @@ impl<B: Backend> KvMachine<B> {
             return Ok(Answer::Rejected(Rejection::NoLease(lease)));
         }
         let keys = beside.leases.take_keys(lease, MAX_ENDED_KEYS, &mut beside.dirty);
-        for key in &keys {
-            self.map.delete(key)?;
-        }
+        self.end(&keys)?;
         Ok(Answer::Deleted(keys.len() as u64))
     }
 
@@ -139,9 +179,8 @@ impl<B: Backend> KvMachine<B> {
     pub(super) fn end_due(&mut self) -> Result<Applied, Stop> {
         let (now, beside) = (self.now(), &mut self.beside);
         beside.sessions.end_due(now, &mut beside.dirty);
-        for key in beside.leases.take_ended(now, &mut beside.dirty) {
-            self.map.delete(&key)?;
-        }
+        let keys = beside.leases.take_ended(now, &mut beside.dirty);
+        self.end(&keys)?;
         Ok(Applied::Done(Bytes::new()))
     }
 
@@ -151,7 +190,7 @@ impl<B: Backend> KvMachine<B> {
         }
         let mut succeeded = true;
         for compare in &txn.compare {
-            succeeded = succeeded && holds(compare, self.map.get(&compare.key)?.as_ref());
+            succeeded = succeeded && holds(compare, self.map.read(&compare.key)?.as_ref());
         }
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         let sums = match self.foresee(ops)? {
@@ -159,7 +198,7 @@ impl<B: Backend> KvMachine<B> {
             Err(rejection) => return Ok(Answer::Rejected(rejection)),
         };
         let mut sums = sums.into_iter();
-        let mut results = Vec::with_capacity(ops.len());
+        let (mut results, mut kept) = (Vec::with_capacity(ops.len()), Vec::new());
         for op in ops {
             results.push(match op {
                 TxnOp::Put { key, value, lease } => {
@@ -169,16 +208,18 @@ impl<B: Backend> KvMachine<B> {
                 TxnOp::Delete { key } => OpResult::Deleted(self.delete(key)?),
                 TxnOp::Get { key } => {
                     let lease = self.beside.leases.of_key(key);
-                    OpResult::Value(self.map.get(key)?.map(|stored| item(key, &stored, lease, false)))
+                    OpResult::Value(self.map.read(key)?.map(|stored| item(key, &stored, lease, false)))
                 }
                 TxnOp::Add { key, .. } => {
                     let sum = sums.next().unwrap_or_default();
                     let lease = self.beside.leases.of_key(key);
                     self.write(key, sum.to_string().as_bytes(), lease)?;
+                    kept.push(lease);
                     OpResult::Sum(sum)
                 }
             });
         }
+        self.effects.transacted(self.revision(), succeeded, &results, kept);
         Ok(Answer::Txn { succeeded, results })
     }
 
@@ -186,18 +227,29 @@ impl<B: Backend> KvMachine<B> {
     /// writes no key twice, so what it adds to is what is there now.
     fn foresee(&self, ops: &[TxnOp]) -> Result<Result<Vec<i64>, Rejection>, BackendError> {
         let mut sums = Vec::new();
+        let mut written = BTreeMap::new();
+        let (mut reads, mut bytes) = (0, 0);
         for op in ops {
             match op {
                 TxnOp::Put { lease, .. } if !lease.is_zero() && !self.beside.leases.is_alive(*lease, self.now()) => {
                     return Ok(Err(Rejection::NoLease(*lease)));
                 }
-                TxnOp::Add { key, by } => match add(self.map.get(key)?.as_ref(), *by) {
+                TxnOp::Add { key, by } => match add(self.map.read(key)?.as_ref(), *by) {
                     Some(Some(sum)) => sums.push(sum),
                     Some(None) => return Ok(Err(Rejection::Overflow(key.clone()))),
                     None => return Ok(Err(Rejection::NotANumber(key.clone()))),
                 },
-                TxnOp::Put { .. } | TxnOp::Delete { .. } | TxnOp::Get { .. } => {}
+                TxnOp::Put { key, value, .. } => drop(written.insert(key, value.len())),
+                TxnOp::Delete { .. } => {}
+                TxnOp::Get { key } => {
+                    let there = self.map.read(key)?.map_or(0, |stored| stored.value.len());
+                    bytes += written.get(key).copied().unwrap_or(there);
+                    reads += 1;
+                }
             }
+        }
+        if reads > 1 && bytes > MAX_TXN_READ_BYTES {
+            return Ok(Err(Rejection::TooMuchRead(bytes as u64)));
         }
         Ok(Ok(sums))
     }
@@ -219,7 +271,7 @@ fn holds(compare: &Compare, there: Option<&Stored>) -> bool {
         Condition::Exists(expected) => there.is_some() == *expected,
         Condition::Value(how, given) => match there {
             Some(stored) => how.holds(&stored.value[..], &given[..]),
-            None => *how == super::super::txn::Comparison::NotEqual,
+            None => *how == Comparison::NotEqual,
         },
         Condition::Version(how, given) => how.holds(&number(|it| it.version), given),
         Condition::CreateRevision(how, given) => how.holds(&number(|it| it.create_revision.get()), &given.get()),

@@ -1,3 +1,6 @@
+mod commands;
+mod watches;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -238,7 +241,7 @@ fn machine_with_an_installed_state_shows_it_to_readers_it_already_had() {
     assert_eq!(reader.view().applied(), Index(900));
     assert_eq!(whole(&machine).items, whole(&source).items);
     assert!(reader.get(b"gone").unwrap().is_none() && before.get(b"gone").unwrap().is_some());
-    assert_eq!(Snapshot::get(&old.into_parts().0.snapshot(), b"gone").unwrap().map(|stored| stored.version), Some(1));
+    assert_eq!(old.into_parts().0.snapshot().get(b"gone").unwrap().map(|stored| stored.version), Some(1));
     apply(&mut machine, 901, Command::put(b"k00001", b"new"));
     machine.publish().unwrap();
     let seen = reader.get(b"k00001").unwrap().unwrap();

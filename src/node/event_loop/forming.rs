@@ -92,7 +92,7 @@ impl<M: StateMachine> EventLoop<M> {
                     Early::Write(ticket, term, proposals, deadline) => {
                         replica.propose(ticket, term, proposals, deadline)
                     }
-                    Early::Read(ticket, deadline) => replica.read_index(ticket, deadline),
+                    Early::Read(ticket, by, deadline) => replica.read_index(ticket, by, deadline),
                 }
             }
         }
@@ -113,7 +113,7 @@ impl<M: StateMachine> EventLoop<M> {
             None => "this node has not been admitted to a cluster yet",
         };
         let due = |question: &mut Early| match question {
-            Early::Write(_, _, _, deadline) | Early::Read(_, deadline) => *deadline <= now,
+            Early::Write(_, _, _, deadline) | Early::Read(_, _, deadline) => *deadline <= now,
         };
         let expired: Vec<Early> = early.extract_if(.., due).collect();
         for question in expired {
@@ -126,7 +126,9 @@ impl<M: StateMachine> EventLoop<M> {
             Early::Write(ticket, ..) => {
                 self.answer(ticket, Answer::Write(Err(WriteError::Unavailable(reason.to_owned()))));
             }
-            Early::Read(ticket, _) => self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned())))),
+            Early::Read(ticket, ..) => {
+                self.answer(ticket, Answer::Read(Err(ReadError::Unavailable(reason.to_owned()))))
+            }
         }
     }
 }

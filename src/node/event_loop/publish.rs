@@ -41,11 +41,14 @@ impl<M: StateMachine> EventLoop<M> {
         // Who reads the log by itself must not take what the disk has yet to discard for committed.
         if !replica.is_starting_over() {
             self.shared.committed.store(raft.committed().get(), Ordering::Release);
+            let readable = raft.committed().min(raft.written());
+            self.shared.readable.store(readable.get(), Ordering::Release);
         }
         (status.role, status.term, status.leader) = (raft.role(), raft.term(), raft.leader());
         (status.first, status.last) = (log.first(), raft.last().index);
         (status.durable, status.committed) = (raft.durable(), raft.committed());
-        status.applied = replica.applied().index;
+        let applied = std::mem::replace(&mut status.applied, replica.applied().index);
+        let more_applied = applied != status.applied;
         status.disk_bytes = log.disk_bytes() + replica.snapshots().bytes;
         status.snapshot = replica.snapshots().ids.first().map_or(Index::ZERO, |id| id.index);
         status.snapshot_bytes_received = replica.snapshot_bytes_received();
@@ -62,5 +65,9 @@ impl<M: StateMachine> EventLoop<M> {
         status.error = status.error.take().or_else(removed).or_else(|| self.refused.clone());
         let untaken = || replica.snapshot_failure().map(|reason| format!("no snapshot was taken: {reason}"));
         status.error = status.error.take().or_else(untaken);
+        drop(status);
+        if more_applied {
+            self.shared.news.notify_waiters();
+        }
     }
 }

@@ -79,7 +79,7 @@ impl Forming {
         if data_dir.identity.cluster.is_some() {
             return Ok(None);
         }
-        let formation = data_dir::formation(&data_dir, config.cluster.clone());
+        let formation = data_dir::formation(&data_dir, config, config.cluster.clone());
         Ok(Some(Self { environment: environment.clone(), config: config.clone(), data_dir, formation, plants }))
     }
 

@@ -240,7 +240,7 @@ impl Cluster {
             let mut first = formation(0);
             for (node, directory) in directories.iter().enumerate().skip(1) {
                 let incarnation = directory.identity.incarnation;
-                first.hello(Self::id(node), incarnation, &members.to_string(), None).unwrap();
+                first.hello(Self::id(node), incarnation, &members.to_string(), None, Duration::ZERO).unwrap();
             }
             first.mint(u128::from(self.hand.next_u64()), LogTime(self.hand.wall_ms())).unwrap()
         });
@@ -379,6 +379,7 @@ impl Cluster {
             empty: true,
             members: String::new(),
             backup: None,
+            read_lease_us: 0,
         };
         replica.formation(Self::id(peer), &hello);
         let answer = replica.effects.send.pop()?.frame;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -139,9 +140,9 @@ fn written(formed: u64, now: &Membership) -> (MemoryDisk, Arc<Hand>, Config, Pat
     let config = directory;
     let environment = machine(&disk, &hand);
     let mut directory = data_dir::open(&environment, &config, &config.cluster).unwrap();
-    let mut formation = data_dir::formation(&directory, config.cluster.clone());
+    let mut formation = data_dir::formation(&directory, &config, config.cluster.clone());
     for id in 2..=formed {
-        formation.hello(NodeId(id), Incarnation(id), &config.cluster.to_string(), None).unwrap();
+        formation.hello(NodeId(id), Incarnation(id), &config.cluster.to_string(), None, Duration::ZERO).unwrap();
     }
     let genesis = formation.mint(CLUSTER.0, LogTime(5)).unwrap();
     data_dir::adopt(&environment, &config, &mut directory, &genesis).unwrap();

@@ -121,7 +121,7 @@ fn formed(id: u64, count: u64) -> Node {
     let mut formation = Formation::new(NodeId(1), directory.identity.incarnation, config.cluster.clone());
     for other in 2..=count {
         let incarnation = directory.identity.incarnation;
-        formation.hello(NodeId(other), incarnation, &config.cluster.to_string(), None).unwrap();
+        formation.hello(NodeId(other), incarnation, &config.cluster.to_string(), None, Duration::ZERO).unwrap();
     }
     let genesis = formation.mint(7, LogTime(1000)).unwrap();
     data_dir::adopt(&environment, &config, &mut directory, &genesis).unwrap();
@@ -258,7 +258,7 @@ fn on_disk_machine_that_stops_turns_callers_away_with_the_reason() {
     assert!(reason.contains("no room"), "{reason}");
     let last = replica.raft().last();
     replica.propose(Ticket(3), None, vec![proposal()], never);
-    replica.read_index(Ticket(4), never);
+    replica.read_index(Ticket(4), crate::raft::ReadBy::Round, never);
     let answers = turns(&mut replica);
     let [(Ticket(4), Answer::Read(Err(read))), (Ticket(3), Answer::Write(Err(WriteError::Unavailable(write))))] =
         &answers[..]

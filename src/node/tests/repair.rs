@@ -202,7 +202,7 @@ fn repair_of_a_silent_peers_turn_goes_to_the_next() {
     steps(&mut cluster, 900);
     assert_eq!(damaged(&cluster, 0), [4], "it still has time to answer");
     steps(&mut cluster, 200);
-    assert_eq!(damaged(&cluster, 0), []);
+    assert_eq!(damaged(&cluster, 0), [0u64; 0]);
 }
 
 /// A fifth hole that was found before the other four kept a deadline that had passed, and so the event loop never slept.
@@ -392,7 +392,7 @@ fn repair_of_what_a_leader_must_send_comes_from_the_other_follower() {
 
 #[test]
 fn repair_of_a_sector_that_cannot_be_read_mends_all_its_records_together() {
-    for index in 3..=8 {
+    for index in 3..=7 {
         let mut cluster = cluster();
         let follower = (0..3).find(|node| cluster.leader() != Some(*node)).unwrap();
         cluster.stop(follower);

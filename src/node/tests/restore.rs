@@ -85,7 +85,7 @@ fn start(disk: &MemoryDisk, hand: &Arc<Hand>) -> Result<(Recovered, Recorder), O
     let (environment, config) = (machine(disk, hand), config());
     let mut directory = data_dir::open(&environment, &config, &config.cluster)?;
     if directory.identity.cluster.is_none() {
-        let formation = data_dir::formation(&directory, config.cluster.clone());
+        let formation = data_dir::formation(&directory, &config, config.cluster.clone());
         let random = u128::from(environment.entropy.next_u64());
         let genesis = formation.mint(random, LogTime(environment.clock.wall_ms())).unwrap();
         data_dir::adopt(&environment, &config, &mut directory, &genesis)?;

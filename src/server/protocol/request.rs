@@ -1,5 +1,7 @@
 //! What a client asks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -140,12 +142,18 @@ impl From<WirePiece> for SnapshotWant {
 enum WireConsistency {
     Linearizable,
     Stale,
+    Lease,
+    StaleWithin { bound_us: u64 },
 }
 
 impl From<Consistency> for WireConsistency {
     fn from(consistency: Consistency) -> Self {
         match consistency {
             Consistency::Linearizable => Self::Linearizable,
+            Consistency::Lease => Self::Lease,
+            Consistency::StaleWithin(bound) => {
+                Self::StaleWithin { bound_us: u64::try_from(bound.as_micros()).unwrap_or(u64::MAX) }
+            }
             Consistency::Stale => Self::Stale,
         }
     }
@@ -155,6 +163,8 @@ impl From<WireConsistency> for Consistency {
     fn from(consistency: WireConsistency) -> Self {
         match consistency {
             WireConsistency::Linearizable => Self::Linearizable,
+            WireConsistency::Lease => Self::Lease,
+            WireConsistency::StaleWithin { bound_us } => Self::StaleWithin(Duration::from_micros(bound_us)),
             WireConsistency::Stale => Self::Stale,
         }
     }
@@ -181,7 +191,7 @@ impl RequestBody {
         match self {
             Self::Get { consistency, .. } | Self::Scan { consistency, .. } => match consistency {
                 Consistency::Stale => true,
-                Consistency::Linearizable => false,
+                Consistency::Linearizable | Consistency::Lease | Consistency::StaleWithin(_) => false,
             },
             Self::Status | Self::Snapshot | Self::Piece(_) => true,
             Self::Command(_)
@@ -191,6 +201,25 @@ impl RequestBody {
             | Self::ChangeMembers(_)
             | Self::Transfer(_) => false,
         }
+    }
+
+    /// True when any node may well answer it from what it has; it may have to ask the leader all the same.
+    pub(crate) fn hardly_needs_a_leader(&self) -> bool {
+        match self.freshness() {
+            Some(Consistency::StaleWithin(_)) => true,
+            Some(Consistency::Linearizable | Consistency::Lease | Consistency::Stale) | None => false,
+        }
+    }
+
+    /// How fresh the state must be that it is answered from; `None` when it may be anything.
+    pub(crate) fn freshness(&self) -> Option<Consistency> {
+        if self.needs_no_leader() {
+            return None;
+        }
+        let (Self::Get { consistency, .. } | Self::Scan { consistency, .. }) = self else {
+            return Some(Consistency::Linearizable);
+        };
+        Some(*consistency)
     }
 
     /// Bytes of keys and values in it.

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{env, fs};
 
 use proptest::prelude::*;
@@ -33,6 +34,14 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("leases", RequestBody::Leases { from: LeaseId(7) }),
         ("get", RequestBody::Get { consistency: Consistency::Linearizable, key: Bytes::from("key") }),
         ("get_stale", RequestBody::Get { consistency: Consistency::Stale, key: Bytes::from("key") }),
+        ("get_lease", RequestBody::Get { consistency: Consistency::Lease, key: Bytes::from("key") }),
+        (
+            "get_stale_within",
+            RequestBody::Get {
+                consistency: Consistency::StaleWithin(Duration::from_millis(500)),
+                key: Bytes::from("key"),
+            },
+        ),
         ("scan", RequestBody::Scan { consistency: Consistency::Stale, scan }),
         ("status", RequestBody::Status),
         ("snapshot", RequestBody::Snapshot),

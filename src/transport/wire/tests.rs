@@ -54,7 +54,8 @@ fn raft_frames() -> Vec<(&'static str, PeerFrame)> {
                 full: true,
             }),
         ),
-        ("raft_read_index", raft(Body::ReadIndex { token: 5 })),
+        ("raft_read_index", raft(Body::ReadIndex { token: 5, by_lease: false })),
+        ("raft_read_index_by_lease", raft(Body::ReadIndex { token: 5, by_lease: true })),
         ("raft_read_index_answer", raft(Body::ReadIndexAnswer { token: 5, index })),
         ("raft_hand_over", raft(Body::HandOver)),
         ("raft_pre_vote_in_doubt", raft(Body::PreVoteInDoubt { next: Term(4) })),
@@ -119,6 +120,7 @@ fn frames() -> Vec<(&'static str, PeerFrame)> {
         empty: true,
         members: members.clone(),
         backup,
+        read_lease_us: 0x0203,
     };
     let backup = BackupId { cluster: ClusterId(0xc1), entry: EntryId::new(Index(70), Term(4)), checksum: 0x0bad_cafe };
     let mut frames = raft_frames();

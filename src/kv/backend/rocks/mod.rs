@@ -103,15 +103,6 @@ impl RocksMap {
         Ok(Arc::clone(self.db.insert(Arc::new(db))))
     }
 
-    fn read(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        if let Some(changed) = self.pending.get(key) {
-            return Ok(changed.clone());
-        }
-        let Some(db) = &self.db else { return Ok(None) };
-        let found = db.inner.get_pinned(format::key(key)).map_err(|error| db.cannot("read", &error))?;
-        found.map(|bytes| format::decode(&bytes)).transpose()
-    }
-
     /// The first keys of a range, committed or not.
     fn first_keys(&self, range: &KeyRange, limit: usize) -> Result<Vec<Box<[u8]>>, BackendError> {
         let mut keys = Vec::new();
@@ -178,8 +169,13 @@ impl Backend for RocksMap {
         Ok(held)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
-        self.read(key)
+    fn read(&self, key: &[u8]) -> Result<Option<Stored>, BackendError> {
+        if let Some(changed) = self.pending.get(key) {
+            return Ok(changed.clone());
+        }
+        let Some(db) = &self.db else { return Ok(None) };
+        let found = db.inner.get_pinned(format::key(key)).map_err(|error| db.cannot("read", &error))?;
+        found.map(|bytes| format::decode(&bytes)).transpose()
     }
 
     fn put(&mut self, key: &[u8], value: &[u8], revision: Index) -> Result<Option<Stored>, BackendError> {

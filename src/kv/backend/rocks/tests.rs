@@ -6,9 +6,9 @@ use super::*;
 use crate::env::os::OsDisk;
 use crate::kv::command::Command;
 use crate::kv::machine::KvMachine;
-use crate::kv::{KeyValue, Scan};
+use crate::kv::{KeyValue, Scan, Txn};
 use crate::state_machine::{Applied, Capture, CaptureError, Entry, Restore, StateMachine};
-use crate::types::{EntryId, Kind, LogTime, Position, Term};
+use crate::types::{EntryId, Kind, LeaseId, LogTime, Position, SessionId, Term};
 
 mod kills;
 
@@ -59,6 +59,23 @@ fn entry(index: u64) -> Entry {
         1 => (Kind::Membership, Bytes::from_static(b"members")),
         index if index % 90 == 0 => (Kind::Data, Command::DeleteRange { from: b"k1", to: None }.encode()),
         index if index % 31 == 0 => (Kind::NoOp, Bytes::new()),
+        // A lease of 300 ms every 40 entries, a session of 900 ms every 120; an entry is 10 ms behind the one before.
+        index if index % 40 == 7 => (Kind::Data, Command::GrantLease { ttl_ms: 300 }.encode()),
+        index if index % 120 == 3 => (Kind::Data, Command::OpenSession { ttl_ms: 900 }.encode()),
+        index if index % 3 == 0 => {
+            let session = SessionId(index / 120 * 120 + 3);
+            let (number, first_unanswered) = (index / 6, (index / 6).saturating_sub(4));
+            let command = match index % 4 {
+                0 => Command::Txn(Txn::add(key, 1)).encode(),
+                1 => Command::DeleteRange { from: b"k2", to: Some(b"k3") }.encode(),
+                _ => Command::put(key.as_bytes(), &value).encode(),
+            };
+            (Kind::Data, Command::Numbered { session, number, first_unanswered, command: &command }.encode())
+        }
+        index if index % 4 == 0 => {
+            let lease = LeaseId((index.saturating_sub(7)) / 40 * 40 + 7);
+            (Kind::Data, Command::Put { key: key.as_bytes(), value: &value, lease }.encode())
+        }
         index if index % 5 == 0 => (Kind::Data, Command::Delete { key: key.as_bytes() }.encode()),
         _ => (Kind::Data, Command::put(key.as_bytes(), &value).encode()),
     };
@@ -84,11 +101,16 @@ fn content<B: Backend>(machine: &KvMachine<B>) -> Vec<KeyValue> {
     view.scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).unwrap().items
 }
 
+/// Keys, and what is beside them.
+fn whole<B: Backend>(machine: &KvMachine<B>) -> (Vec<KeyValue>, Vec<Vec<u8>>) {
+    (content(machine), machine.records_beside_the_keys())
+}
+
 /// What every machine holds after entry `last`.
-fn truth(last: u64) -> Vec<KeyValue> {
+fn truth(last: u64) -> (Vec<KeyValue>, Vec<Vec<u8>>) {
     let mut memory = KvMachine::new();
     apply(&mut memory, 1, last, 10);
-    content(&memory)
+    whole(&memory)
 }
 
 fn items<M: StateMachine>(machine: &M) -> Vec<Vec<u8>> {
@@ -129,9 +151,9 @@ fn rocks_closed_and_opened_holds_everything_with_the_base_of_the_log() {
     apply(&mut first, 1, 200, 16);
     drop(first);
     let (mut again, held) = machine(&directory);
-    assert_eq!((held, content(&again)), (base(200), truth(200)));
+    assert_eq!((held, whole(&again)), (base(200), truth(200)));
     apply(&mut again, 201, 300, 16);
-    assert_eq!(content(&again), truth(300));
+    assert_eq!(whole(&again), truth(300));
 }
 
 #[test]
@@ -141,7 +163,7 @@ fn rocks_state_after_any_number_of_entries_equals_that_in_memory() {
         apply(&mut rocks, last, last, 1);
         apply(&mut memory, last, last, 1);
         if last % 9 == 0 {
-            assert_eq!(content(&rocks), content(&memory), "after {last}");
+            assert_eq!(whole(&rocks), whole(&memory), "after {last}");
         }
     }
 }
@@ -161,7 +183,7 @@ fn rocks_and_memory_take_each_others_snapshots_and_give_the_same_bytes() {
     for last in [170, 300] {
         apply(&mut from_memory, 171, last, 16);
         apply(&mut from_rocks, 171, last, 16);
-        assert_eq!((content(&from_memory), content(&from_rocks)), (truth(last), truth(last)));
+        assert_eq!((whole(&from_memory), whole(&from_rocks)), (truth(last), truth(last)));
     }
     assert_eq!(generations(&directory), ["2"], "what was there before is removed");
     drop(from_memory);
@@ -178,9 +200,9 @@ fn rocks_restored_state_is_durable_before_it_is_installed_and_gone_when_refused(
     let mut state = rocks.restore();
     items(&memory).iter().try_for_each(|item| state.item(item)).unwrap();
     state.finish(&base(170)).unwrap();
-    assert_eq!((generations(&directory).len(), content(&rocks)), (2, truth(20)));
+    assert_eq!((generations(&directory).len(), whole(&rocks)), (2, truth(20)));
     drop(state);
-    assert_eq!((generations(&directory), content(&rocks)), (vec!["1".to_owned()], truth(20)));
+    assert_eq!((generations(&directory), whole(&rocks)), (vec!["1".to_owned()], truth(20)));
 }
 
 #[test]
@@ -190,7 +212,7 @@ fn rocks_snapshot_outlives_a_swap_and_its_files_go_with_it() {
     apply(&mut rocks, 1, 50, 16);
     let (reader, kept) = (rocks.reader(), rocks.reader().view());
     restored(&mut rocks, &[], &base(100));
-    assert_eq!(kept.scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).unwrap().items, truth(50));
+    assert_eq!(kept.scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).unwrap().items, truth(50).0);
     assert_eq!((reader.view().scan(&Scan::default()).unwrap().count, generations(&directory).len()), (0, 2));
     drop(kept);
     assert_eq!(generations(&directory), ["2"]);
@@ -212,7 +234,7 @@ fn rocks_opened_in_the_midst_of_a_range_delete_finishes_it_first() {
     let directory = scratch();
     let (mut rocks, _) = machine(&directory);
     let put = |index: u64| {
-        let payload = Command::Put { key: format!("k{index:05}").as_bytes(), value: b"v" }.encode();
+        let payload = Command::put(format!("k{index:05}").as_bytes(), b"v").encode();
         Entry { payload, kind: Kind::Data, ..entry(index) }
     };
     for index in 1..=1000 {
@@ -237,9 +259,10 @@ fn rocks_range_delete_of_many_keys_takes_no_longer_for_its_last_turns() {
     }
     map.commit(&base(1), None).unwrap();
     let all = KeyRange::default();
+    let leaving = Leaving { range: all.clone(), ..Leaving::default() };
     for _turn in 0..4 {
         assert_eq!(map.delete_some(&all, 250).unwrap().len(), 250);
-        map.commit(&base(2), Some(&all)).unwrap();
+        map.commit(&base(2), Some(&leaving)).unwrap();
     }
     let rest = map.rest_of(&all);
     assert_eq!(*rest.from, 999u32.to_be_bytes(), "the next turn begins where the last one ended");
@@ -292,7 +315,7 @@ fn rocks_damaged_list_of_files_is_put_aside_and_removed_when_there_is_another_st
     let (mut again, held) = machine(&directory);
     assert_eq!(held, LogBase::default());
     apply(&mut again, 1, 200, 16);
-    assert_eq!((content(&again), generations(&directory).len()), (truth(200), 2));
+    assert_eq!((whole(&again), generations(&directory).len()), (truth(200), 2));
     drop(again);
     assert_eq!((machine(&directory).1, generations(&directory)), (base(200), vec!["2".to_owned()]));
 }

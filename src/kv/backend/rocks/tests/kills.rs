@@ -41,7 +41,7 @@ fn live(directory: &Path) {
 fn check(directory: &Path, place: u64, said: &str) -> u64 {
     let (rocks, held) = machine(directory);
     let at = held.entry.index.get();
-    assert_eq!(content(&rocks), truth(at), "after a kill at place {place} ({said})");
+    assert_eq!(whole(&rocks), truth(at), "after a kill at place {place} ({said})");
     assert!(at == 0 || held == base(at), "after a kill at place {place} ({said}): {held:?}");
     at
 }
