@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod kv;
 pub mod ledger;
 pub mod node;
+mod numbering;
 pub mod raft;
 pub mod server;
 #[doc(hidden)]

@@ -481,7 +481,7 @@ impl Profile {
             Theme::Swarm | Theme::Time => 400,
             Theme::Snapshots | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk => 300,
             Theme::Members | Theme::Rot => 150,
-            Theme::Work => 0,
+            Theme::Work | Theme::Lease | Theme::Skew => 0,
         };
         if !random.chance(share) || self.huge_ranges && theme != Theme::Kv {
             return;
@@ -518,7 +518,7 @@ impl Profile {
     pub(crate) fn summary(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
-            "{} nodes, {} clients, segments of {} KiB, {}{}{}{}{:?}, faults: {}",
+            "{} nodes, {} clients, segments of {} KiB, {}{}{}{}{}{:?}, faults: {}",
             self.nodes,
             self.clients,
             self.segment_bytes >> 10,
