@@ -279,7 +279,7 @@ proptest! {
         made in any_world(),
         mut watchers in proptest::collection::vec(any_watcher(), 4..8),
         turn_keys in 1usize..6,
-        (notes, previous) in (100usize..1_500, 100usize..3_000),
+        (notes, previous) in (16usize..1_500, 100usize..3_000),
     ) {
         let mut world = World::new(Bounds { notes, previous }, turn_keys);
         run(&mut world, &made, &mut watchers);
