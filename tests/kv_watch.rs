@@ -29,7 +29,7 @@ async fn open_all(configs: &[Config]) -> Vec<KvStore> {
 }
 
 async fn next(watch: &mut Watch) -> Changes {
-    tokio::time::timeout(LONG, watch.next()).await.expect("nothing is told").unwrap()
+    tokio::time::timeout(LONG, watch.next()).await.unwrap().unwrap()
 }
 
 /// Everything up to the change of this key.

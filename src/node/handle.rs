@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::commitlog::LogReader;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::types::{ClusterId, EntryId, Index, NodeId, Role, RoleChange, Term};
 use super::effects::{Framed, Proposal, Proposed};
 use super::fresh::Fresh;
 use super::members::{MembersError, TransferError};
+use super::news::News;
 use super::scrub::ScrubProgress;
 
 mod committed;
@@ -157,7 +158,7 @@ pub(crate) struct Shared {
     /// The last index that is committed and stands in the log on this disk.
     pub(crate) readable: AtomicU64,
     /// Told when more is applied.
-    pub(crate) news: Notify,
+    pub(crate) news: News,
     pub(crate) log: arc_swap::ArcSwapOption<LogReader>,
 }
 

@@ -35,6 +35,7 @@ mod introduction;
 mod joining;
 mod log_clock;
 mod members;
+mod news;
 mod pending;
 mod perform;
 pub(crate) mod read_thread;

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{Config, Members};
 use crate::error::OpenError;
@@ -27,6 +27,7 @@ use super::data_dir::{self, DataDir};
 use super::event_loop::{EventLoop, Inputs, Parts};
 use super::fresh::Fresh;
 use super::handle::{MemberStatus, NodeHandle, NodeStatus, Shared};
+use super::news::News;
 use super::read_thread::READ_THREADS;
 use super::scrub::ScrubProgress;
 use super::{Environment, max_frame_bytes};
@@ -143,10 +144,12 @@ fn open<M: StateMachine>(
         fresh: Fresh::default(),
         clock: Arc::clone(&environment.clock),
         readable: AtomicU64::new(0),
-        news: Notify::new(),
+        news: News::default(),
         log: arc_swap::ArcSwapOption::empty(),
         config: config.clone(),
     });
+    let telling = Arc::clone(&shared);
+    tokio::spawn(async move { telling.news.pass_on().await });
     let visiting = NodeHandle::visiting(Arc::clone(&shared));
     let on_client = Box::new(move |connection| (hooks.on_client)(visiting.clone(), connection));
     let local = local_identity(&config, &data_dir, &members);

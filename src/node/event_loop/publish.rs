@@ -67,7 +67,7 @@ impl<M: StateMachine> EventLoop<M> {
         status.error = status.error.take().or_else(untaken);
         drop(status);
         if more_applied {
-            self.shared.news.notify_waiters();
+            self.shared.news.publish();
         }
     }
 }

@@ -52,17 +52,9 @@ impl NodeHandle {
         entries_of(&self.entries(from, max_bytes).await?, last, max)
     }
 
-    /// Resolves once more is applied and `seen` says that it can be seen. Costs the node nothing while nobody waits.
+    /// Resolves once more is applied and `seen` says that it can be seen: at once, or a little later when many wait.
     pub(crate) async fn applied_more(&self, seen: impl Fn() -> bool) {
-        loop {
-            let mut news = std::pin::pin!(self.shared.news.notified());
-            // Before the look: what comes in between is not missed.
-            news.as_mut().enable();
-            if seen() {
-                return;
-            }
-            news.await;
-        }
+        self.shared.news.wait(seen).await;
     }
 
     /// Resolves after a while. May be awaited on any runtime.

@@ -279,7 +279,7 @@ proptest! {
         made in any_world(),
         mut watchers in proptest::collection::vec(any_watcher(), 4..8),
         turn_keys in 1usize..6,
-        (notes, previous) in (100usize..1_500, 100usize..3_000),
+        (notes, previous) in (16usize..1_500, 100usize..3_000),
     ) {
         let mut world = World::new(Bounds { notes, previous }, turn_keys);
         run(&mut world, &made, &mut watchers);
@@ -313,4 +313,42 @@ proptest! {
         run(&mut world, &after, std::slice::from_mut(&mut watcher));
         prop_assert!(!watcher.compacted);
     }
+}
+
+#[test]
+fn watch_of_what_is_added_to_is_told_the_sum_and_the_lease_that_was_kept() {
+    let mut world = World::new(BOUNDS, 4);
+    world.apply(&Made::Grant(1_000), 0, |_world| {});
+    let mut entries = vec![
+        Command::Put { key: b"n", value: b"40", lease: LeaseId(1) }.encode(),
+        Command::Txn(Txn { then: vec![TxnOp::Add { key: "n".into(), by: 2 }], ..Txn::default() }).encode(),
+    ];
+    for (payload, index) in entries.drain(..).zip(2..) {
+        let entry = Entry { time: LogTime(1_000), ..entry(index, payload) };
+        world.machine.apply(&entry).unwrap();
+        world.log.push(entry);
+    }
+    world.machine.publish().unwrap();
+    let ask = WatchAsk { range: KeyRange::default(), from: Index(3), previous: true };
+    let kind = EventKind::Put { value: "42".into(), lease: LeaseId(1) };
+    let events = vec![Event { key: "n".into(), kind, previous: Some("40".into()) }];
+    let changes = vec![Changes { revision: Index(3), events }];
+    assert_eq!(world.page(&ask, 9, 9), Ok(WatchPage { changes, next: Index(4) }));
+}
+
+/// A page that ended at what is lost, and began there again, would tell nothing for ever.
+#[test]
+fn watch_that_comes_to_what_is_lost_is_told_all_before_and_then_that_it_is() {
+    let mut world = World::new(Bounds { notes: 300, previous: 1_000 }, 4);
+    for number in 0..24 {
+        world.apply(&Made::Put(number, 1, None), 0, |_world| {});
+    }
+    world.apply(&Made::DeleteRange(0, 0), 0, |_world| {});
+    world.apply(&Made::Put(3, 1, None), 0, |_world| {});
+    world.machine.publish().unwrap();
+    let ask = |from| WatchAsk { range: KeyRange::default(), from: Index(from), previous: false };
+    let before = world.page(&ask(20), 99, 9_999).unwrap();
+    assert_eq!((before.changes.len(), before.next), (5, Index(25)));
+    assert_eq!(world.page(&ask(25), 99, 9_999), Err(WatchError::Compacted { oldest: Index(26) }));
+    assert_eq!(world.page(&ask(26), 99, 9_999).unwrap().changes.len(), 1);
 }
