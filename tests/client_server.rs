@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dledger::client::{Client, ClientError, ClientOptions, ImportOptions};
 use dledger::config::Config;
-use dledger::kv::{Consistency, KvStore, Scan};
+use dledger::kv::{Consistency, Kv, KvError, KvStore, Scan, WatchOptions};
 use dledger::types::{ClusterId, NodeId, Role};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 struct Cluster {
     configs: Vec<Config>,
@@ -204,4 +206,118 @@ async fn client_server_write_after_the_leader_is_lost_is_acknowledged_again() {
     put_until_known(&client, "a", &key("2")).await;
     let item = client.get(key("a"), Consistency::Linearizable).await.unwrap().unwrap();
     assert_eq!(item.value, key("2"));
+}
+
+/// Adds one, many times over, while leaders are lost; what came of each.
+async fn add_while<F: Future<Output = Result<i64, KvError>>>(
+    stopping: &watch::Receiver<bool>,
+    add: impl Fn() -> F,
+) -> u64 {
+    let mut done = 0;
+    while !*stopping.borrow() {
+        add().await.unwrap();
+        done += 1;
+    }
+    done
+}
+
+/// Stops the leader and starts it again, over and over, never the node `spare`.
+async fn lose_leaders(cluster: &mut Cluster, times: usize, spare: u64) {
+    let mut lost = 0;
+    while lost < times {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let leader = cluster.leader().await;
+        if leader == spare {
+            let other = if spare == 1 { 2 } else { 1 };
+            let node = cluster.nodes[spare as usize - 1].clone().unwrap();
+            let _elected_meanwhile = node.transfer_leadership(NodeId(other)).await;
+            continue;
+        }
+        cluster.stop(leader).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.restart(leader).await;
+        lost += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_server_increments_over_lost_leaders_are_each_done_once() {
+    let mut cluster = Cluster::start().await;
+    let (stop, stopping) = watch::channel(false);
+    let client = cluster.client(&[1, 2, 3]);
+    let embedded = cluster.nodes[0].clone().unwrap().with_timeout(Duration::from_secs(20));
+    let mut adding = tokio::task::JoinSet::new();
+    for _caller in 0..4 {
+        let (client, embedded) = (client.clone(), embedded.clone());
+        let (one, other) = (stopping.clone(), stopping.clone());
+        adding.spawn(async move { add_while(&one, || client.increment(key("n"), 1)).await });
+        adding.spawn(async move { add_while(&other, || embedded.increment(key("n"), 1)).await });
+    }
+    lose_leaders(&mut cluster, 4, 1).await;
+    stop.send(true).unwrap();
+    let done: u64 = adding.join_all().await.iter().sum();
+    let item = client.get(key("n"), Consistency::Linearizable).await.unwrap().unwrap();
+    assert_eq!(item.value, done.to_string());
+    assert!(done > 100, "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_server_watch_over_lost_nodes_tells_every_change_once_and_in_order() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client(&[3, 2, 1]);
+    let mut watch = client.watch(WatchOptions::prefix("w/"));
+    watch.begin().await.unwrap();
+    let told = tokio::spawn(async move {
+        let mut told = Vec::new();
+        while told.last() != Some(&key("w/end")) {
+            told.extend(watch.next().await.unwrap().events.into_iter().map(|event| event.key));
+        }
+        told
+    });
+    let (stop, stopping) = watch::channel(false);
+    let writing = tokio::spawn(async move {
+        let mut written = Vec::new();
+        while !*stopping.borrow() {
+            let name = key(&format!("w/{:06}", written.len()));
+            client.put(name.clone(), key("v")).await.unwrap();
+            written.push(name);
+        }
+        client.put(key("w/end"), key("v")).await.unwrap();
+        written.push(key("w/end"));
+        written
+    });
+    for id in [3, 2, 3] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.stop(id).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.restart(id).await;
+    }
+    stop.send(true).unwrap();
+    assert_eq!(told.await.unwrap(), writing.await.unwrap());
+}
+
+#[tokio::test]
+async fn client_server_range_of_many_pages_is_one_view_from_afar_and_embedded() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client(&[1]);
+    let value = Bytes::from(vec![b'v'; 4096]);
+    let pairs = (0..600).map(|number| (key(&format!("k{number:04}")), value.clone())).collect();
+    client.put_batch(pairs).await.unwrap();
+    let mut remote = client.range(Scan::default(), Consistency::Linearizable);
+    let scan = Scan { max_bytes: 100 << 10, ..Scan::default() };
+    let mut embedded = cluster.nodes[1].as_ref().unwrap().range(scan, Consistency::Linearizable);
+    let (mut afar, mut here) = (vec![remote.next_page().await.unwrap().unwrap()], Vec::new());
+    here.push(embedded.next_page().await.unwrap().unwrap());
+    client.delete_prefix(key("k")).await.unwrap();
+    while let Some(page) = remote.next_page().await.unwrap() {
+        afar.push(page);
+    }
+    while let Some(page) = embedded.next_page().await.unwrap() {
+        here.push(page);
+    }
+    for pages in [afar, here] {
+        assert!(pages.len() > 3);
+        assert_eq!(pages.iter().map(|page| page.items.len()).sum::<usize>(), 600);
+        assert!(pages.iter().all(|page| page.revision == pages[0].revision));
+    }
 }

@@ -246,6 +246,9 @@ impl Importer {
             | Answer::Leases(_)
             | Answer::Value(_)
             | Answer::Page(_)
+            | Answer::Part(..)
+            | Answer::Released
+            | Answer::Watched(_)
             | Answer::Status(_)
             | Answer::Snapshot(_)
             | Answer::Piece(_)
@@ -297,6 +300,9 @@ impl Importer {
             | Answer::Done(..)
             | Answer::Leases(_)
             | Answer::Page(_)
+            | Answer::Part(..)
+            | Answer::Released
+            | Answer::Watched(_)
             | Answer::Status(_)
             | Answer::Snapshot(_)
             | Answer::Piece(_)
@@ -322,7 +328,7 @@ fn failed(error: LinkError) -> ClientError {
     match failure {
         Failure::Unavailable(_) | Failure::Overloaded(_) => ClientError::Unavailable(text),
         Failure::Unknown(_) | Failure::Stopped(_) => ClientError::Unknown(text),
-        Failure::TooLarge(_) | Failure::Refused(_) => ClientError::Refused(text),
+        Failure::TooLarge(_) | Failure::Refused(_) | Failure::Compacted(_) => ClientError::Refused(text),
         Failure::No(_) => ClientError::No(text),
         Failure::DiskFull(_) => ClientError::DiskFull(text),
         Failure::Malformed(_) | Failure::Unsupported(_) => ClientError::Protocol(text),

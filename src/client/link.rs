@@ -188,6 +188,7 @@ fn fate(id: u64, end: &End, reason: &str) -> LinkError {
             | Failure::DiskFull(_)
             | Failure::Stopped(_)
             | Failure::No(_)
+            | Failure::Compacted(_)
             | Failure::Refused(_) => LinkError::NotSent(reason.to_owned()),
         },
     }
@@ -205,6 +206,7 @@ pub(crate) fn describe(failure: &Failure) -> String {
         | Failure::Unsupported(reason)
         | Failure::No(reason)
         | Failure::Refused(reason) => reason.clone(),
+        Failure::Compacted(oldest) => format!("the changes before revision {oldest} are gone"),
         Failure::DiskFull(node) => format!("the disk of node {node} is full"),
     }
 }

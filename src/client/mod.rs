@@ -36,13 +36,16 @@ mod backup;
 mod error;
 mod follow;
 mod import;
+mod kv;
 mod link;
 mod members;
+mod range;
 mod routes;
 mod status;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod writes;
 
 use std::sync::Arc;
@@ -60,6 +63,7 @@ pub use crate::server::kinds::MemberList;
 pub use backup::Backup;
 pub use error::ClientError;
 pub use import::{ImportError, ImportOptions, Importer};
+pub use range::RangeReader;
 pub use status::ClusterStatus;
 
 use link::{Link, LinkError, describe};
@@ -220,11 +224,21 @@ impl Client {
     }
 
     async fn call_by(&self, body: RequestBody, deadline: Instant, patience: Patience) -> Result<Answer, ClientError> {
+        self.call_at(body, deadline, patience).await.map(|(answer, _link)| answer)
+    }
+
+    /// The answer, and the node that gave it.
+    async fn call_at(
+        &self,
+        body: RequestBody,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), ClientError> {
         let mut last: Option<ClientError> = None;
         loop {
             let nearest = body.needs_no_leader() || (last.is_none() && body.hardly_needs_a_leader());
             let step = match self.shared.attempt(&body, nearest, deadline, patience).await {
-                Ok((answer, _link)) => return Ok(answer),
+                Ok(answered) => return Ok(answered),
                 Err(step) => step,
             };
             let doubt = matches!(last, Some(ClientError::Unknown(_)));
@@ -366,7 +380,7 @@ fn judge(outcome: Result<Response, LinkError>) -> Result<Answer, Step> {
         Failure::TooLarge(_) => Step::Stop(ClientError::Refused(text)),
         Failure::DiskFull(_) => Step::Stop(ClientError::DiskFull(text)),
         Failure::No(_) => Step::Stop(ClientError::No(text)),
-        Failure::Refused(_) => Step::Stop(ClientError::Refused(text)),
+        Failure::Refused(_) | Failure::Compacted(_) => Step::Stop(ClientError::Refused(text)),
         Failure::Malformed(_) | Failure::Unsupported(_) => Step::Stop(ClientError::Protocol(text)),
     })
 }
@@ -378,7 +392,9 @@ impl Answer {
             Self::Done(..) => "done",
             Self::Leases(_) => "leases",
             Self::Value(_) => "a value",
-            Self::Page(_) => "a page",
+            Self::Page(_) | Self::Part(..) => "a page",
+            Self::Released => "released",
+            Self::Watched(_) => "changes",
             Self::Status(_) => "a status",
             Self::Snapshot(_) => "a snapshot",
             Self::Piece(_) => "a piece of a snapshot",

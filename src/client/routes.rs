@@ -181,11 +181,24 @@ impl Routes {
     /// # Errors
     /// `Unavailable`, `WrongCluster` or `Protocol` when none can.
     pub(crate) async fn nearest(&self, deadline: Instant) -> Result<Arc<Link>, ClientError> {
-        if let Some(link) = self.with(|known| known.nearest.clone()).filter(|link| link.is_open()) {
+        self.nearest_but(None, deadline).await
+    }
+
+    /// The same; another one than that which failed, as long as there is one in reach. Then any known member will do.
+    pub(crate) async fn nearest_but(&self, failed: Option<&str>, deadline: Instant) -> Result<Arc<Link>, ClientError> {
+        let usable = |link: &Arc<Link>| link.is_open() && failed != Some(&*link.info().address);
+        if let Some(link) = self.with(|known| known.nearest.clone()).filter(usable) {
             return Ok(link);
         }
+        let mut addresses = self.endpoints.clone();
+        if let Some(failed) = failed {
+            let members = self.with(|known| known.members.values().cloned().collect::<Vec<_>>());
+            addresses.extend(members.into_iter().filter(|member| !self.endpoints.contains(member)));
+            let behind = addresses.iter().position(|address| address == failed).map_or(0, |at| at + 1);
+            addresses.rotate_left(behind);
+        }
         let mut failures = Vec::new();
-        for address in &self.endpoints {
+        for address in &addresses {
             match self.dial(address.clone(), ANONYMOUS, deadline).await {
                 Ok(link) => {
                     let link = Arc::new(link);
@@ -273,6 +286,9 @@ impl Routes {
             | Answer::Leases(_)
             | Answer::Value(_)
             | Answer::Page(_)
+            | Answer::Part(..)
+            | Answer::Released
+            | Answer::Watched(_)
             | Answer::Snapshot(_)
             | Answer::Piece(_)
             | Answer::Members(_)

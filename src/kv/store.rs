@@ -13,6 +13,7 @@
 mod blocking;
 mod keep_alives;
 mod kv;
+mod range;
 mod watching;
 mod writes;
 
@@ -45,6 +46,7 @@ pub use blocking::{
     BlockingLockGuard, BlockingTyped, BlockingTypedWatch, BlockingWatch,
 };
 use keep_alives::KeepAlives;
+pub use range::KvRange;
 use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.

@@ -74,9 +74,15 @@ impl<S: Snapshot> KvView<S> {
     /// # Errors
     /// As for [`KvView::get`].
     pub fn scan(self: &Arc<Self>, scan: &Scan) -> Result<ScanPage, BackendError> {
-        let mut pager = Pager::new(Arc::clone(self), scan.clone());
+        let mut pager = self.pager(scan.clone());
         while pager.step()? {}
         Ok(pager.page())
+    }
+
+    /// Reads one page, step by step.
+    #[must_use]
+    pub fn pager(self: &Arc<Self>, scan: Scan) -> Pager<S> {
+        Pager::new(Arc::clone(self), scan)
     }
 
     /// Shows the keys of a range in order, or in reverse order, until `each` breaks off.

@@ -14,11 +14,13 @@
 //! - Nothing is taken beyond the limits of `limits.rs`, and nothing past a closed fence.
 //! - Whatever a client sends, it is told why its connection ends, and what was taken from it (`Goodbye`).
 //!
-//! Deliberately absent: threads, timers of its own (the store keeps the deadlines), knowledge of sockets.
+//! Deliberately absent: threads, knowledge of sockets.
 
 mod answers;
+mod polls;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -40,6 +42,9 @@ use answers::{
 };
 
 use super::kinds::Consistency;
+use polls::Polls;
+use views::Views;
+
 use super::limits::{
     Fence, LINGER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_BYTES, MAX_OUTPUT_BYTES, MAX_TURN, MAX_WAIT, WRITE_STALL,
 };
@@ -88,13 +93,16 @@ pub(crate) async fn refuse(reason: Failure, mut sink: impl PacketSink) {
     }
 }
 
-struct Connection<S> {
+struct Connection<S: Store> {
     store: S,
     fence: Arc<Fence>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     gathered: Vec<Read>,
-    /// Answered and not yet written.
+    polls: Polls,
+    views: Arc<Views<S::View>>,
+    /// Answered and not yet written, and its bytes.
     ready: Vec<(u64, Answer)>,
+    ready_bytes: usize,
     /// Requests taken and not yet answered, and their bytes.
     in_flight: usize,
     in_flight_bytes: usize,
@@ -109,7 +117,10 @@ impl<S: Store> Connection<S> {
             fence,
             running: FuturesUnordered::new(),
             gathered: Vec::new(),
+            polls: Polls::default(),
+            views: Arc::default(),
             ready: Vec::new(),
+            ready_bytes: 0,
             in_flight: 0,
             in_flight_bytes: 0,
             taken: 0,
@@ -117,7 +128,7 @@ impl<S: Store> Connection<S> {
     }
 
     async fn serve(&mut self, source: &mut impl PacketSource, sink: &mut impl PacketSink) -> Result<Infallible, End> {
-        let fence = Arc::clone(&self.fence);
+        let (fence, views) = (Arc::clone(&self.fence), Arc::clone(&self.views));
         loop {
             let has_room = self.has_room();
             tokio::select! {
@@ -128,6 +139,8 @@ impl<S: Store> Connection<S> {
                     let packet = packet.map_err(End::from)?.ok_or(End::Gone)?;
                     self.take(&packet).await?;
                 }
+                (id, answer) = self.polls.next() => self.answered(id, answer),
+                () = views.idle() => {}
             }
             let mut taken = 1;
             while taken < MAX_TURN && self.has_room() {
@@ -136,8 +149,15 @@ impl<S: Store> Connection<S> {
                 taken += 1;
             }
             self.start_reads();
-            while let Some(done) = self.running.next().now_or_never().flatten() {
+            while self.ready_bytes < MAX_OUTPUT_BYTES
+                && let Some(done) = self.running.next().now_or_never().flatten()
+            {
                 self.note(done);
+            }
+            while self.ready_bytes < MAX_OUTPUT_BYTES
+                && let Some((id, answer)) = self.polls.next().now_or_never()
+            {
+                self.answered(id, answer);
             }
             let stopped = self.ready.iter().find_map(|(_id, answer)| as_stopped(answer));
             self.write_ready(sink).await?;
@@ -154,7 +174,12 @@ impl<S: Store> Connection<S> {
     fn note(&mut self, done: Done) {
         self.in_flight -= done.answers.len();
         self.in_flight_bytes -= done.bytes;
-        self.ready.extend(done.answers);
+        done.answers.into_iter().for_each(|(id, answer)| self.answered(id, answer));
+    }
+
+    fn answered(&mut self, id: u64, answer: Answer) {
+        self.ready_bytes += answer.raw_bytes();
+        self.ready.push((id, answer));
     }
 
     /// Takes one request. Never waits: the one await polls once.
@@ -181,8 +206,17 @@ impl<S: Store> Connection<S> {
             RequestBody::Piece(want) => piece(&self.store, want, wait),
             RequestBody::ChangeMembers(change) => changed(self.store.change_members(change, wait)),
             RequestBody::Transfer(to) => transferred(self.store.transfer(to), wait),
+            RequestBody::Watch(ask) => {
+                self.count(id)?;
+                if let Err(failure) = self.polls.take(&self.store, id, &ask, wait) {
+                    self.answered(id, Answer::Failed(failure));
+                }
+                return Ok(());
+            }
             RequestBody::Get { .. }
             | RequestBody::Scan { .. }
+            | RequestBody::Range { .. }
+            | RequestBody::Release(_)
             | RequestBody::Leases { .. }
             | RequestBody::Status
             | RequestBody::Members => {
@@ -215,7 +249,7 @@ impl<S: Store> Connection<S> {
         let first = first.ok_or(End::Fenced)?;
         self.count(id)?;
         match first {
-            Poll::Ready(answer) => self.ready.push((id, answer)),
+            Poll::Ready(answer) => self.answered(id, answer),
             Poll::Pending => {
                 self.enter(bytes);
                 self.running.push(async move { Done { bytes, answers: vec![(id, write.await)] } }.boxed());
@@ -243,9 +277,8 @@ impl<S: Store> Connection<S> {
     fn start_reads(&mut self) {
         let mut together: Vec<(Consistency, Vec<Read>)> = Vec::new();
         for read in self.gathered.drain(..) {
-            let store = self.store.clone();
             let Some(consistency) = read.body.freshness() else {
-                self.running.push(answer_reads(store, vec![read]).boxed());
+                self.running.push(answer_reads(self.store.clone(), Arc::clone(&self.views), vec![read]).boxed());
                 continue;
             };
             match together.iter_mut().find(|(known, _reads)| *known == consistency) {
@@ -255,10 +288,11 @@ impl<S: Store> Connection<S> {
         }
         for (consistency, reads) in together {
             let wait = reads.iter().map(|read| read.wait).max().unwrap_or_default();
-            let (store, fresh) = (self.store.clone(), self.store.catch_up(consistency, wait));
+            let (store, views) = (self.store.clone(), Arc::clone(&self.views));
+            let fresh = self.store.catch_up(consistency, wait);
             let reads = async move {
                 match fresh.await {
-                    Ok(()) => answer_reads(store, reads).await,
+                    Ok(()) => answer_reads(store, views, reads).await,
                     Err(error) => fail_reads(&reads, &Failure::from(error)),
                 }
             };
@@ -271,6 +305,7 @@ impl<S: Store> Connection<S> {
         if self.ready.is_empty() {
             return Ok(());
         }
+        self.ready_bytes = 0;
         let leader = self.store.leadership().elsewhere;
         let (mut packets, mut bytes) = (Vec::with_capacity(self.ready.len()), 0);
         for (id, answer) in self.ready.drain(..) {
@@ -289,11 +324,10 @@ impl<S: Store> Connection<S> {
     /// Gives what is under way a moment to be answered.
     async fn finish(&mut self) {
         self.start_reads();
+        self.polls.clear();
         let finish = async {
             while let Some(done) = self.running.next().await {
-                self.in_flight -= done.answers.len();
-                self.in_flight_bytes -= done.bytes;
-                self.ready.extend(done.answers);
+                self.note(done);
             }
         };
         let _out_of_time = timeout(LINGER, finish).await;

@@ -9,19 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::backend::memory::MemoryMap;
 use crate::kv::command::Command;
 use crate::kv::machine::KvMachine;
-use crate::kv::view::KvReader;
+use crate::kv::view::{KvReader, KvView};
 use crate::state_machine::{Applied, Entry, StateMachine};
 use crate::types::{ClusterId, EntryId, Index, Kind, LeaseId, LogTime, NodeId, Position, Role, Term};
 
 use super::kinds::{
     ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
-    ScanPage, SnapshotWant, TransferError, TransferRefused,
+    ScanPage, SnapshotWant, TransferError, TransferRefused, WatchAsk, WatchError, WatchPage,
 };
 use super::protocol::{Failure, LeaderHint, Packet};
 use super::store::{Leadership, Store};
@@ -86,6 +86,9 @@ pub(crate) struct State {
     pub(crate) status: NodeStatus,
     /// The manifest of its snapshot, and the chunks by their numbers.
     pub(crate) pieces: BTreeMap<Option<u64>, Bytes>,
+    /// What questions for changes are answered with, and where they began; without an answer they wait.
+    pub(crate) told: VecDeque<Result<WatchPage, WatchError>>,
+    pub(crate) watched: Vec<Index>,
     /// Changes of members in the order in which they were asked for, and what the next ones hear.
     pub(crate) changes: Vec<MemberChange>,
     pub(crate) changing: VecDeque<Result<MemberList, MembersError>>,
@@ -106,6 +109,7 @@ pub(crate) struct FakeStore {
     state: Arc<Mutex<State>>,
     log: Arc<Mutex<Log>>,
     reader: KvReader<MemoryMap>,
+    news: Arc<Notify>,
 }
 
 impl FakeStore {
@@ -147,6 +151,8 @@ impl FakeStore {
             leadership: Leadership { leads_in: Some(Term(1)), elsewhere: None },
             status,
             pieces: BTreeMap::new(),
+            told: VecDeque::new(),
+            watched: Vec::new(),
             changes: Vec::new(),
             changing: VecDeque::new(),
             transfers: Vec::new(),
@@ -154,12 +160,18 @@ impl FakeStore {
         };
         let log = Log::default();
         let reader = log.machine.reader();
-        Self { state: Arc::new(Mutex::new(state)), log: Arc::new(Mutex::new(log)), reader }
+        Self { state: Arc::new(Mutex::new(state)), log: Arc::new(Mutex::new(log)), reader, news: Arc::default() }
     }
 
     /// From now on a replica of the same log.
     pub(crate) fn follow_the_log_of(&mut self, other: &Self) {
         (self.log, self.reader) = (Arc::clone(&other.log), other.reader.clone());
+    }
+
+    /// Answers the next question for changes, also one that waits.
+    pub(crate) fn tell(&self, told: Result<WatchPage, WatchError>) {
+        self.state().told.push_back(told);
+        self.news.notify_waiters();
     }
 
     /// How many entries there are.
@@ -281,6 +293,27 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
+    type View = Arc<KvView<MemoryMap>>;
+
+    fn view(&self) -> Self::View {
+        self.reader.view()
+    }
+
+    fn watch_page(&self, ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>> {
+        self.state().watched.push(ask.from);
+        let store = self.clone();
+        async move {
+            loop {
+                let news = store.news.notified();
+                if let Some(told) = store.state().told.pop_front() {
+                    return told;
+                }
+                news.await;
+            }
+        }
+        .boxed()
+    }
+
     fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>> {
         let keys = match Command::decode(&command) {
             Ok(decoded) => self.keys_of(&decoded),
@@ -320,8 +353,8 @@ impl Store for FakeStore {
         std::future::ready(Ok(self.reader.get(&key).unwrap())).boxed()
     }
 
-    fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
-        std::future::ready(Ok(self.reader.view().scan(&scan).unwrap())).boxed()
+    fn scan(&self, view: Self::View, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
+        std::future::ready(Ok(view.scan(&scan).unwrap())).boxed()
     }
 
     fn leases(&self, from: LeaseId) -> Vec<LeaseStatus> {

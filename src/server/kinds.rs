@@ -1,5 +1,7 @@
 //! The store's own types, as requests and answers carry them, and the one that is made for answers alone.
 
+pub(crate) use crate::kv::range::KeyRange;
+pub(crate) use crate::kv::watch::{Changes, Event, EventKind, WatchAsk, WatchError, WatchPage};
 pub(crate) use crate::kv::{Consistency, KeyValue, LeaseStatus, Scan, ScanPage};
 pub(crate) use crate::node::{
     ChangeRefused, MemberChange, MemberStatus, MembersError, NodeStatus, ScrubProgress, Standing, TransferError,

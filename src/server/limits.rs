@@ -30,6 +30,14 @@ pub(crate) const MAX_PAGE_BYTES: u64 = 512 << 10;
 pub(crate) const MAX_PIECE_BYTES: usize = 1 << 20;
 /// Items after which a page is full, give or take one step of the view: each costs some bytes of bookkeeping.
 pub(crate) const MAX_PAGE_ITEMS: usize = 8 << 10;
+/// Views of ranges that one connection may hold.
+pub(crate) const MAX_VIEWS: usize = 16;
+/// How long a view is held that nobody asks for.
+pub(crate) const VIEW_IDLE: Duration = Duration::from_secs(30);
+/// Watches that may wait on one connection.
+pub(crate) const MAX_POLLS: usize = 1024;
+/// Bytes of the range of keys that one of them asks for.
+pub(crate) const MAX_POLL_BYTES: usize = 64 << 10;
 /// Bytes of answers that are encoded before they are written.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// The longest a request may wait, whatever it asks for.

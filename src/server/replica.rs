@@ -1,5 +1,6 @@
 //! The store of this very node, as its connections see it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +8,15 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
+use crate::kv::backend::chosen::ChosenSnapshot;
+use crate::kv::view::KvView;
+use crate::kv::watch::WatchSource;
 use crate::node::read_thread::beside;
 use crate::types::{Index, LeaseId, NodeId, Role, Term};
 
 use super::kinds::{
     ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
-    ScanPage, SnapshotWant, TransferError,
+    ScanPage, SnapshotWant, TransferError, WatchAsk, WatchError, WatchPage,
 };
 use super::limits::MAX_PAGE_ITEMS;
 use super::protocol::{Failure, LeaderHint};
@@ -25,6 +29,8 @@ async fn read<T: Send + 'static>(read: impl FnOnce() -> Result<T, ReadError> + S
 }
 
 impl Store for KvStore {
+    type View = Arc<KvView<ChosenSnapshot>>;
+
     fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>> {
         let store = self.with_timeout(wait);
         async move { Ok(KvStore::command(&store, command).await??) }.boxed()
@@ -53,8 +59,16 @@ impl Store for KvStore {
         std::future::ready(reader.get(&key).map_err(ReadError::from)).boxed()
     }
 
-    fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
-        let mut pager = self.reader().pager(scan);
+    fn view(&self) -> Self::View {
+        self.reader().view()
+    }
+
+    fn watch_page(&self, ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>> {
+        self.changes().page(ask)
+    }
+
+    fn scan(&self, view: Self::View, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
+        let mut pager = view.pager(scan);
         if self.reads_disk() {
             return read(move || {
                 while pager.step()? && pager.items() < MAX_PAGE_ITEMS {}

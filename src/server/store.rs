@@ -9,7 +9,7 @@ use crate::types::{Index, LeaseId, NodeId, Term};
 
 use super::kinds::{
     Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
-    SnapshotWant, TransferError,
+    SnapshotWant, TransferError, WatchAsk, WatchError, WatchPage,
 };
 use super::protocol::{Failure, LeaderHint};
 
@@ -27,6 +27,9 @@ pub(crate) struct Leadership {
 /// The first poll of a write hands it to the log, or puts it in the line for that: writes that are first polled one
 /// after the other are proposed in this order.
 pub(crate) trait Store: Clone + Send + Sync + 'static {
+    /// The state at one moment.
+    type View: Clone + Send + Sync + 'static;
+
     /// Has a command done, which is here as its entry will have it: the revision of the entry, and the answer's bytes.
     /// One that is malformed or over a limit is never proposed.
     fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>>;
@@ -46,9 +49,15 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
     /// Reads a key from this node's state as it is.
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>>;
 
-    /// Reads a page from this node's state as it is, in bounded steps that let others run. `max_bytes` is within the
-    /// server's bound; the number of items is for the store to bound.
-    fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>>;
+    /// This node's state as it is. Stays the same however long it is held.
+    fn view(&self) -> Self::View;
+
+    /// Reads a page of a view, in bounded steps that let others run. `max_bytes` is within the server's bound; the number
+    /// of items is for the store to bound.
+    fn scan(&self, view: Self::View, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>>;
+
+    /// What has changed, as soon as something has; nothing after a while of its own.
+    fn watch_page(&self, ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>>;
 
     /// The leases that live in this node's state, from one on: a bounded first part of them.
     fn leases(&self, from: LeaseId) -> Vec<LeaseStatus>;

@@ -12,7 +12,7 @@ use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
 use crate::server::kinds::{
     Consistency, LeaseStatus, MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
-    TransferError,
+    TransferError, WatchAsk, WatchError, WatchPage,
 };
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
@@ -262,6 +262,14 @@ fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, WriteError>>
 }
 
 impl Store for ModelNode {
+    type View = ();
+
+    fn view(&self) {}
+
+    fn watch_page(&self, _ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>> {
+        std::future::ready(Err(WatchError::Refused("not in this model".to_owned()))).boxed()
+    }
+
     fn change_members(
         &self,
         _change: MemberChange,
@@ -311,7 +319,7 @@ impl Store for ModelNode {
         std::future::ready(Ok(None)).boxed()
     }
 
-    fn scan(&self, _scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
+    fn scan(&self, _view: (), _scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
         std::future::ready(Ok(ScanPage::default())).boxed()
     }
 

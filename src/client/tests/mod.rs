@@ -5,8 +5,10 @@ mod calls;
 mod import_model;
 mod imports;
 mod members;
+mod ranges;
 mod reads;
 mod sessions;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

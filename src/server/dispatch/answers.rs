@@ -1,5 +1,6 @@
 //! From the store's results to answers and packets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,13 @@ use tokio::time::timeout;
 
 use crate::error::{ReadError, WriteError};
 use crate::kv::answer::Answer as KvAnswer;
-use crate::server::kinds::{LeaseStatus, MemberList, MembersError, SnapshotWant, TransferError, TransferRefused};
+use crate::server::kinds::{LeaseStatus, MemberList, MembersError, Scan, SnapshotWant, TransferError, TransferRefused};
 use crate::server::limits::{MAX_PAGE_BYTES, MAX_PAGE_ITEMS, MAX_PIECE_BYTES};
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
 use crate::types::{Index, Role};
+
+use super::views::Views;
 
 /// Requests that were answered together.
 pub(super) struct Done {
@@ -33,11 +36,15 @@ pub(super) struct Read {
 /// What a request counts against its connection's bytes. A scan counts the page it may bring.
 pub(super) fn charge(body: &RequestBody) -> usize {
     match body {
-        RequestBody::Scan { .. } => body.raw_bytes() + usize::try_from(MAX_PAGE_BYTES).unwrap_or(usize::MAX),
+        RequestBody::Scan { .. } | RequestBody::Range { .. } => {
+            body.raw_bytes() + usize::try_from(MAX_PAGE_BYTES).unwrap_or(usize::MAX)
+        }
         RequestBody::Leases { .. } => MAX_PAGE_ITEMS * size_of::<LeaseStatus>(),
         RequestBody::Command(_)
         | RequestBody::PutBatch { .. }
         | RequestBody::Get { .. }
+        | RequestBody::Release(_)
+        | RequestBody::Watch(_)
         | RequestBody::Status
         | RequestBody::Snapshot
         | RequestBody::Members
@@ -114,21 +121,23 @@ fn members<S: Store>(store: &S) -> Result<Answer, ReadError> {
 }
 
 /// Answers reads from the node's state as it is.
-pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
+pub(super) async fn answer_reads<S: Store>(store: S, views: Arc<Views<S::View>>, reads: Vec<Read>) -> Done {
     let mut done = Done { bytes: 0, answers: Vec::with_capacity(reads.len()) };
     for read in reads {
         let answer = match read.body {
             RequestBody::Get { key, .. } => store.get(key).await.map(Answer::Value),
-            RequestBody::Scan { mut scan, .. } => {
-                let asked = if scan.max_bytes == 0 { MAX_PAGE_BYTES } else { scan.max_bytes };
-                scan.max_bytes = asked.min(MAX_PAGE_BYTES);
-                store.scan(scan).await.map(Answer::Page)
+            RequestBody::Scan { scan, .. } => store.scan(store.view(), bounded(scan)).await.map(Answer::Page),
+            RequestBody::Range { view, scan, .. } => part(&store, &views, view, bounded(scan)).await,
+            RequestBody::Release(view) => {
+                views.release(view);
+                Ok(Answer::Released)
             }
             RequestBody::Leases { from } => Ok(Answer::Leases(store.leases(from))),
             RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),
             RequestBody::Members => members(&store),
             RequestBody::Command(_)
             | RequestBody::PutBatch { .. }
+            | RequestBody::Watch(_)
             | RequestBody::Snapshot
             | RequestBody::Piece(_)
             | RequestBody::ChangeMembers(_)
@@ -138,6 +147,28 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
         done.answers.push((read.id, answer.unwrap_or_else(|error| Answer::Failed(error.into()))));
     }
     done
+}
+
+/// A page is no larger than the server's bound.
+fn bounded(mut scan: Scan) -> Scan {
+    let asked = if scan.max_bytes == 0 { MAX_PAGE_BYTES } else { scan.max_bytes };
+    scan.max_bytes = asked.min(MAX_PAGE_BYTES);
+    scan
+}
+
+/// A page of a view, which is held as long as there is another page.
+async fn part<S: Store>(store: &S, views: &Views<S::View>, held: Option<u64>, scan: Scan) -> Result<Answer, ReadError> {
+    let view = match held.map(|id| views.get(id)).transpose() {
+        Ok(view) => view.unwrap_or_else(|| store.view()),
+        Err(failure) => return Ok(Answer::Failed(failure)),
+    };
+    let page = store.scan(view.clone(), scan).await?;
+    if page.next.is_none() {
+        held.iter().for_each(|id| views.release(*id));
+        return Ok(Answer::Part(page, None));
+    }
+    let held = held.map_or_else(|| views.hold(view), Ok);
+    Ok(held.map_or_else(Answer::Failed, |id| Answer::Part(page, Some(id))))
 }
 
 /// The answer of a node that serves nobody any more.
@@ -150,6 +181,9 @@ pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
         | Answer::Leases(_)
         | Answer::Value(_)
         | Answer::Page(_)
+        | Answer::Part(..)
+        | Answer::Released
+        | Answer::Watched(_)
         | Answer::Status(_)
         | Answer::Snapshot(_)
         | Answer::Piece(_)

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeError;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::server::kinds::{ChangeRefused, MembersError, TransferError, TransferRefused};
-use crate::types::NodeId;
+use crate::server::kinds::{ChangeRefused, MembersError, TransferError, TransferRefused, WatchError};
+use crate::types::{Index, NodeId};
 
 /// Why a request has no answer. The order of the variants is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     No(String),
     /// It certainly did not happen: as things stand, the cluster does not do it.
     Refused(String),
+    /// The changes asked for are not known any more at this node; those from this revision on are.
+    Compacted(Index),
 }
 
 impl From<WriteError> for Failure {
@@ -54,6 +56,17 @@ impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
         let text = error.to_string();
         if matches!(error, DecodeError::Unsupported { .. }) { Self::Unsupported(text) } else { Self::Malformed(text) }
+    }
+}
+
+impl From<WatchError> for Failure {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Compacted { oldest } => Self::Compacted(oldest),
+            WatchError::Unavailable(reason) => Self::Unavailable(reason),
+            WatchError::Refused(reason) => Self::Refused(reason),
+            WatchError::Stopped(reason) => Self::Stopped(reason),
+        }
     }
 }
 

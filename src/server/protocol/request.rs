@@ -1,19 +1,23 @@
 //! What a client asks.
 
-use std::time::Duration;
+mod scan;
+mod watch;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::server::kinds::{Consistency, MemberChange, Scan, SnapshotWant};
+use crate::server::kinds::{Consistency, MemberChange, Scan, SnapshotWant, WatchAsk};
 use crate::types::{EntryId, Index, LeaseId, NodeId, Term};
 
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
+use scan::{WireConsistency, decode_range, decode_scan, encode_range, encode_scan};
+use watch::{decode_watch, encode_watch};
 
 const COMMAND: u8 = 1;
 const PUT_BATCH: u8 = 2;
 const LEASES: u8 = 3;
+const WATCH: u8 = 4;
 const GET: u8 = 5;
 const SCAN: u8 = 6;
 const STATUS: u8 = 7;
@@ -22,6 +26,8 @@ const PIECE: u8 = 9;
 const MEMBERS: u8 = 10;
 const CHANGE_MEMBERS: u8 = 11;
 const TRANSFER: u8 = 12;
+const RANGE: u8 = 13;
+const RELEASE: u8 = 14;
 
 /// Most pairs of a batch: each costs some bytes of bookkeeping, however short it is.
 pub(crate) const MAX_BATCH_PAIRS: usize = 1 << 16;
@@ -68,6 +74,19 @@ pub(crate) enum RequestBody {
         /// The range.
         scan: Scan,
     },
+    /// Read one page of a range in a view that is held for the pages behind it.
+    Range {
+        /// The view, from the answer with the page before; `None` takes the newest, and holds it unless one page is all.
+        view: Option<u64>,
+        /// How fresh a new view must be.
+        consistency: Consistency,
+        /// What is left of the range.
+        scan: Scan,
+    },
+    /// Hold a view no longer.
+    Release(u64),
+    /// Tell what changed, as soon as something has.
+    Watch(WatchAsk),
     /// Say how the node is.
     Status,
     /// Write the node's state down.
@@ -99,19 +118,6 @@ struct GetFixed {
     key: u32,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ScanFixed {
-    consistency: WireConsistency,
-    from: Option<u32>,
-    to: Option<u32>,
-    prefix: u32,
-    limit: Option<u64>,
-    max_bytes: u64,
-    reverse: bool,
-    keys_only: bool,
-    count_only: bool,
-}
-
 /// The order of the variants is part of the format.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum WirePiece {
@@ -137,45 +143,15 @@ impl From<WirePiece> for SnapshotWant {
     }
 }
 
-/// The order of the variants is part of the format.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-enum WireConsistency {
-    Linearizable,
-    Stale,
-    Lease,
-    StaleWithin { bound_us: u64 },
-}
-
-impl From<Consistency> for WireConsistency {
-    fn from(consistency: Consistency) -> Self {
-        match consistency {
-            Consistency::Linearizable => Self::Linearizable,
-            Consistency::Lease => Self::Lease,
-            Consistency::StaleWithin(bound) => {
-                Self::StaleWithin { bound_us: u64::try_from(bound.as_micros()).unwrap_or(u64::MAX) }
-            }
-            Consistency::Stale => Self::Stale,
-        }
-    }
-}
-
-impl From<WireConsistency> for Consistency {
-    fn from(consistency: WireConsistency) -> Self {
-        match consistency {
-            WireConsistency::Linearizable => Self::Linearizable,
-            WireConsistency::Lease => Self::Lease,
-            WireConsistency::StaleWithin { bound_us } => Self::StaleWithin(Duration::from_micros(bound_us)),
-            WireConsistency::Stale => Self::Stale,
-        }
-    }
-}
-
 impl RequestBody {
     /// True when answering it changes nothing, so that asking twice is always safe.
     pub(crate) fn is_read(&self) -> bool {
         match self {
             Self::Get { .. }
             | Self::Scan { .. }
+            | Self::Range { .. }
+            | Self::Release(_)
+            | Self::Watch(_)
             | Self::Leases { .. }
             | Self::Status
             | Self::Piece(_)
@@ -189,10 +165,13 @@ impl RequestBody {
     /// True when any node may answer it from what it has.
     pub(crate) fn needs_no_leader(&self) -> bool {
         match self {
-            Self::Get { consistency, .. } | Self::Scan { consistency, .. } => match consistency {
+            Self::Get { consistency, .. }
+            | Self::Scan { consistency, .. }
+            | Self::Range { view: None, consistency, .. } => match consistency {
                 Consistency::Stale => true,
                 Consistency::Linearizable | Consistency::Lease | Consistency::StaleWithin(_) => false,
             },
+            Self::Range { view: Some(_), .. } | Self::Release(_) | Self::Watch(_) => true,
             Self::Status | Self::Snapshot | Self::Piece(_) => true,
             Self::Command(_)
             | Self::PutBatch { .. }
@@ -216,7 +195,8 @@ impl RequestBody {
         if self.needs_no_leader() {
             return None;
         }
-        let (Self::Get { consistency, .. } | Self::Scan { consistency, .. }) = self else {
+        let (Self::Get { consistency, .. } | Self::Scan { consistency, .. } | Self::Range { consistency, .. }) = self
+        else {
             return Some(Consistency::Linearizable);
         };
         Some(*consistency)
@@ -229,8 +209,12 @@ impl RequestBody {
             Self::Command(command) => command.len(),
             Self::PutBatch { pairs, .. } => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
             Self::Get { key, .. } => key.len(),
-            Self::Scan { scan, .. } => optional(&scan.from) + optional(&scan.to) + scan.prefix.len(),
+            Self::Scan { scan, .. } | Self::Range { scan, .. } => {
+                optional(&scan.from) + optional(&scan.to) + scan.prefix.len()
+            }
+            Self::Watch(ask) => ask.range.from.len() + optional(&ask.range.to),
             Self::Leases { .. }
+            | Self::Release(_)
             | Self::Status
             | Self::Snapshot
             | Self::Piece(_)
@@ -262,6 +246,9 @@ impl RequestBody {
                 (GET, writer)
             }
             Self::Scan { consistency, scan } => (SCAN, encode_scan(writer, *consistency, scan)?),
+            Self::Range { view, consistency, scan } => (RANGE, encode_range(writer, *view, *consistency, scan)?),
+            Self::Release(view) => (RELEASE, writer.fixed("release", view)?),
+            Self::Watch(ask) => (WATCH, encode_watch(writer, ask)?),
             Self::Status => (STATUS, writer.fixed("status", &())?),
             Self::Snapshot => (SNAPSHOT, writer.fixed("snapshot", &())?),
             Self::Members => (MEMBERS, writer.fixed("members", &())?),
@@ -296,6 +283,9 @@ impl Request {
                 RequestBody::Get { consistency: fixed.consistency.into(), key: reader.raw(fixed.key)? }
             }
             SCAN => decode_scan(&mut reader)?,
+            RANGE => decode_range(&mut reader)?,
+            RELEASE => RequestBody::Release(reader.fixed()?),
+            WATCH => RequestBody::Watch(decode_watch(&mut reader)?),
             STATUS => {
                 let () = reader.fixed()?;
                 RequestBody::Status
@@ -346,40 +336,4 @@ fn decode_batch(reader: &mut Reader) -> Result<RequestBody, PacketError> {
         pairs.push((reader.raw(key)?, reader.raw(value)?));
     }
     Ok(RequestBody::PutBatch { term: fixed.term, pairs })
-}
-
-fn encode_scan(writer: Writer, consistency: Consistency, scan: &Scan) -> Result<Writer, PacketError> {
-    let optional = |key: &Option<Bytes>| key.as_ref().map(|key| length("scan", key)).transpose();
-    let fixed = ScanFixed {
-        consistency: consistency.into(),
-        from: optional(&scan.from)?,
-        to: optional(&scan.to)?,
-        prefix: length("scan", &scan.prefix)?,
-        limit: scan.limit,
-        max_bytes: scan.max_bytes,
-        reverse: scan.reverse,
-        keys_only: scan.keys_only,
-        count_only: scan.count_only,
-    };
-    let mut writer = writer.fixed("scan", &fixed)?;
-    for key in scan.from.iter().chain(&scan.to).chain([&scan.prefix]) {
-        writer.raw(key);
-    }
-    Ok(writer)
-}
-
-fn decode_scan(reader: &mut Reader) -> Result<RequestBody, PacketError> {
-    let fixed: ScanFixed = reader.fixed()?;
-    let mut optional = |length: Option<u32>| length.map(|length| reader.raw(length)).transpose();
-    let scan = Scan {
-        from: optional(fixed.from)?,
-        to: optional(fixed.to)?,
-        prefix: reader.raw(fixed.prefix)?,
-        limit: fixed.limit,
-        max_bytes: fixed.max_bytes,
-        reverse: fixed.reverse,
-        keys_only: fixed.keys_only,
-        count_only: fixed.count_only,
-    };
-    Ok(RequestBody::Scan { consistency: fixed.consistency.into(), scan })
 }

@@ -1,17 +1,21 @@
 //! What a node answers.
 
+mod page;
 mod status;
+mod watch;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::server::kinds::{KeyValue, LeaseStatus, MemberList, NodeStatus, ScanPage};
+use crate::server::kinds::{KeyValue, LeaseStatus, MemberList, NodeStatus, ScanPage, WatchPage};
 use crate::types::{Index, LeaseId, LogTime, NodeId};
 
 use super::failure::Failure;
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
+use page::{ItemFixed, PageFixed, PartFixed, item_fixed, page_fixed, read_item, read_page, write_item, write_page};
 use status::{MemberFixed, member_fixed, member_of, status_fixed, status_of};
+use watch::{WatchedFixed, read_events, watched_fixed, write_events};
 
 const WRITTEN: u8 = 65;
 const DONE: u8 = 66;
@@ -25,6 +29,9 @@ const PIECE: u8 = 73;
 const MEMBERS: u8 = 74;
 const TRANSFERRED: u8 = 75;
 const LEASES: u8 = 76;
+const WATCHED: u8 = 77;
+const PART: u8 = 78;
+const RELEASED: u8 = 79;
 
 /// Something a node says on a client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +85,12 @@ pub(crate) enum Answer {
     Value(Option<KeyValue>),
     /// To a scan.
     Page(ScanPage),
+    /// To a question for a page of one view: the page, and the view that is held for the next one.
+    Part(ScanPage, Option<u64>),
+    /// To the release of a view.
+    Released,
+    /// To a question for changes; without any when nothing changed for a while.
+    Watched(WatchPage),
     /// To a status request.
     Status(Box<NodeStatus>),
     /// To a request for a snapshot: the last index in it.
@@ -110,24 +123,6 @@ struct LeaseFixed {
     ttl_ms: u64,
     deadline: LogTime,
     keys: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ItemFixed {
-    key: u32,
-    value: u32,
-    create_revision: Index,
-    mod_revision: Index,
-    version: u64,
-    lease: LeaseId,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PageFixed {
-    items: Vec<ItemFixed>,
-    count: u64,
-    next: Option<u32>,
-    revision: Index,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -182,29 +177,33 @@ impl Message {
     }
 }
 
-impl Response {
+impl Answer {
     /// Bytes of keys and values in it: what its packet needs beyond a few dozen.
     pub(crate) fn raw_bytes(&self) -> usize {
-        match &self.answer {
-            Answer::Value(Some(item)) => item.key.len() + item.value.len(),
-            Answer::Page(page) => {
+        match self {
+            Self::Value(Some(item)) => item.key.len() + item.value.len(),
+            Self::Page(page) | Self::Part(page, _) => {
                 let items: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
                 items + page.next.as_ref().map_or(0, Bytes::len)
             }
-            Answer::Piece(bytes) | Answer::Done(_, bytes) => bytes.len(),
-            Answer::Written(_)
-            | Answer::Leases(_)
-            | Answer::Value(None)
-            | Answer::Status(_)
-            | Answer::Snapshot(_)
-            | Answer::Members(_)
-            | Answer::Transferred
-            | Answer::Failed(_) => 0,
+            Self::Piece(bytes) | Self::Done(_, bytes) => bytes.len(),
+            Self::Watched(page) => watch::raw_bytes(page),
+            Self::Written(_)
+            | Self::Leases(_)
+            | Self::Value(None)
+            | Self::Status(_)
+            | Self::Snapshot(_)
+            | Self::Members(_)
+            | Self::Released
+            | Self::Transferred
+            | Self::Failed(_) => 0,
         }
     }
+}
 
+impl Response {
     fn encode(&self) -> Result<Packet, PacketError> {
-        let writer = Writer::new(self.id, self.raw_bytes());
+        let writer = Writer::new(self.id, self.answer.raw_bytes());
         let leader = self.leader.clone();
         let (tag, writer) = match &self.answer {
             Answer::Written(revision) => (WRITTEN, writer.fixed("written", &Fixed { leader, answer: revision })?),
@@ -224,7 +223,19 @@ impl Response {
                 item.iter().for_each(|item| write_item(&mut writer, item));
                 (VALUE, writer)
             }
-            Answer::Page(page) => (PAGE, encode_page(writer, leader, page)?),
+            Answer::Page(page) => {
+                let writer = writer.fixed("page", &Fixed { leader, answer: page_fixed(page)? })?;
+                (PAGE, write_page(writer, page))
+            }
+            Answer::Part(page, view) => {
+                let answer = PartFixed { view: *view, page: page_fixed(page)? };
+                (PART, write_page(writer.fixed("part", &Fixed { leader, answer })?, page))
+            }
+            Answer::Released => (RELEASED, writer.fixed("released", &Fixed { leader, answer: () })?),
+            Answer::Watched(page) => {
+                let writer = writer.fixed("watched", &Fixed { leader, answer: watched_fixed(page)? })?;
+                (WATCHED, write_events(writer, page))
+            }
             Answer::Status(status) => {
                 (STATUS, writer.fixed("status", &Fixed { leader, answer: status_fixed(status) })?)
             }
@@ -268,7 +279,19 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
         }
         PAGE => {
             let Fixed { leader, answer } = reader.fixed::<Fixed<PageFixed>>()?;
-            Ok((leader, Answer::Page(decode_page(reader, &answer)?)))
+            Ok((leader, Answer::Page(read_page(reader, &answer)?)))
+        }
+        PART => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<PartFixed>>()?;
+            Ok((leader, Answer::Part(read_page(reader, &answer.page)?, answer.view)))
+        }
+        RELEASED => {
+            let Fixed { leader, answer: () } = reader.fixed()?;
+            Ok((leader, Answer::Released))
+        }
+        WATCHED => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<WatchedFixed>>()?;
+            Ok((leader, Answer::Watched(read_events(reader, answer)?)))
         }
         STATUS => {
             let Fixed { leader, answer } = reader.fixed()?;
@@ -297,52 +320,6 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
         }
         tag => Err(PacketError::Unsupported { id, tag, version: packet.version }),
     }
-}
-
-fn item_fixed(what: &'static str, item: &KeyValue) -> Result<ItemFixed, PacketError> {
-    Ok(ItemFixed {
-        key: length(what, &item.key)?,
-        value: length(what, &item.value)?,
-        create_revision: item.create_revision,
-        mod_revision: item.mod_revision,
-        version: item.version,
-        lease: item.lease,
-    })
-}
-
-fn write_item(writer: &mut Writer, item: &KeyValue) {
-    writer.raw(&item.key);
-    writer.raw(&item.value);
-}
-
-fn read_item(reader: &mut Reader, fixed: &ItemFixed) -> Result<KeyValue, PacketError> {
-    Ok(KeyValue {
-        key: reader.raw(fixed.key)?,
-        value: reader.raw(fixed.value)?,
-        create_revision: fixed.create_revision,
-        mod_revision: fixed.mod_revision,
-        version: fixed.version,
-        lease: fixed.lease,
-    })
-}
-
-fn encode_page(writer: Writer, leader: Option<LeaderHint>, page: &ScanPage) -> Result<Writer, PacketError> {
-    let answer = PageFixed {
-        items: page.items.iter().map(|item| item_fixed("page", item)).collect::<Result<_, _>>()?,
-        count: page.count,
-        next: page.next.as_ref().map(|key| length("page", key)).transpose()?,
-        revision: page.revision,
-    };
-    let mut writer = writer.fixed("page", &Fixed { leader, answer })?;
-    page.items.iter().for_each(|item| write_item(&mut writer, item));
-    page.next.iter().for_each(|key| writer.raw(key));
-    Ok(writer)
-}
-
-fn decode_page(reader: &mut Reader, fixed: &PageFixed) -> Result<ScanPage, PacketError> {
-    let items = fixed.items.iter().map(|item| read_item(reader, item)).collect::<Result<_, _>>()?;
-    let next = fixed.next.map(|length| reader.raw(length)).transpose()?;
-    Ok(ScanPage { items, count: fixed.count, next, revision: fixed.revision })
 }
 
 fn lease_fixed(lease: &LeaseStatus) -> LeaseFixed {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::kv::command::Command;
 use crate::server::kinds::{
-    Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MemberStatus, NodeStatus, Scan, ScanPage,
-    SnapshotWant, Standing,
+    Changes, Consistency, Event, EventKind, KeyRange, KeyValue, LeaseStatus, MemberChange, MemberList, MemberStatus,
+    NodeStatus, Scan, ScanPage, SnapshotWant, Standing, WatchAsk, WatchPage,
 };
 use crate::types::{ClusterId, EntryId, Index, LeaseId, LogTime, NodeId, Role, Term};
 
@@ -42,6 +42,11 @@ fn requests() -> Vec<(&'static str, Request)> {
                 key: Bytes::from("key"),
             },
         ),
+        ("range", RequestBody::Range { view: None, consistency: Consistency::Linearizable, scan: Scan::prefix("pre") }),
+        ("range_next", RequestBody::Range { view: Some(3), consistency: Consistency::Stale, scan: scan.clone() }),
+        ("release", RequestBody::Release(3)),
+        ("watch", RequestBody::Watch(watch(None))),
+        ("watch_previous", RequestBody::Watch(watch(Some(Bytes::from("z"))))),
         ("scan", RequestBody::Scan { consistency: Consistency::Stale, scan }),
         ("status", RequestBody::Status),
         ("snapshot", RequestBody::Snapshot),
@@ -98,6 +103,19 @@ fn status() -> NodeStatus {
     }
 }
 
+fn watch(to: Option<Bytes>) -> WatchAsk {
+    WatchAsk { previous: to.is_some(), range: KeyRange { from: Bytes::from("a"), to }, from: Index(9) }
+}
+
+fn changes() -> WatchPage {
+    let put = EventKind::Put { value: Bytes::from("1"), lease: LeaseId(7) };
+    let events = vec![
+        Event { key: Bytes::from("a"), kind: put, previous: Some(Bytes::from("0")) },
+        Event { key: Bytes::from("b"), kind: EventKind::Delete, previous: None },
+    ];
+    WatchPage { changes: vec![Changes { revision: Index(9), events }], next: Index(12) }
+}
+
 fn leases() -> Vec<LeaseStatus> {
     vec![LeaseStatus { lease: LeaseId(7), ttl_ms: 10_000, deadline: LogTime(77_000), keys: 3 }]
 }
@@ -119,6 +137,12 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("leases_answer", Answer::Leases(leases())),
         ("value", Answer::Value(Some(item("a")))),
         ("value_absent", Answer::Value(None)),
+        ("part", Answer::Part(page.clone(), Some(3))),
+        ("part_last", Answer::Part(ScanPage { next: None, ..page.clone() }, None)),
+        ("released", Answer::Released),
+        ("watched", Answer::Watched(changes())),
+        ("watched_nothing", Answer::Watched(WatchPage { changes: Vec::new(), next: Index(9) })),
+        ("failed_compacted", Answer::Failed(Failure::Compacted(Index(70)))),
         ("page", Answer::Page(page)),
         ("status_answer", Answer::Status(Box::new(status()))),
         ("snapshot_answer", Answer::Snapshot(Index(40))),
