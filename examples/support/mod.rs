@@ -1,6 +1,7 @@
 //! Three replicas in this process, on free ports. In a service each would be in a process of its own: see `embedded_kv.rs`.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use dledger::{Config, KvStore};
 
@@ -25,8 +26,12 @@ impl Replicas {
         }
         drop(listeners);
         let cluster = members.join(",");
-        let open =
-            async |id: u64| KvStore::open(Config::member(id, &cluster, directory.path().join(id.to_string()))?).await;
+        let open = async |id: u64| {
+            let mut config = Config::member(id, &cluster, directory.path().join(id.to_string()))?;
+            // All three share a machine with whatever else runs: none of them is replaced for being slow.
+            config.election_timeout = Duration::from_millis(500);
+            KvStore::open(config).await
+        };
         let (one, two, three) = tokio::try_join!(open(1), open(2), open(3))?;
         Ok(Self { stores: [one, two, three], _directory: directory })
     }
