@@ -17,7 +17,27 @@ use crate::types::NodeId;
 
 pub use members::{Addresses, Members};
 
-/// Configuration of one node. Build it with [`Config::single`] or [`Config::member`], change fields, open.
+/// Configuration of one node. Build it with [`Config::single`], [`Config::member`] or [`Config::joining`], change fields, open.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dledger::{Backend, Config, Durability};
+///
+/// # fn configs() -> Result<(), dledger::OpenError> {
+/// let cluster = "1=10.0.0.1:7101,2=10.0.0.2:7101,3=10.0.0.3:7101";
+/// let mut config = Config::member(1, cluster, "/var/lib/service/1")?;
+/// config.insecure = true; // listens beyond loopback, in a network that is trusted
+/// config.durability = Durability::Async { flush_every: Duration::from_millis(10) };
+/// config.backend = Backend::Memory;
+/// config.validate()?;
+///
+/// let alone = Config::single("/var/lib/service/alone"); // a cluster of one
+/// let fourth = Config::joining(4, "10.0.0.1:7101,10.0.0.2:7101", "/var/lib/service/4")?; // waits to be added
+/// # Ok(())
+/// # }
+/// # configs().unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

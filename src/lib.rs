@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod kv;
 pub mod ledger;
 pub mod node;
+mod numbering;
 pub mod raft;
 pub mod server;
 #[doc(hidden)]
@@ -28,4 +29,8 @@ pub mod types;
 pub use client::{Client, ClientError, ClientOptions};
 pub use config::{Backend, Config, Durability};
 pub use error::{OpenError, ReadError, WriteError};
-pub use kv::{Consistency, Deleted, KeyValue, KvStore, Scan, ScanPage};
+pub use kv::recipes::{Election, LiveLease, Lock};
+pub use kv::{
+    BlockingKvStore, Compare, Condition, Consistency, Deleted, KeyRange, KeyValue, Kv, KvError, KvStore, Scan,
+    ScanPage, Txn, TxnOp, Typed, Watch, WatchOptions,
+};

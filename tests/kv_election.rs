@@ -64,7 +64,7 @@ async fn election_leader_that_stalls_can_proclaim_nothing_once_another_leads() {
     let (stalling, gate) = Tampered::new(&cluster.stores[0]);
     let old = campaign(&election(&stalling, SHORT), "old").await;
     gate.send(false).unwrap();
-    let new = campaign(&election(&cluster.stores[1], SHORT), "new").await;
+    let new = campaign(&election(&cluster.stores[1], AGES), "new").await;
     assert!(!old.is_held() && new.token() > old.token());
     assert_eq!(within(old.lost()).await, Lost::Unconfirmed);
     gate.send(true).unwrap();
@@ -84,7 +84,7 @@ async fn election_goes_on_when_the_node_of_its_leader_is_lost() {
     let mut leaders = election(&one, SHORT).observe();
     assert_eq!(told(&mut leaders).await, Some((old.token(), "old".into())));
     let next = tokio::spawn({
-        let election = election(&two, SHORT);
+        let election = election(&two, AGES);
         async move { campaign(&election, "new").await }
     });
     until_count(&one, "office/", 2).await;

@@ -55,9 +55,9 @@ async fn lock_contended_on_all_replicas_has_one_holder_at_a_time_with_rising_tok
     for contender in contenders {
         within(contender).await.unwrap();
     }
-    let resource = resource.lock().unwrap();
-    assert_eq!(resource.tokens().len(), 30);
-    assert!(resource.tokens().is_sorted_by(|one, next| one < next), "{:?}", resource.tokens());
+    let tokens = resource.lock().unwrap().tokens().to_vec();
+    assert_eq!(tokens.len(), 30);
+    assert!(tokens.is_sorted_by(|one, next| one < next), "{tokens:?}");
     assert_eq!(count(&cluster.stores[0], "lock/").await, 0);
 }
 
@@ -86,6 +86,40 @@ async fn lock_contenders_hold_in_the_order_in_which_they_came_and_at_once() {
 }
 
 #[tokio::test]
+async fn lock_release_wakes_the_next_contender_and_no_other() {
+    let cluster = Cluster::open().await;
+    let (counted, _gate) = Tampered::new(&cluster.stores[1]);
+    let first = acquire(&lock(&cluster.stores[0], AGES)).await;
+    let mut contenders = Vec::new();
+    for number in 0..10 {
+        let lock = lock(&counted, AGES);
+        contenders.push(tokio::spawn(async move { lock.acquire().await }));
+        until_count(&cluster.stores[0], "lock/", number + 2).await;
+    }
+    // Each of them looks once where it stands.
+    let looked = async |times| {
+        within(async {
+            while counted.scans() < times {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+    };
+    looked(10).await;
+    first.release().await.unwrap();
+    let next = within(contenders.remove(0)).await.unwrap().unwrap();
+    let sixth = contenders.remove(5);
+    sixth.abort();
+    until_count(&cluster.stores[0], "lock/", 9).await;
+    next.release().await.unwrap();
+    let next = within(contenders.remove(0)).await.unwrap().unwrap();
+    // Two who came first, and one behind whoever went away.
+    looked(13).await;
+    assert_eq!(counted.scans(), 13);
+    drop(next);
+}
+
+#[tokio::test]
 async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
     let cluster = Cluster::open().await;
     let (stalling, gate) = Tampered::new(&cluster.stores[0]);
@@ -96,7 +130,7 @@ async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
 
     let began = Instant::now();
     gate.send(false).unwrap();
-    let new = acquire(&lock(&cluster.stores[1], SHORT)).await;
+    let new = acquire(&lock(&cluster.stores[1], AGES)).await;
     assert!(began.elapsed() >= SHORT / 2, "taken over after {:?}", began.elapsed());
     assert!(!old.is_held() && new.is_held() && new.token() > old.token());
     assert_eq!(within(old.lost()).await, Lost::Unconfirmed);
@@ -112,20 +146,21 @@ async fn lock_holder_that_stalls_past_its_lease_knows_it_and_is_fenced() {
 
 #[tokio::test]
 async fn lock_held_across_the_loss_of_the_leader_stays_held_and_is_handed_over_after() {
+    const TTL: Duration = Duration::from_secs(4);
     let cluster = Cluster::open().await;
     let (leader, [one, two]) = cluster.by_role().await;
-    let guard = acquire(&lock(&one, SHORT)).await;
+    let guard = acquire(&lock(&one, TTL)).await;
     let waiting = tokio::spawn({
-        let lock = lock(&two, SHORT);
+        let lock = lock(&two, TTL);
         async move { lock.acquire().await }
     });
     until_count(&one, "lock/", 2).await;
     let id = leader.node().config().id;
     leader.shutdown().await;
     until_another_leads(&one, id).await;
-    // As long as two leases: nobody could have held on without being kept alive.
+    // Longer than a lease: nobody could have held on without being kept alive.
     let mut lost = Box::pin(guard.lost());
-    assert!(tokio::time::timeout(SHORT * 2, &mut lost).await.is_err(), "lost");
+    assert!(tokio::time::timeout(TTL * 5 / 4, &mut lost).await.is_err(), "lost");
     assert!(guard.is_held() && !waiting.is_finished());
     assert!(fenced_write(&two, &guard).await);
     let token = guard.token();

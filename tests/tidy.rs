@@ -14,11 +14,13 @@
 //! | `sizes.rs` | lengths of files and functions, dead files, module docs, test names |
 //! | `comments.rs` | marks without a reason, code in comments |
 //! | `docs.rs` | documents name only what exists |
+//! | `examples.rs` | what an embedder meets has an example or stands in one |
 
 mod tidy {
     pub(crate) mod banned;
     pub(crate) mod comments;
     pub(crate) mod docs;
+    pub(crate) mod examples;
     pub(crate) mod floors;
     pub(crate) mod machine;
     pub(crate) mod paths;
@@ -30,7 +32,7 @@ mod tidy {
 
 use std::sync::LazyLock;
 
-use tidy::{Finding, Project, banned, comments, docs, floors, machine, sizes};
+use tidy::{Finding, Project, banned, comments, docs, examples, floors, machine, sizes};
 
 /// Fails with every finding on its own line.
 fn none(findings: &[Finding]) {
@@ -74,4 +76,9 @@ fn comments_hold_reasons_not_code() {
 #[test]
 fn documents_name_only_what_exists() {
     none(&docs::check(project()));
+}
+
+#[test]
+fn examples_of_all_that_an_embedder_meets_are_there() {
+    none(&examples::check(project()));
 }

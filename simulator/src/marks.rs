@@ -60,6 +60,9 @@ pub(crate) const MET: &[&str] = &[
     "seen: write unknown",
     "seen: write refused",
     "seen: read answered",
+    "seen: lease read at once",
+    "seen: bounded read at once",
+    "seen: stale read",
     "seen: read refused",
     "seen: range deleted",
     "seen: several entries in one write",
@@ -173,6 +176,8 @@ const OF_MEMBERS: &[&str] = &[
     "seen: transfer refused: under way",
 ];
 
+/// What happens only where there are leases for reads: in a sweep of everything they are in few runs.
+const OF_LEASES: &[&str] = &[Mark::LeaseRead.name(), Mark::PromiseKept.name(), "seen: lease read at once"];
 /// What comes of sessions, leases and locks: most of it in every sweep, and all of it where there is nothing else.
 const OF_KV: &[&str] = &[
     "seen: session opened",
@@ -230,12 +235,15 @@ impl Marks {
     pub(crate) fn missed(&self, fixed: &Fixed) -> Vec<&'static str> {
         let must = |name: &str| match fixed.theme {
             _ if fixed.faults.is_some() => false,
-            Theme::Swarm => ![OF_ROT, OF_SNAPSHOTS, OF_MEMBERS].iter().any(|rare| rare.contains(&name)),
+            Theme::Swarm => ![OF_ROT, OF_SNAPSHOTS, OF_MEMBERS, OF_LEASES].iter().any(|rare| rare.contains(&name)),
             Theme::Snapshots => OF_SNAPSHOTS.contains(&name),
             Theme::Rot => OF_ROT.contains(&name),
             Theme::Members => OF_MEMBERS.contains(&name),
+            Theme::Lease => OF_LEASES.contains(&name),
             Theme::Kv => OF_KV.contains(&name),
-            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
+            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Skew => {
+                false
+            }
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()
     }

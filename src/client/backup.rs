@@ -70,7 +70,7 @@ impl Backup {
                 Step::Stop(error) => return Err(error),
                 Step::Again(error) if Instant::now() >= give_up => return Err(error),
                 Step::Lost(reason) if Instant::now() >= give_up => return Err(ClientError::Unavailable(reason)),
-                Step::Again(_) | Step::Lost(_) => sleep(RETRY_PAUSE).await,
+                Step::Again(_) | Step::Lost(_) | Step::OtherEpoch => sleep(RETRY_PAUSE).await,
             }
         }
     }

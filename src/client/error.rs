@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use crate::error::Rejection;
+use crate::kv::KvError;
+
 /// Why a remote operation has no answer. *Unavailable* and *refused* mean that it certainly did not happen;
 /// *unknown* means that nobody can say.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -16,6 +19,9 @@ pub enum ClientError {
     /// It certainly did not happen: nobody, or nothing, is there that it could be done to.
     #[error("{0}")]
     No(String),
+    /// It stands in the log and certainly changed nothing, as all replicas agree.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
     /// It certainly did not happen: a limit forbids it, the cluster would be hurt, or too much was under way for all of
     /// the timeout.
     #[error("refused: {0}")]
@@ -32,4 +38,20 @@ pub enum ClientError {
     /// The client was asked for something that cannot work.
     #[error("{0}")]
     Usage(String),
+}
+
+impl From<ClientError> for KvError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unavailable(reason) => Self::Unavailable(reason),
+            ClientError::Unknown(reason) => Self::Unknown(reason),
+            ClientError::Rejected(rejection) => Self::Rejected(rejection),
+            ClientError::No(reason) | ClientError::Refused(reason) | ClientError::DiskFull(reason) => {
+                Self::Refused(reason)
+            }
+            ClientError::WrongCluster(_) | ClientError::Protocol(_) | ClientError::Usage(_) => {
+                Self::Refused(error.to_string())
+            }
+        }
+    }
 }

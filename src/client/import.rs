@@ -207,6 +207,7 @@ impl Importer {
             ClientError::Refused(_)
             | ClientError::DiskFull(_)
             | ClientError::No(_)
+            | ClientError::Rejected(_)
             | ClientError::WrongCluster(_)
             | ClientError::Protocol(_)
             | ClientError::Usage(_) => true,
@@ -241,7 +242,8 @@ impl Importer {
         match response.answer {
             Answer::Written(_) => {}
             Answer::Failed(failure) => return Err(failed(LinkError::Rejected(failure))),
-            Answer::Deleted(_)
+            Answer::Done(..)
+            | Answer::Leases(_)
             | Answer::Value(_)
             | Answer::Page(_)
             | Answer::Status(_)
@@ -292,7 +294,8 @@ impl Importer {
             Answer::Value(_) => {}
             Answer::Failed(failure) => return Err(unusable(describe(&failure))),
             other @ (Answer::Written(_)
-            | Answer::Deleted(_)
+            | Answer::Done(..)
+            | Answer::Leases(_)
             | Answer::Page(_)
             | Answer::Status(_)
             | Answer::Snapshot(_)

@@ -8,7 +8,7 @@ use crate::types::{NodeId, Role};
 
 use super::error::ClientError;
 use super::routes::Route;
-use super::{Client, RETRY_PAUSE};
+use super::{Client, Patience, RETRY_PAUSE};
 
 impl Client {
     /// Who belongs to the cluster, as its leader knows it, after every change acknowledged before the call.
@@ -41,7 +41,7 @@ impl Client {
     /// take over in time and yet may: ask for the status. Dropping the future leaves the outcome unknown.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), ClientError> {
         let deadline = Instant::now() + self.shared.timeout;
-        let mut doubt = match self.call_by(RequestBody::Transfer(to), deadline).await {
+        let mut doubt = match self.call_by(RequestBody::Transfer(to), deadline, Patience::Once).await {
             Ok(Answer::Transferred) => None,
             Ok(other) => return Err(other.out_of_place()),
             // Whether it happened can be seen, unlike with a write.

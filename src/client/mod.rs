@@ -7,16 +7,19 @@
 //! ```
 //!
 //! # When a request is sent again
-//! There are no sessions yet, so a request is repeated only where that cannot do it twice:
+//! Single writes are numbered within a session (`numbering`), which the first of them opens: a copy that comes again
+//! is not done again, but has the first answer. So they are repeated in any case. What is not numbered (batches, changes
+//! of members, the writes of [`Client::unnumbered`]) is repeated only where that cannot do it twice:
 //!
-//! | what happened to a write | then |
-//! |---|---|
-//! | no connection could be made, or it was not written, or the node said that it did not take it | again, until the timeout |
-//! | answer "unavailable": no leader, certainly not proposed | again, until the timeout |
-//! | answer "overloaded": certainly not proposed | again after a pause, until the timeout; then *refused* |
-//! | answer "too large", "disk full", "malformed", "unsupported", "no", "refused" | *refused* at once |
-//! | it was written, and then the connection broke, the node stopped, or the time passed | *unknown* at once |
-//! | answer "unknown" | *unknown* at once |
+//! | what happened to a write | numbered | not numbered |
+//! |---|---|---|
+//! | no connection could be made, or it was not written, or the node said that it did not take it | again, until the timeout | the same |
+//! | answer "unavailable": no leader, certainly not proposed | again, until the timeout | the same |
+//! | answer "overloaded": certainly not proposed | again after a pause, until the timeout; then *refused* | the same |
+//! | answer "too large", "disk full", "malformed", "unsupported", "no", "refused" | *refused* at once; *unknown* if a copy was lost before | *refused* at once |
+//! | it was written, and then the connection broke, the node stopped, or the time passed | again, until the timeout; then *unknown* | *unknown* at once |
+//! | answer "unknown" | again, until the timeout; then *unknown* | *unknown* at once |
+//! | the session is gone | under a new session; *unknown* if a copy was lost before | |
 //!
 //! A read changes nothing: it is repeated until the timeout, whatever happened to it, and a node that lets it wait for
 //! a good part of the timeout is given up. While there is no leader, requests wait until the timeout.
@@ -27,7 +30,7 @@
 //! leader alone. Stale reads go to the first endpoint, in the order given, that can be reached. So do those with a bound;
 //! when that node cannot tell how old it is, the leader is asked next.
 //!
-//! Deliberately absent: exactly-once (it needs sessions), watches, caches.
+//! Deliberately absent: caches; and a session for batches and imports, which have rules of their own (`import.rs`).
 
 mod backup;
 mod error;
@@ -40,6 +43,7 @@ mod status;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,9 +51,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use crate::server::kinds::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+use crate::numbering::Numbering;
+use crate::server::kinds::{Consistency, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
-use crate::types::{ClusterId, Index, NodeId};
+use crate::types::{ClusterId, Epoch, Index, NodeId};
 
 pub use crate::server::kinds::MemberList;
 pub use backup::Backup;
@@ -57,13 +62,13 @@ pub use error::ClientError;
 pub use import::{ImportError, ImportOptions, Importer};
 pub use status::ClusterStatus;
 
-use link::{LinkError, describe};
+use link::{Link, LinkError, describe};
 use routes::{Dialer, Routes};
 
 /// Pause before a request is sent again that a node refused for now.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many nodes may be asked for one read within its timeout, if each of them hangs.
+/// How many nodes may be asked for what may be repeated within its timeout, if each of them hangs.
 const READ_ATTEMPTS: u32 = 4;
 
 /// Whom a client talks to, and how long it waits.
@@ -78,14 +83,42 @@ pub struct ClientOptions {
 }
 
 /// A client of a cluster. Cheap to clone; clones share connections, and their requests travel together.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use dledger::{Client, ClientError, ClientOptions, Consistency, Scan};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), ClientError> {
+///     let endpoints = vec!["127.0.0.1:7101".to_owned(), "127.0.0.1:7102".to_owned()];
+///     let client = Client::new(ClientOptions { endpoints, timeout: Duration::from_secs(5), cluster: None })?;
+///
+///     let revision = client.put("user/1".into(), "ann".into()).await?;
+///     println!("durable on a quorum, at {revision}");
+///     let found = client.get("user/1".into(), Consistency::Linearizable).await?;
+///     let page = client.scan(Scan::prefix("user/"), Consistency::Stale).await?;
+///     println!("{found:?}, one of {}", page.count);
+///     match client.delete_prefix("user/".into()).await {
+///         Err(ClientError::Unknown(_)) => println!("perhaps deleted: look before you go on"),
+///         deleted => println!("{} deleted", deleted?.count),
+///     }
+///     println!("{:?}", client.status().await?);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// Whether single writes are numbered.
+    numbered: bool,
 }
 
 struct Shared {
     routes: Arc<Routes>,
     timeout: Duration,
+    /// The session of this client and its clones.
+    numbering: Numbering,
 }
 
 impl std::fmt::Debug for Client {
@@ -117,43 +150,16 @@ impl Client {
             return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
         }
         let routes = Routes::new(options.endpoints, options.cluster, dialer);
-        Ok(Self { shared: Arc::new(Shared { routes, timeout: options.timeout }) })
+        let shared = Shared { routes, timeout: options.timeout, numbering: Numbering::default() };
+        Ok(Self { shared: Arc::new(shared), numbered: true })
     }
 
-    /// Sets a key. Answers its new revision, once a quorum has it durable.
-    ///
-    /// # Errors
-    /// By the table above. Dropping the future leaves the outcome unknown.
-    pub async fn put(&self, key: Bytes, value: Bytes) -> Result<Index, ClientError> {
-        let answer = self.call(RequestBody::Put { key, value }).await?;
-        if let Answer::Written(revision) = answer { Ok(revision) } else { Err(answer.out_of_place()) }
-    }
-
-    /// Sets several keys, in this order, one behind the other in the log. Answers the revision of the last.
-    ///
-    /// # Errors
-    /// As for [`Client::put`]; when the outcome is unknown, none, some or all may have happened.
-    pub async fn put_batch(&self, pairs: Vec<(Bytes, Bytes)>) -> Result<Index, ClientError> {
-        let answer = self.call(RequestBody::PutBatch { term: None, pairs }).await?;
-        if let Answer::Written(revision) = answer { Ok(revision) } else { Err(answer.out_of_place()) }
-    }
-
-    /// Deletes a key. Answers how many keys were deleted (0 or 1) and the revision of it.
-    ///
-    /// # Errors
-    /// As for [`Client::put`].
-    pub async fn delete(&self, key: Bytes) -> Result<Deleted, ClientError> {
-        let answer = self.call(RequestBody::Delete { key }).await?;
-        if let Answer::Deleted(deleted) = answer { Ok(deleted) } else { Err(answer.out_of_place()) }
-    }
-
-    /// Deletes all keys that start with `prefix`.
-    ///
-    /// # Errors
-    /// As for [`Client::put`].
-    pub async fn delete_prefix(&self, prefix: Bytes) -> Result<Deleted, ClientError> {
-        let answer = self.call(RequestBody::DeletePrefix { prefix }).await?;
-        if let Answer::Deleted(deleted) = answer { Ok(deleted) } else { Err(answer.out_of_place()) }
+    /// The same client for writes that are sent once and never again: what is lost on the way ends as unknown at once. It
+    /// spares the session: one entry for the first write, 26 bytes in each, and an answer that the cluster keeps until the
+    /// next one.
+    #[must_use]
+    pub fn unnumbered(&self) -> Self {
+        Self { numbered: false, ..self.clone() }
     }
 
     /// Reads a key; `None` when there is none.
@@ -209,26 +215,27 @@ impl Client {
     }
 
     async fn call(&self, body: RequestBody) -> Result<Answer, ClientError> {
-        self.call_by(body, Instant::now() + self.shared.timeout).await
+        let patience = if body.is_read() { Patience::Again } else { Patience::Once };
+        self.call_by(body, Instant::now() + self.shared.timeout, patience).await
     }
 
-    async fn call_by(&self, body: RequestBody, deadline: Instant) -> Result<Answer, ClientError> {
-        let reads = body.is_read();
+    async fn call_by(&self, body: RequestBody, deadline: Instant, patience: Patience) -> Result<Answer, ClientError> {
         let mut last: Option<ClientError> = None;
         loop {
             let nearest = body.needs_no_leader() || (last.is_none() && body.hardly_needs_a_leader());
-            let step = match self.attempt(&body, nearest, deadline).await {
-                Ok(answer) => return Ok(answer),
+            let step = match self.shared.attempt(&body, nearest, deadline, patience).await {
+                Ok((answer, _link)) => return Ok(answer),
                 Err(step) => step,
             };
+            let doubt = matches!(last, Some(ClientError::Unknown(_)));
             match step {
-                Step::Stop(ClientError::Unavailable(reason)) => {
-                    return Err(last.unwrap_or(ClientError::Unavailable(reason)));
-                }
-                Step::Stop(error) => return Err(error),
-                Step::Lost(reason) if !reads => return Err(ClientError::Unknown(reason)),
-                Step::Lost(reason) => last = Some(ClientError::Unavailable(reason)),
-                Step::Again(error) => last = Some(error),
+                Step::Stop(error @ ClientError::Unavailable(_)) => return Err(last.unwrap_or(error)),
+                Step::Stop(error) => return Err(last.filter(|_last| doubt).unwrap_or(error)),
+                Step::Lost(reason) if patience == Patience::Once => return Err(ClientError::Unknown(reason)),
+                Step::Lost(reason) if body.is_read() => last = Some(ClientError::Unavailable(reason)),
+                Step::Lost(reason) => last = Some(ClientError::Unknown(reason)),
+                Step::Again(error) if !doubt => last = Some(error),
+                Step::Again(_) | Step::OtherEpoch => {}
             }
             let next = Instant::now() + RETRY_PAUSE;
             if next >= deadline {
@@ -238,31 +245,74 @@ impl Client {
             sleep_until(next).await;
         }
     }
+}
 
+/// Whether a request may be sent again when nobody knows what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// It may not: whoever has it is waited for.
+    Once,
+    /// It may: a node that hangs is given up after a part of the timeout.
+    Again,
+}
+
+impl Shared {
     /// Asks once: the node that is nearest, or the leader.
-    async fn attempt(&self, body: &RequestBody, nearest: bool, deadline: Instant) -> Result<Answer, Step> {
-        let routes = &self.shared.routes;
-        // A node may hang with its connections open. A write must wait for it, a read need not.
-        let patience = |started: Instant| match body.is_read() {
-            true => deadline.min(started + self.shared.timeout / READ_ATTEMPTS),
-            false => deadline,
-        };
+    async fn attempt(
+        &self,
+        body: &RequestBody,
+        nearest: bool,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), Step> {
         if nearest {
-            let link = routes.nearest(deadline).await.map_err(|error| {
-                if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
-            })?;
-            let verdict = judge(link.call(body.clone(), patience(Instant::now())).await);
-            if matches!(verdict, Err(Step::Lost(_))) {
-                routes.forget_nearest(&link);
-            }
-            return verdict;
+            return self.attempt_nearest(body, deadline, patience).await;
         }
+        self.attempt_in(body, None, deadline, patience).await
+    }
+
+    /// How long a node is waited for that is asked now.
+    fn until(&self, deadline: Instant, patience: Patience) -> Instant {
+        match patience {
+            Patience::Again => deadline.min(Instant::now() + self.timeout / READ_ATTEMPTS),
+            Patience::Once => deadline,
+        }
+    }
+
+    async fn attempt_nearest(
+        &self,
+        body: &RequestBody,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), Step> {
+        let link = self.routes.nearest(deadline).await.map_err(|error| {
+            if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
+        })?;
+        let verdict = judge(link.call(body.clone(), self.until(deadline, patience)).await);
+        if matches!(verdict, Err(Step::Lost(_))) {
+            self.routes.forget_nearest(&link);
+        }
+        verdict.map(|answer| (answer, link))
+    }
+
+    /// Asks whoever leads; with an epoch, no node of another one.
+    async fn attempt_in(
+        &self,
+        body: &RequestBody,
+        epoch: Option<Epoch>,
+        deadline: Instant,
+        patience: Patience,
+    ) -> Result<(Answer, Arc<Link>), Step> {
+        let routes = &self.routes;
         let route = routes.leader(deadline).await.map_err(Step::Stop)?;
+        if epoch.is_some_and(|epoch| epoch != route.link.info().epoch) {
+            return Err(Step::OtherEpoch);
+        }
         if Instant::now() >= deadline {
             // Sent now, it could only end as unknown.
             return Err(Step::Stop(ClientError::Unavailable("the time is up".to_owned())));
         }
-        let outcome = route.link.call(body.clone(), patience(Instant::now())).await;
+        let outcome = route.link.call(body.clone(), self.until(deadline, patience)).await;
         if let Ok(Response { leader: Some(leader), .. }) = &outcome {
             routes.hear(&route, leader.id, &leader.address);
         }
@@ -270,7 +320,7 @@ impl Client {
         if matches!(verdict, Err(Step::Again(ClientError::Unavailable(_)) | Step::Lost(_))) {
             routes.forget(&route);
         }
-        verdict
+        verdict.map(|answer| (answer, route.link))
     }
 }
 
@@ -282,6 +332,8 @@ enum Step {
     Lost(String),
     /// Again would not help.
     Stop(ClientError),
+    /// Not sent: the node is of another epoch.
+    OtherEpoch,
 }
 
 impl Step {
@@ -289,6 +341,7 @@ impl Step {
         match self {
             Self::Again(error) | Self::Stop(error) => error,
             Self::Lost(reason) => ClientError::Unknown(reason),
+            Self::OtherEpoch => ClientError::Unavailable("the cluster was recovered".to_owned()),
         }
     }
 }
@@ -322,7 +375,8 @@ impl Answer {
     fn out_of_place(&self) -> ClientError {
         let kind = match self {
             Self::Written(_) => "written",
-            Self::Deleted(_) => "deleted",
+            Self::Done(..) => "done",
+            Self::Leases(_) => "leases",
             Self::Value(_) => "a value",
             Self::Page(_) => "a page",
             Self::Status(_) => "a status",

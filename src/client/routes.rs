@@ -141,7 +141,8 @@ impl Routes {
         }
     }
 
-    fn present(&self) -> Option<Route> {
+    /// Where they go at present, if that is known.
+    pub(crate) fn present(&self) -> Option<Route> {
         /// How long a follower is asked in the leader's place before the leader is looked for again.
         const DETOUR_FOR: Duration = Duration::from_secs(10);
         self.with(|known| {
@@ -268,7 +269,8 @@ impl Routes {
             Answer::Status(status) => Ok((link, *status)),
             Answer::Failed(failure) => Err(DialError::Unreachable(describe(&failure))),
             Answer::Written(_)
-            | Answer::Deleted(_)
+            | Answer::Done(..)
+            | Answer::Leases(_)
             | Answer::Value(_)
             | Answer::Page(_)
             | Answer::Snapshot(_)

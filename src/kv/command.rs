@@ -122,45 +122,73 @@ impl<'a> Command<'a> {
     /// The entry's payload.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let (tag, carried) = match self {
-            Self::Put { key, value, lease } => {
-                (if lease.is_zero() { PUT } else { PUT_LEASED }, key.len() + value.len())
-            }
-            Self::Delete { key } => (DELETE, key.len()),
-            Self::DeleteRange { from, to } => (DELETE_RANGE, from.len() + to.map_or(0, <[u8]>::len)),
-            Self::Txn(_) => (TXN, 0),
-            Self::GrantLease { .. } => (GRANT_LEASE, 0),
-            Self::KeepAlive { leases } => (KEEP_ALIVE, size_of_val(leases.as_slice())),
-            Self::RevokeLease { .. } => (REVOKE_LEASE, 0),
-            Self::OpenSession { .. } => (OPEN_SESSION, 0),
-            Self::CloseSession { .. } => (CLOSE_SESSION, 0),
-            Self::Numbered { command, .. } => (NUMBERED, command.len()),
-        };
-        let mut bytes = Vec::with_capacity(FRAMING_BYTES + carried);
-        bytes.extend([tag, VERSION]);
+        let mut bytes = Vec::with_capacity(FRAMING_BYTES + self.carried_bytes());
+        self.encode_into(&mut bytes);
+        bytes.into()
+    }
+
+    /// The payload of this command under a number, written in one go.
+    #[must_use]
+    pub(crate) fn encode_numbered(&self, session: SessionId, number: u64, first_unanswered: u64) -> Bytes {
+        let mut bytes = Vec::with_capacity(NUMBER_BYTES + FRAMING_BYTES + self.carried_bytes());
+        Command::Numbered { session, number, first_unanswered, command: &[] }.encode_into(&mut bytes);
+        self.encode_into(&mut bytes);
+        bytes.into()
+    }
+
+    fn carried_bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+            Self::DeleteRange { from, to } => from.len() + to.map_or(0, <[u8]>::len),
+            Self::KeepAlive { leases } => size_of_val(leases.as_slice()),
+            Self::Numbered { command, .. } => command.len(),
+            Self::Txn(_)
+            | Self::GrantLease { .. }
+            | Self::RevokeLease { .. }
+            | Self::OpenSession { .. }
+            | Self::CloseSession { .. } => 0,
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Self::Put { lease, .. } if lease.is_zero() => PUT,
+            Self::Put { .. } => PUT_LEASED,
+            Self::Delete { .. } => DELETE,
+            Self::DeleteRange { .. } => DELETE_RANGE,
+            Self::Txn(_) => TXN,
+            Self::GrantLease { .. } => GRANT_LEASE,
+            Self::KeepAlive { .. } => KEEP_ALIVE,
+            Self::RevokeLease { .. } => REVOKE_LEASE,
+            Self::OpenSession { .. } => OPEN_SESSION,
+            Self::CloseSession { .. } => CLOSE_SESSION,
+            Self::Numbered { .. } => NUMBERED,
+        }
+    }
+
+    fn encode_into(&self, bytes: &mut Vec<u8>) {
+        bytes.extend([self.tag(), VERSION]);
         let encoded = match self {
             Self::Put { key, value, lease } if lease.is_zero() => {
-                codec::encode_into("put", &(Raw(key), Raw(value)), &mut bytes)
+                codec::encode_into("put", &(Raw(key), Raw(value)), bytes)
             }
-            Self::Put { key, value, lease } => {
-                codec::encode_into("leased put", &(Raw(key), Raw(value), lease), &mut bytes)
-            }
-            Self::Delete { key } => codec::encode_into("delete", &Raw(key), &mut bytes),
-            Self::DeleteRange { from, to } => codec::encode_into("delete range", &(Raw(from), to.map(Raw)), &mut bytes),
-            Self::Txn(txn) => txn::encode_into(txn, &mut bytes),
-            Self::GrantLease { ttl_ms } => codec::encode_into("lease", ttl_ms, &mut bytes),
-            Self::KeepAlive { leases } => codec::encode_into("keep alive", leases, &mut bytes),
-            Self::RevokeLease { lease } => codec::encode_into("revoke", lease, &mut bytes),
-            Self::OpenSession { ttl_ms } => codec::encode_into("session", ttl_ms, &mut bytes),
-            Self::CloseSession { session } => codec::encode_into("end of a session", session, &mut bytes),
+            Self::Put { key, value, lease } => codec::encode_into("leased put", &(Raw(key), Raw(value), lease), bytes),
+            Self::Delete { key } => codec::encode_into("delete", &Raw(key), bytes),
+            Self::DeleteRange { from, to } => codec::encode_into("delete range", &(Raw(from), to.map(Raw)), bytes),
+            Self::Txn(txn) => txn::encode_into(txn, bytes),
+            Self::GrantLease { ttl_ms } => codec::encode_into("lease", ttl_ms, bytes),
+            Self::KeepAlive { leases } => codec::encode_into("keep alive", leases, bytes),
+            Self::RevokeLease { lease } => codec::encode_into("revoke", lease, bytes),
+            Self::OpenSession { ttl_ms } => codec::encode_into("session", ttl_ms, bytes),
+            Self::CloseSession { session } => codec::encode_into("end of a session", session, bytes),
             Self::Numbered { session, number, first_unanswered, command } => {
-                let numbers = codec::encode_into("number", &(session, number, first_unanswered), &mut bytes);
+                let numbers = codec::encode_into("number", &(session, number, first_unanswered), bytes);
                 bytes.extend_from_slice(command);
                 numbers
             }
         };
         debug_assert!(encoded.is_ok(), "a command always encodes");
-        bytes.into()
     }
 
     /// Reads an entry's payload.

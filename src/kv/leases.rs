@@ -81,9 +81,9 @@ impl Leases {
         self.by_id.get(&lease).is_some_and(|it| it.deadline > now)
     }
 
-    /// All leases that live at this time, in the order of their ids.
-    pub(super) fn alive(&self, now: LogTime) -> impl Iterator<Item = LeaseStatus> {
-        let alive = self.by_id.iter().filter(move |(_lease, it)| it.deadline > now);
+    /// All leases that live at this time, in the order of their ids, from one on.
+    pub(super) fn alive(&self, from: LeaseId, now: LogTime) -> impl Iterator<Item = LeaseStatus> {
+        let alive = self.by_id.range(from..).filter(move |(_lease, it)| it.deadline > now);
         alive.map(|(lease, it)| LeaseStatus {
             lease: *lease,
             ttl_ms: it.ttl_ms,

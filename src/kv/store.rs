@@ -2,12 +2,21 @@
 //!
 //! Limits of keys, values and batches are checked here, before anything is proposed: what is refused was certainly not
 //! written.
+//!
+//! # When the outcome of a write is unknown
+//! The leader may be lost when it has taken a write and not yet answered. Single writes are therefore numbered
+//! (`numbering`): they are sent again under the same number until the timeout, are done once, and have the first
+//! answer. What ends as unknown is what ran out of time. This costs one more entry when the handle first writes, 26 bytes
+//! in each entry, and an answer that is kept until the next write; [`KvStore::unnumbered`] is the way around it.
+//! Batches are not numbered.
 
 mod blocking;
+mod keep_alives;
 mod kv;
 mod watching;
 mod writes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +26,14 @@ use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::{
     Environment, Hooks, MemberChange, MembersError, Membership, NodeHandle, NodeStatus, Proposal, TransferError,
 };
+use crate::numbering::Numbering;
 use crate::server::Server;
 use crate::types::{Index, NodeId, Term};
 
 use super::backend::BackendError;
 use super::backend::chosen::{ChosenMap, ChosenSnapshot};
 use super::command::Command;
+use super::limits::Limits;
 use super::machine::KvMachine;
 use super::range::KeyRange;
 use super::view::KvReader;
@@ -33,6 +44,7 @@ pub use blocking::{
     BlockingElection, BlockingKvStore, BlockingLeaders, BlockingLeadership, BlockingLiveLease, BlockingLock,
     BlockingLockGuard, BlockingTyped, BlockingTypedWatch, BlockingWatch,
 };
+use keep_alives::KeepAlives;
 use watching::Watched;
 
 /// How long a call waits when the handle was not given another timeout.
@@ -83,6 +95,10 @@ pub struct KvStore {
     reader: KvReader<ChosenSnapshot>,
     watched: Watched,
     timeout: Duration,
+    /// Shared by all handles to the replica, those of its remote clients included.
+    keep_alives: Arc<KeepAlives>,
+    /// The session of this handle and its clones; none when it does not number its writes.
+    numbering: Option<Arc<Numbering>>,
 }
 
 impl KvStore {
@@ -111,12 +127,23 @@ impl KvStore {
         let (reader, watched) = (machine.reader(), Watched::new(machine.history()));
         let (served, told) = (reader.clone(), watched.clone());
         let server = Server::new(config.max_clients);
+        let keep_alives = Arc::new(KeepAlives::default());
+        let gathered = Arc::clone(&keep_alives);
         let on_client = Box::new(move |node, connection| {
-            let (reader, watched) = (served.clone(), told.clone());
-            server.serve(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT }, connection);
+            // Remote clients number their writes themselves.
+            let (reader, watched, keep_alives) = (served.clone(), told.clone(), Arc::clone(&gathered));
+            let store = Self { node, reader, watched, timeout: DEFAULT_TIMEOUT, keep_alives, numbering: None };
+            server.serve(store, connection);
         });
         let node = NodeHandle::start(environment, config, machine, Hooks { on_client }).await?;
-        Ok(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT })
+        let numbering = Some(Arc::default());
+        Ok(Self { node, reader, watched, timeout: DEFAULT_TIMEOUT, keep_alives, numbering })
+    }
+
+    /// The same replica for writes that are sent once and never again: what is lost on the way ends as unknown at once.
+    #[must_use]
+    pub fn unnumbered(&self) -> Self {
+        Self { numbering: None, ..self.clone() }
     }
 
     /// The same replica with another timeout for each call.
@@ -130,8 +157,8 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`]; dropping the future leaves the outcome unknown.
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Index, WriteError> {
-        let proposal = self.put_proposal(&key.into(), &value.into())?;
-        Ok(self.node.propose(vec![proposal], self.timeout).await?.last())
+        let (key, value) = (key.into(), value.into());
+        Ok(self.write(&Command::put(&key, &value)).await?.written()?)
     }
 
     /// Sets several keys, one behind the other in the log; the answer is the revision of the last. They are not one
@@ -161,8 +188,7 @@ impl KvStore {
     /// See [`WriteError`].
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<Deleted, WriteError> {
         let key = key.into();
-        self.check_key(&key)?;
-        self.deleting(&Command::Delete { key: &key }).await
+        Ok(self.write(&Command::Delete { key: &key }).await?.deleted()?)
     }
 
     /// Deletes every key that starts with `prefix`, as one change; the empty prefix deletes all.
@@ -170,10 +196,7 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`].
     pub async fn delete_prefix(&self, prefix: impl Into<Bytes>) -> Result<Deleted, WriteError> {
-        let prefix = prefix.into();
-        self.check_length("prefix", &prefix)?;
-        let KeyRange { from, to } = KeyRange::of_prefix(prefix);
-        self.deleting(&Command::DeleteRange { from: &from, to: to.as_deref() }).await
+        self.delete_range(KeyRange::of_prefix(prefix.into())).await
     }
 
     /// Reads a key; linearizable. With a backend on disk, all reads may wait for the disk on the thread that polls.
@@ -274,32 +297,14 @@ impl KvStore {
     }
 
     fn put_proposal(&self, key: &[u8], value: &[u8]) -> Result<Proposal, WriteError> {
-        self.check_key(key)?;
-        self.check_value(value)?;
-        Ok(Proposal { channel: 0, payload: Command::put(key, value).encode(), reserve: false })
+        let command = Command::put(key, value);
+        self.limits().check(&command).map_err(WriteError::TooLarge)?;
+        Ok(Proposal { channel: 0, payload: command.encode(), reserve: false })
     }
 
-    fn check_value(&self, value: &[u8]) -> Result<(), WriteError> {
-        let limit = self.node.config().max_value_bytes as usize;
-        if value.len() > limit {
-            return Err(WriteError::TooLarge(format!("a value of {} bytes is over the limit of {limit}", value.len())));
-        }
-        Ok(())
-    }
-
-    fn check_key(&self, key: &[u8]) -> Result<(), WriteError> {
-        if key.is_empty() {
-            return Err(WriteError::TooLarge("a key needs at least one byte".to_owned()));
-        }
-        self.check_length("key", key)
-    }
-
-    fn check_length(&self, what: &str, key: &[u8]) -> Result<(), WriteError> {
-        let limit = self.node.config().max_key_bytes as usize;
-        if key.len() > limit {
-            return Err(WriteError::TooLarge(format!("a {what} of {} bytes is over the limit of {limit}", key.len())));
-        }
-        Ok(())
+    fn limits(&self) -> Limits {
+        let config = self.node.config();
+        Limits { max_key_bytes: config.max_key_bytes as usize, max_value_bytes: config.max_value_bytes as usize }
     }
 }
 

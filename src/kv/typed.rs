@@ -28,6 +28,19 @@ pub use watch::{TypedChanges, TypedEvent, TypedWatch};
 pub const MAX_UPDATE_TRIES: u32 = 100;
 
 /// Why an operation on typed values has no answer.
+///
+/// ```
+/// use dledger::Typed;
+/// use dledger::kv::TypedError;
+/// # dledger::doctest::run(|store| async move {
+///
+/// store.put("port/mail", "smtp").await?;
+/// match Typed::<_, u16>::new(&store, "port/").get("mail").await {
+///     Err(TypedError::Malformed { key, revision, .. }) => println!("{key:?} was written wrongly at {revision}"),
+///     found => println!("{:?}", found?),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TypedError {

@@ -55,7 +55,12 @@ impl<S: Snapshot> KvView<S> {
 
     /// The leases that live at the log time of this view, in the order of their ids.
     pub fn leases(&self) -> impl Iterator<Item = LeaseStatus> {
-        self.leases.alive(self.time)
+        self.leases_from(LeaseId::ZERO)
+    }
+
+    /// The same, from one on.
+    pub(crate) fn leases_from(&self, from: LeaseId) -> impl Iterator<Item = LeaseStatus> {
+        self.leases.alive(from, self.time)
     }
 
     /// The log time of the last applied entry.

@@ -196,6 +196,11 @@ impl NodeHandle {
         Self { shared, _owner: None }
     }
 
+    /// Where timers and tasks for callers run who may have no runtime of their own.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.shared.runtime
+    }
+
     /// Proposes entries; they get contiguous indexes in one term. Resolves once they are durable on a quorum and
     /// applied on this node. A node that does not lead forwards to the leader; while there is none, it waits.
     ///

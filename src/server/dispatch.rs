@@ -35,7 +35,7 @@ use tokio::time::timeout;
 use crate::types::Term;
 
 use answers::{
-    Done, Read, answer_reads, as_stopped, changed, charge, deleted, fail_reads, piece, response_packet, snapshot,
+    Done, Read, answer_reads, as_stopped, changed, charge, done, fail_reads, piece, response_packet, snapshot,
     transferred, written,
 };
 
@@ -172,18 +172,20 @@ impl<S: Store> Connection<S> {
         let wait = Duration::from_millis(deadline_ms.into()).min(MAX_WAIT);
         let bytes = charge(&body);
         let write = match body {
-            RequestBody::Put { key, value } => written(self.store.put(key, value, wait)),
+            RequestBody::Command(command) => done(self.store.command(command, wait)),
             RequestBody::PutBatch { term, pairs } => match self.leads_in(term) {
                 Ok(()) => written(self.store.put_batch(term, pairs, wait)),
                 Err(failure) => std::future::ready(Answer::Failed(failure)).boxed(),
             },
-            RequestBody::Delete { key } => deleted(self.store.delete(key, wait)),
-            RequestBody::DeletePrefix { prefix } => deleted(self.store.delete_prefix(prefix, wait)),
             RequestBody::Snapshot => snapshot(&self.store, wait),
             RequestBody::Piece(want) => piece(&self.store, want, wait),
             RequestBody::ChangeMembers(change) => changed(self.store.change_members(change, wait)),
             RequestBody::Transfer(to) => transferred(self.store.transfer(to), wait),
-            RequestBody::Get { .. } | RequestBody::Scan { .. } | RequestBody::Status | RequestBody::Members => {
+            RequestBody::Get { .. }
+            | RequestBody::Scan { .. }
+            | RequestBody::Leases { .. }
+            | RequestBody::Status
+            | RequestBody::Members => {
                 self.count(id)?;
                 self.enter(bytes);
                 self.gathered.push(Read { id, bytes, wait, body });

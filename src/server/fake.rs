@@ -1,4 +1,6 @@
 //! A store in memory whose answers a test holds back, refuses or loses; and connections made of queues.
+//!
+//! What commands do is done by the real machine, on a log that several stores may share.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,13 +12,18 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::types::{ClusterId, Index, LeaseId, NodeId, Role, Term};
+use crate::kv::backend::memory::MemoryMap;
+use crate::kv::command::Command;
+use crate::kv::machine::KvMachine;
+use crate::kv::view::KvReader;
+use crate::state_machine::{Applied, Entry, StateMachine};
+use crate::types::{ClusterId, EntryId, Index, Kind, LeaseId, LogTime, NodeId, Position, Role, Term};
 
 use super::kinds::{
-    ChangeRefused, Consistency, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
-    SnapshotWant, TransferError, TransferRefused,
+    ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
+    ScanPage, SnapshotWant, TransferError, TransferRefused,
 };
-use super::protocol::{LeaderHint, Packet};
+use super::protocol::{Failure, LeaderHint, Packet};
 use super::store::{Leadership, Store};
 use super::wire::{PacketSink, PacketSource, WireError};
 
@@ -30,15 +37,42 @@ pub(crate) enum Mode {
     Hold,
     /// Refused or lost.
     Fail(WriteError),
+    /// Done, and the answer is lost.
+    Lose,
+}
+
+/// A log that is applied at once.
+#[derive(Debug, Default)]
+struct Log {
+    machine: KvMachine,
+    revision: u64,
+    /// Log time, in milliseconds.
+    time: u64,
+}
+
+impl Log {
+    fn apply(&mut self, kind: Kind, payload: Bytes) -> (Index, Bytes) {
+        self.revision += 1;
+        let id = EntryId::new(Index(self.revision), Term(1));
+        let entry = Entry { id, position: Position(0), time: LogTime(self.time), kind, channel: 0, payload };
+        let mut applied = self.machine.apply(&entry).unwrap();
+        while applied == Applied::More {
+            applied = self.machine.resume().unwrap();
+        }
+        self.machine.publish().unwrap();
+        let Applied::Done(answer) = applied else { panic!("more of an entry that is done") };
+        (id.index, answer)
+    }
 }
 
 /// A node's state as a test sees it.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) map: BTreeMap<Bytes, KeyValue>,
-    /// Keys in the order in which their writes were proposed.
+    /// Keys in the order in which their writes were proposed; of a range, its start.
     pub(crate) proposed: Vec<String>,
-    pub(crate) revision: u64,
+    /// How many sessions were to be opened and closed.
+    pub(crate) opened: usize,
+    pub(crate) closed: usize,
     pub(crate) writes: Mode,
     pub(crate) reads: Mode,
     /// How often a read index was asked for.
@@ -70,6 +104,8 @@ fn want_key(want: SnapshotWant) -> Option<u64> {
 #[derive(Clone, Debug)]
 pub(crate) struct FakeStore {
     state: Arc<Mutex<State>>,
+    log: Arc<Mutex<Log>>,
+    reader: KvReader<MemoryMap>,
 }
 
 impl FakeStore {
@@ -99,9 +135,9 @@ impl FakeStore {
             version: "test".to_owned(),
         };
         let state = State {
-            map: BTreeMap::new(),
             proposed: Vec::new(),
-            revision: 0,
+            opened: 0,
+            closed: 0,
             writes: Mode::Serve,
             reads: Mode::Serve,
             read_rounds: 0,
@@ -116,7 +152,32 @@ impl FakeStore {
             transfers: Vec::new(),
             transferring: VecDeque::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        let log = Log::default();
+        let reader = log.machine.reader();
+        Self { state: Arc::new(Mutex::new(state)), log: Arc::new(Mutex::new(log)), reader }
+    }
+
+    /// From now on a replica of the same log.
+    pub(crate) fn follow_the_log_of(&mut self, other: &Self) {
+        (self.log, self.reader) = (Arc::clone(&other.log), other.reader.clone());
+    }
+
+    /// How many entries there are.
+    pub(crate) fn revision(&self) -> u64 {
+        self.log.lock().unwrap().revision
+    }
+
+    /// All keys and values.
+    pub(crate) fn content(&self) -> BTreeMap<Bytes, Bytes> {
+        let page = self.reader.view().scan(&Scan { max_bytes: u64::MAX, ..Scan::default() }).unwrap();
+        page.items.into_iter().map(|item| (item.key, item.value)).collect()
+    }
+
+    /// Log time goes on, and what is due ends.
+    pub(crate) fn pass(&self, time: Duration) {
+        let mut log = self.log.lock().unwrap();
+        log.time += u64::try_from(time.as_millis()).unwrap();
+        log.apply(Kind::NoOp, Bytes::new());
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -152,15 +213,19 @@ impl FakeStore {
 
     /// Puts a key without asking anybody.
     pub(crate) fn put_directly(&self, key: &str, value: &str) {
-        let (key, value) = (key.to_owned().into_bytes(), value.to_owned().into_bytes());
-        set(&mut self.state(), key.into(), value.into());
+        self.apply(&Command::put(key.as_bytes(), value.as_bytes()));
+    }
+
+    /// Does a command without asking anybody.
+    pub(crate) fn apply(&self, command: &Command<'_>) {
+        self.log.lock().unwrap().apply(Kind::Data, command.encode());
     }
 
     /// Waits as the mode says.
     fn pause(&self, pick: fn(&State) -> Mode) -> BoxFuture<'static, Result<(), WriteError>> {
         let mut state = self.state();
         match pick(&state) {
-            Mode::Serve => std::future::ready(Ok(())).boxed(),
+            Mode::Serve | Mode::Lose => std::future::ready(Ok(())).boxed(),
             Mode::Fail(error) => std::future::ready(Err(error)).boxed(),
             Mode::Hold => {
                 let (held, released) = oneshot::channel();
@@ -170,44 +235,62 @@ impl FakeStore {
         }
     }
 
-    fn write<T: 'static>(
+    fn write(
         &self,
         wait: Duration,
         keys: Vec<Bytes>,
-        change: impl FnOnce(&mut State) -> T + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, WriteError>> {
+        payloads: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<(Index, Bytes), WriteError>> {
         let store = self.clone();
         let write = async move {
-            let names = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
-            store.state().proposed.extend(names);
-            store.state().waits.push(wait);
+            if !keys.is_empty() {
+                let names = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned());
+                store.state().proposed.extend(names);
+                store.state().waits.push(wait);
+            }
             store.pause(|state| state.writes.clone()).await?;
-            Ok(change(&mut store.state()))
+            let apply = |payload| store.log.lock().unwrap().apply(Kind::Data, payload);
+            let last = payloads.into_iter().map(apply).last().unwrap_or_default();
+            match store.state().writes {
+                Mode::Lose => Err(WriteError::Unknown("the answer is lost".to_owned())),
+                Mode::Serve | Mode::Hold | Mode::Fail(_) => Ok(last),
+            }
         };
         write.boxed()
     }
-}
 
-fn set(state: &mut State, key: Bytes, value: Bytes) -> Index {
-    state.revision += 1;
-    let revision = Index(state.revision);
-    let former = state.map.get(&key);
-    let create_revision = former.map_or(revision, |former| former.create_revision);
-    let version = former.map_or(1, |former| former.version + 1);
-    state.map.insert(
-        key.clone(),
-        KeyValue { key, value, create_revision, mod_revision: revision, version, lease: LeaseId::ZERO },
-    );
-    revision
+    /// The keys that a command writes.
+    fn keys_of(&self, command: &Command<'_>) -> Vec<Bytes> {
+        match command {
+            Command::Put { key, .. } | Command::Delete { key } => vec![Bytes::copy_from_slice(key)],
+            Command::DeleteRange { from, .. } => vec![Bytes::copy_from_slice(from)],
+            Command::Txn(txn) => txn.then.iter().map(|op| op.key().clone()).collect(),
+            Command::Numbered { command, .. } => self.keys_of(&Command::decode(command).unwrap()),
+            Command::GrantLease { .. } => vec![Bytes::from("a lease")],
+            Command::OpenSession { .. } => {
+                self.state().opened += 1;
+                Vec::new()
+            }
+            Command::CloseSession { .. } => {
+                self.state().closed += 1;
+                Vec::new()
+            }
+            Command::KeepAlive { .. } | Command::RevokeLease { .. } => Vec::new(),
+        }
+    }
 }
 
 impl Store for FakeStore {
-    fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
-        self.write(wait, vec![key.clone()], |state| set(state, key, value))
+    fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>> {
+        let keys = match Command::decode(&command) {
+            Ok(decoded) => self.keys_of(&decoded),
+            Err(error) => return std::future::ready(Err(error.into())).boxed(),
+        };
+        self.write(wait, keys, vec![command]).map(|done| done.map_err(Failure::from)).boxed()
     }
 
     fn snapshot(&self) -> BoxFuture<'static, Result<Index, SnapshotRequestError>> {
-        std::future::ready(Ok(Index(self.state().revision))).boxed()
+        std::future::ready(Ok(Index(self.revision()))).boxed()
     }
 
     fn snapshot_piece(&self, want: SnapshotWant) -> BoxFuture<'static, Result<Bytes, SnapshotRequestError>> {
@@ -222,26 +305,8 @@ impl Store for FakeStore {
         wait: Duration,
     ) -> BoxFuture<'static, Result<Index, WriteError>> {
         let keys = pairs.iter().map(|(key, _value)| key.clone()).collect();
-        self.write(wait, keys, |state| {
-            pairs.into_iter().map(|(key, value)| set(state, key, value)).last().unwrap_or_default()
-        })
-    }
-
-    fn delete(&self, key: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        self.write(wait, vec![key.clone()], move |state| {
-            state.revision += 1;
-            let count = u64::from(state.map.remove(&key).is_some());
-            Deleted { count, revision: Index(state.revision) }
-        })
-    }
-
-    fn delete_prefix(&self, prefix: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        self.write(wait, vec![prefix.clone()], move |state| {
-            state.revision += 1;
-            let before = state.map.len();
-            state.map.retain(|key, _item| !key.starts_with(&prefix));
-            Deleted { count: (before - state.map.len()) as u64, revision: Index(state.revision) }
-        })
+        let payloads = pairs.iter().map(|(key, value)| Command::put(key, value).encode()).collect();
+        self.write(wait, keys, payloads).map(|done| done.map(|(revision, _answer)| revision)).boxed()
     }
 
     fn catch_up(&self, consistency: Consistency, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
@@ -252,25 +317,15 @@ impl Store for FakeStore {
     }
 
     fn get(&self, key: Bytes) -> BoxFuture<'static, Result<Option<KeyValue>, ReadError>> {
-        std::future::ready(Ok(self.state().map.get(&key).cloned())).boxed()
+        std::future::ready(Ok(self.reader.get(&key).unwrap())).boxed()
     }
 
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
-        let state = self.state();
-        let mut page = ScanPage { revision: Index(state.revision), ..ScanPage::default() };
-        let limit = scan.limit.unwrap_or(u64::MAX);
-        for (key, item) in &state.map {
-            let wanted = key.starts_with(&scan.prefix) && scan.from.as_ref().is_none_or(|from| key >= from);
-            if wanted && page.count == limit {
-                page.next = Some(key.clone());
-                break;
-            }
-            if wanted {
-                page.count += 1;
-                page.items.push(item.clone());
-            }
-        }
-        std::future::ready(Ok(page)).boxed()
+        std::future::ready(Ok(self.reader.view().scan(&scan).unwrap())).boxed()
+    }
+
+    fn leases(&self, from: LeaseId) -> Vec<LeaseStatus> {
+        self.reader.view().leases_from(from).take(2).collect()
     }
 
     fn change_members(

@@ -1,6 +1,6 @@
 //! The store's own types, as requests and answers carry them, and the one that is made for answers alone.
 
-pub(crate) use crate::kv::{Consistency, Deleted, KeyValue, Scan, ScanPage};
+pub(crate) use crate::kv::{Consistency, KeyValue, LeaseStatus, Scan, ScanPage};
 pub(crate) use crate::node::{
     ChangeRefused, MemberChange, MemberStatus, MembersError, NodeStatus, ScrubProgress, Standing, TransferError,
     TransferRefused,

@@ -8,14 +8,14 @@ use futures_util::future::{BoxFuture, FutureExt};
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::kv::KvStore;
 use crate::node::read_thread::beside;
-use crate::types::{Index, NodeId, Role, Term};
+use crate::types::{Index, LeaseId, NodeId, Role, Term};
 
 use super::kinds::{
-    ChangeRefused, Consistency, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
-    SnapshotWant, TransferError,
+    ChangeRefused, Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan,
+    ScanPage, SnapshotWant, TransferError,
 };
 use super::limits::MAX_PAGE_ITEMS;
-use super::protocol::LeaderHint;
+use super::protocol::{Failure, LeaderHint};
 use super::store::{Leadership, Store};
 
 /// A read that may wait for the disk, on another thread than the node's.
@@ -25,9 +25,9 @@ async fn read<T: Send + 'static>(read: impl FnOnce() -> Result<T, ReadError> + S
 }
 
 impl Store for KvStore {
-    fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
+    fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>> {
         let store = self.with_timeout(wait);
-        async move { store.put(key, value).await }.boxed()
+        async move { Ok(KvStore::command(&store, command).await??) }.boxed()
     }
 
     fn put_batch(
@@ -38,16 +38,6 @@ impl Store for KvStore {
     ) -> BoxFuture<'static, Result<Index, WriteError>> {
         let store = self.with_timeout(wait);
         async move { store.put_batch_in(term, pairs).await }.boxed()
-    }
-
-    fn delete(&self, key: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        let store = self.with_timeout(wait);
-        async move { store.delete(key).await }.boxed()
-    }
-
-    fn delete_prefix(&self, prefix: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        let store = self.with_timeout(wait);
-        async move { store.delete_prefix(prefix).await }.boxed()
     }
 
     fn catch_up(&self, consistency: Consistency, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
@@ -79,6 +69,10 @@ impl Store for KvStore {
             Ok(pager.page())
         }
         .boxed()
+    }
+
+    fn leases(&self, from: LeaseId) -> Vec<LeaseStatus> {
+        self.reader().view().leases_from(from).take(MAX_PAGE_ITEMS).collect()
     }
 
     fn leadership(&self) -> Leadership {

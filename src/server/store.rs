@@ -5,13 +5,13 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
-use crate::types::{Index, NodeId, Term};
+use crate::types::{Index, LeaseId, NodeId, Term};
 
 use super::kinds::{
-    Consistency, Deleted, KeyValue, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
-    TransferError,
+    Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MembersError, NodeStatus, Scan, ScanPage,
+    SnapshotWant, TransferError,
 };
-use super::protocol::LeaderHint;
+use super::protocol::{Failure, LeaderHint};
 
 /// Who leads, as this node knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub(crate) struct Leadership {
 /// The first poll of a write hands it to the log, or puts it in the line for that: writes that are first polled one
 /// after the other are proposed in this order.
 pub(crate) trait Store: Clone + Send + Sync + 'static {
-    /// Sets a key.
-    fn put(&self, key: Bytes, value: Bytes, wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>>;
+    /// Has a command done, which is here as its entry will have it: the revision of the entry, and the answer's bytes.
+    /// One that is malformed or over a limit is never proposed.
+    fn command(&self, command: Bytes, wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>>;
 
     /// Sets several keys, one behind the other; with a term, only if this node itself leads in it when it proposes
     /// them, and `Unavailable` otherwise.
@@ -39,12 +40,6 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
         wait: Duration,
     ) -> BoxFuture<'static, Result<Index, WriteError>>;
 
-    /// Deletes a key.
-    fn delete(&self, key: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>>;
-
-    /// Deletes the keys that start so.
-    fn delete_prefix(&self, prefix: Bytes, wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>>;
-
     /// Resolves once reads from this node's state are as fresh as was asked for when this was called.
     fn catch_up(&self, consistency: Consistency, wait: Duration) -> BoxFuture<'static, Result<(), ReadError>>;
 
@@ -54,6 +49,9 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
     /// Reads a page from this node's state as it is, in bounded steps that let others run. `max_bytes` is within the
     /// server's bound; the number of items is for the store to bound.
     fn scan(&self, scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>>;
+
+    /// The leases that live in this node's state, from one on: a bounded first part of them.
+    fn leases(&self, from: LeaseId) -> Vec<LeaseStatus>;
 
     /// Who leads. Cheap: asked once for every answer.
     fn leadership(&self) -> Leadership;

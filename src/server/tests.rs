@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::client::{Client, ClientError, ClientOptions, ImportOptions};
 use crate::config::Config;
 use crate::error::WriteError;
+use crate::kv::command::Command;
 use crate::transport::dial::dial_client;
 use crate::transport::frame::{FrameBatch, FrameDecoder, Head, MAX_FRAME_BYTES};
 use crate::transport::handshake::{self, Hello};
@@ -71,7 +72,7 @@ impl Node {
 
     fn client(&self, timeout: Duration) -> Client {
         let endpoints = vec![self.address.clone()];
-        Client::new(ClientOptions { endpoints, timeout, cluster: None }).unwrap()
+        Client::new(ClientOptions { endpoints, timeout, cluster: None }).unwrap().unnumbered()
     }
 
     /// A connection without a client's rules.
@@ -87,7 +88,7 @@ fn key(text: &str) -> Bytes {
 }
 
 fn put(id: u64, text: &str) -> Packet {
-    RequestBody::Put { key: key(text), value: key("v") }.encode(id, 5000).unwrap()
+    RequestBody::Command(Command::put(text.as_bytes(), b"v").encode()).encode(id, 5000).unwrap()
 }
 
 async fn hear(connection: &mut ClientConnection) -> Message {
@@ -278,8 +279,8 @@ async fn server_takes_an_import_of_many_lines() {
         importer.push(key(&format!("k{}", line % 3000)), key(&format!("v{line}"))).await.unwrap();
     }
     assert_eq!(importer.finish().await.unwrap(), 5000);
-    assert_eq!(node.store.state().map.len(), 3000);
-    assert_eq!(node.store.state().map[&key("k10")].value, key("v3010"));
+    assert_eq!(node.store.content().len(), 3000);
+    assert_eq!(node.store.content()[&key("k10")], key("v3010"));
 }
 
 #[tokio::test]
@@ -295,7 +296,7 @@ async fn server_proposes_the_writes_of_a_connection_in_order_when_they_must_wait
     let writing = async {
         let write = |number: u64| {
             let size = usize::try_from(1 + number * 7919 % 900).unwrap();
-            let body = RequestBody::Put { key: key("a"), value: Bytes::from(vec![b'v'; size]) };
+            let body = RequestBody::Command(Command::put(b"a", &vec![b'v'; size]).encode());
             body.encode(number + 1, 60_000).unwrap()
         };
         for first in (0..WRITES).step_by(200) {
@@ -307,7 +308,7 @@ async fn server_proposes_the_writes_of_a_connection_in_order_when_they_must_wait
         while revisions.len() < usize::try_from(WRITES).unwrap() {
             let message = Message::decode(&reader.next().await.unwrap().expect("an answer")).unwrap();
             let Message::Response(response) = message else { panic!("{message:?}") };
-            let Answer::Written(revision) = response.answer else { panic!("{response:?}") };
+            let Answer::Done(revision, _) = response.answer else { panic!("{response:?}") };
             revisions.insert(response.id, revision);
         }
         revisions

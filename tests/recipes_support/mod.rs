@@ -1,14 +1,20 @@
 //! Clusters of three in this process for tests of recipes, and a store that can be tampered with.
 
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 #[path = "../replica_support/mod.rs"]
 mod replica_support;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,6 +101,7 @@ pub(crate) struct Tampered {
     pub(crate) kv: KvStore,
     open: watch::Receiver<bool>,
     lose_answer: Arc<AtomicBool>,
+    scans: Arc<AtomicU64>,
 }
 
 /// Cuts a [`Tampered`] store off while it holds false.
@@ -103,12 +110,17 @@ pub(crate) type Gate = watch::Sender<bool>;
 impl Tampered {
     pub(crate) fn new(kv: &KvStore) -> (Self, Gate) {
         let (gate, open) = watch::channel(true);
-        (Self { kv: kv.clone(), open, lose_answer: Arc::default() }, gate)
+        (Self { kv: kv.clone(), open, lose_answer: Arc::default(), scans: Arc::default() }, gate)
     }
 
     /// The answer of the next transaction gets lost.
     pub(crate) fn lose_answer(&self) {
         self.lose_answer.store(true, Ordering::SeqCst);
+    }
+
+    /// How many scans were asked for.
+    pub(crate) fn scans(&self) -> u64 {
+        self.scans.load(Ordering::SeqCst)
     }
 
     async fn pass(&self) {
@@ -137,6 +149,7 @@ impl Kv for Tampered {
     }
 
     async fn scan(&self, scan: Scan, consistency: Consistency) -> Result<ScanPage, KvError> {
+        self.scans.fetch_add(1, Ordering::SeqCst);
         self.pass().await;
         Kv::scan(&self.kv, scan, consistency).await
     }

@@ -65,9 +65,14 @@ const ROWS: &[Row] = &[
     row("server::kinds", true, &["kv", "node", "transport"]),
     row("server::protocol", true, &["server::kinds"]),
     row("server::wire", true, &["server::protocol", "transport"]),
-    row("client", true, &["kv", "node", "snapshot", "server::kinds", "server::protocol", "server::wire", "transport"]),
+    row("numbering", true, &["kv"]),
+    row(
+        "client",
+        true,
+        &["kv", "node", "numbering", "snapshot", "server::kinds", "server::protocol", "server::wire", "transport"],
+    ),
     row("server", true, &["kv", "node", "server::kinds", "server::protocol", "server::wire", "transport"]),
-    row("kv::store", true, &["kv", "node", "server", "transport"]),
+    row("kv::store", true, &["kv", "node", "numbering", "server", "transport"]),
     // A store for the examples in the docs.
     row("doctest", true, &["kv::store", "node"]),
     // Behind the feature of that name: shows inner parts to the fuzz targets.

@@ -23,6 +23,7 @@ mod nemesis;
 mod network;
 mod node;
 mod operator;
+mod reads;
 mod rot;
 mod snapshots;
 mod turns;
@@ -59,6 +60,7 @@ use nemesis::Nemesis;
 use network::Network;
 use node::Node;
 use operator::Operator;
+use reads::Reads;
 use rot::Rotting;
 use snapshots::Asked;
 use workloads::Workers;
@@ -148,6 +150,7 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     network: Network,
     clients: Clients,
+    reads: Reads,
     nemesis: Nemesis,
     rotting: Rotting,
     truth: Truth,
@@ -185,6 +188,7 @@ impl World {
             nodes,
             network: Network::new(seed, profile.nodes),
             clients: Clients::new(seed, &profile),
+            reads: Reads::new(seed, &profile),
             nemesis: Nemesis::new(seed),
             rotting: Rotting::new(seed, &profile),
             truth: Truth::formed(profile.nodes),

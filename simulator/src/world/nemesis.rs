@@ -261,7 +261,7 @@ impl World {
     }
 
     fn clock_rate(&mut self, node: usize) {
-        let rate = self.nemesis.random.pick(&[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2]).unwrap_or(RIGHT);
+        let rate = self.nemesis.random.pick(self.profile.clock_rates()).unwrap_or(RIGHT);
         let wait = self.nemesis.random.around(1_000_000);
         let now = self.now;
         if let Some(it) = self.nodes.get_mut(node) {

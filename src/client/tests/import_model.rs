@@ -11,13 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::fake::{QueueSink, QueueSource};
 use crate::server::kinds::{
-    Consistency, MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant, TransferError,
+    Consistency, LeaseStatus, MemberChange, MemberStatus, MembersError, NodeStatus, Scan, ScanPage, SnapshotWant,
+    TransferError,
 };
 use crate::server::limits::ANONYMOUS;
 use crate::server::protocol::Packet;
 use crate::server::store::{Leadership, Store};
 use crate::server::wire::WireError;
-use crate::types::{Role, Term};
+use crate::types::{LeaseId, Role, Term};
 
 use super::*;
 
@@ -281,8 +282,8 @@ impl Store for ModelNode {
         std::future::ready(Err(SnapshotRequestError::NoState)).boxed()
     }
 
-    fn put(&self, _key: Bytes, _value: Bytes, _wait: Duration) -> BoxFuture<'static, Result<Index, WriteError>> {
-        unavailable()
+    fn command(&self, _command: Bytes, _wait: Duration) -> BoxFuture<'static, Result<(Index, Bytes), Failure>> {
+        unavailable().map(|refused: Result<_, WriteError>| refused.map_err(Failure::from)).boxed()
     }
 
     fn put_batch(
@@ -300,14 +301,6 @@ impl Store for ModelNode {
         .boxed()
     }
 
-    fn delete(&self, _key: Bytes, _wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        unavailable()
-    }
-
-    fn delete_prefix(&self, _prefix: Bytes, _wait: Duration) -> BoxFuture<'static, Result<Deleted, WriteError>> {
-        unavailable()
-    }
-
     fn catch_up(&self, _freshness: Consistency, _wait: Duration) -> BoxFuture<'static, Result<(), ReadError>> {
         let confirmed = self.world.lock().leader == self.id;
         let answer = if confirmed { Ok(()) } else { Err(ReadError::Unavailable("deposed".to_owned())) };
@@ -320,6 +313,10 @@ impl Store for ModelNode {
 
     fn scan(&self, _scan: Scan) -> BoxFuture<'static, Result<ScanPage, ReadError>> {
         std::future::ready(Ok(ScanPage::default())).boxed()
+    }
+
+    fn leases(&self, _from: LeaseId) -> Vec<LeaseStatus> {
+        Vec::new()
     }
 
     fn leadership(&self) -> Leadership {

@@ -17,7 +17,7 @@ fn last_of_each(lines: &[(Bytes, Bytes)]) -> BTreeMap<Bytes, Bytes> {
 }
 
 fn content(store: &FakeStore) -> BTreeMap<Bytes, Bytes> {
-    store.state().map.iter().map(|(key, item)| (key.clone(), item.value.clone())).collect()
+    store.content()
 }
 
 async fn feed(mut importer: Importer, lines: Vec<(Bytes, Bytes)>) -> Result<u64, ImportError> {
@@ -57,7 +57,7 @@ async fn import_after_a_lost_connection_resumes_at_the_first_unacknowledged_line
     leader.state().writes = Mode::Hold;
     let rest = tokio::spawn(feed(importer, lines[100..].to_vec()));
     settle().await;
-    let done = usize::try_from(leader.state().revision).unwrap();
+    let done = usize::try_from(leader.revision()).unwrap();
     let before = leader.state().proposed.len();
     assert!(done >= 50 && done < before, "{done} of {before}");
     net.cut(1).await;

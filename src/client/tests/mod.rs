@@ -6,6 +6,7 @@ mod import_model;
 mod imports;
 mod members;
 mod reads;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -53,12 +54,27 @@ struct Net {
 }
 
 impl Net {
-    /// Three nodes of one cluster, the first leading in term 1.
+    /// Three nodes of one cluster, the first leading in term 1. Each has a log of its own.
     fn three() -> (Self, [FakeStore; 3]) {
+        Self::three_of([1, 2, 3].map(|_id| FakeStore::leader()))
+    }
+
+    /// The same with one log.
+    fn three_of_one_log() -> (Self, [FakeStore; 3]) {
+        let first = FakeStore::leader();
+        let replica = || {
+            let mut store = FakeStore::leader();
+            store.follow_the_log_of(&first);
+            store
+        };
+        let stores = [replica(), replica(), replica()];
+        Self::three_of(stores)
+    }
+
+    fn three_of(stores: [FakeStore; 3]) -> (Self, [FakeStore; 3]) {
         let net = Self::default();
         let members: Vec<_> = (1..=3).map(|id| MemberStatus::voter(NodeId(id), address(id))).collect();
-        let stores = [1, 2, 3].map(|id| {
-            let store = FakeStore::leader();
+        for (id, store) in (1..).zip(&stores) {
             store.state().status.id = NodeId(id);
             store.state().status.members = members.clone();
             if id != 1 {
@@ -73,8 +89,7 @@ impl Net {
                 served: Vec::new(),
             };
             net.hosts().insert(address(id), host);
-            store
-        });
+        }
         (net, stores)
     }
 
@@ -93,11 +108,16 @@ impl Net {
         settle().await;
     }
 
+    /// A client that numbers nothing.
     fn client(&self, endpoints: &[u64]) -> Client {
-        self.client_of(endpoints, None)
+        self.numbered_client(endpoints, None).unnumbered()
     }
 
     fn client_of(&self, endpoints: &[u64], cluster: Option<ClusterId>) -> Client {
+        self.numbered_client(endpoints, cluster).unnumbered()
+    }
+
+    fn numbered_client(&self, endpoints: &[u64], cluster: Option<ClusterId>) -> Client {
         let endpoints = endpoints.iter().map(|id| address(*id)).collect();
         let options = ClientOptions { endpoints, timeout: Duration::from_secs(5), cluster };
         Client::with_dialer(options, Box::new(self.clone())).unwrap()

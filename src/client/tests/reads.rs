@@ -1,4 +1,5 @@
 use crate::error::WriteError;
+use crate::kv::Deleted;
 use crate::server::fake::Mode;
 
 use super::*;
@@ -75,7 +76,7 @@ async fn client_values_and_counts_arrive_as_they_are() {
     assert_eq!(client.put_batch(batch).await.unwrap(), Index(3));
     let item = client.get(key("a"), Consistency::Linearizable).await.unwrap().unwrap();
     assert_eq!((item.value, item.create_revision, item.mod_revision, item.version), (key("2"), Index(1), Index(3), 2));
-    let scan = Scan { limit: Some(1), ..Scan::default() };
+    let scan = Scan { max_bytes: 1, ..Scan::default() };
     let page = client.scan(scan, Consistency::Linearizable).await.unwrap();
     assert_eq!((page.items.len(), page.next), (1, Some(key("b"))));
     assert_eq!(client.delete(key("a")).await.unwrap(), Deleted { count: 1, revision: Index(4) });

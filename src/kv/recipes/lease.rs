@@ -65,7 +65,7 @@ impl KeptLease {
                 }
                 Ok(Err(KvError::Rejected(_))) => return Lost::Ended,
                 Ok(Err(KvError::Stopped(_))) => return Lost::Stopped,
-                Ok(Err(_)) | Err(_) => sleep(RETRY_PAUSE).await,
+                Ok(Err(_)) | Err(_) => sleep_until((Instant::now() + RETRY_PAUSE).min(self.until())).await,
             }
         }
     }
@@ -86,3 +86,6 @@ impl KeptLease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

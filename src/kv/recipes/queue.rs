@@ -28,7 +28,7 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Digits of a lease in a key.
 const LEASE_DIGITS: usize = 16;
 
-/// Who holds a lock or leads, as the store says.
+/// Who holds a lock or leads, as the store says. Examples stand at [`Lock`](super::Lock) and [`Election`](super::Election).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its fencing token.

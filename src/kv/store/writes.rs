@@ -1,24 +1,28 @@
-//! Writes that have an answer: deletes, transactions, leases.
+//! Writes, by whichever way they come: numbered for this handle, or as a remote client has made them.
 //!
 //! Limits are checked before anything is proposed, and a transaction that is refused names the place of its mistake.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
+use crate::codec::DecodeError;
 use crate::error::WriteError;
 use crate::node::Proposal;
-use crate::types::{Index, LeaseId};
+use crate::numbering::{Attempted, Miss, Way};
+use crate::types::{Epoch, Index, LeaseId};
 
 use super::super::answer::Answer;
 use super::super::command::Command;
+use super::super::done::{Done, ttl_ms};
+use super::super::limits::may_use_reserve;
 use super::super::range::KeyRange;
-use super::super::txn::{Condition, Txn, TxnDone, TxnOp, TxnPart};
+use super::super::txn::{Txn, TxnDone};
 use super::super::{Deleted, LeaseStatus};
 use super::KvStore;
-
-/// The shortest and the longest time to live of a lease: shorter, it could not be kept alive across a failover.
-const LEASE_TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(365 * 24 * 3600);
 
 impl KvStore {
     /// Sets a key that lives as long as a lease; the answer is its new revision.
@@ -32,10 +36,7 @@ impl KvStore {
         lease: LeaseId,
     ) -> Result<Index, WriteError> {
         let (key, value) = (key.into(), value.into());
-        self.check_key(&key)?;
-        self.check_value(&value)?;
-        let (revision, answer) = self.write(&Command::Put { key: &key, value: &value, lease }, false).await?;
-        if answer == Answer::Done { Ok(revision) } else { Err(out_of_place(answer)) }
+        Ok(self.write(&Command::Put { key: &key, value: &value, lease }).await?.written()?)
     }
 
     /// Does a transaction, as one entry of the log.
@@ -44,11 +45,7 @@ impl KvStore {
     /// `TooLarge` when it is malformed or over a limit, with the place; `Rejected` when a branch cannot be done; see
     /// [`WriteError`].
     pub async fn transact(&self, txn: Txn) -> Result<TxnDone, WriteError> {
-        self.check_txn(&txn)?;
-        match self.write(&Command::Txn(txn), false).await? {
-            (revision, Answer::Txn { succeeded, results }) => Ok(TxnDone { succeeded, revision, results }),
-            (_, other) => Err(out_of_place(other)),
-        }
+        Ok(self.write(&Command::Txn(txn)).await?.transacted()?)
     }
 
     /// Deletes all keys of a range, as one change.
@@ -56,9 +53,8 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`].
     pub async fn delete_range(&self, range: KeyRange) -> Result<Deleted, WriteError> {
-        self.check_length("start of a range", &range.from)?;
-        self.check_length("end of a range", range.to.as_deref().unwrap_or_default())?;
-        self.deleting(&Command::DeleteRange { from: &range.from, to: range.to.as_deref() }).await
+        let KeyRange { from, to } = &range;
+        Ok(self.write(&Command::DeleteRange { from, to: to.as_deref() }).await?.deleted()?)
     }
 
     /// Makes a lease that lives `ttl` (half a second to a year, of log time) without being kept alive.
@@ -66,30 +62,17 @@ impl KvStore {
     /// # Errors
     /// See [`WriteError`].
     pub async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, WriteError> {
-        if !LEASE_TTL.contains(&ttl) {
-            let (least, most) = (LEASE_TTL.start().as_millis(), LEASE_TTL.end().as_secs());
-            let ttl = ttl.as_millis();
-            return Err(WriteError::TooLarge(format!("a lease of {ttl} ms; it must live {least} ms to {most} s")));
-        }
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        match self.write(&Command::GrantLease { ttl_ms }, true).await? {
-            (revision, Answer::Done) => Ok(LeaseId(revision.get())),
-            (_, other) => Err(out_of_place(other)),
-        }
+        Ok(self.write(&Command::GrantLease { ttl_ms: ttl_ms(ttl) }).await?.granted()?)
     }
 
-    /// Lets a lease live its time to live from now on; the answer is that time.
+    /// Lets a lease live its time to live from now on; the answer is that time. Those that come to this replica while
+    /// one entry of them is under way go together into the next.
     ///
     /// # Errors
     /// `Rejected` when it has ended; see [`WriteError`].
     pub async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, WriteError> {
-        match self.write(&Command::KeepAlive { leases: vec![lease] }, true).await? {
-            (_, Answer::KeptAlive(leases)) => match leases.first() {
-                Some(Some(ttl_ms)) => Ok(Duration::from_millis(*ttl_ms)),
-                Some(None) | None => Err(crate::error::Rejection::NoLease(lease).into()),
-            },
-            (_, other) => Err(out_of_place(other)),
-        }
+        let (revision, answer) = self.keep_alives.keep(&self.node, vec![lease], self.timeout).await?;
+        Ok(Done { revision, answer: Answer::KeptAlive(answer) }.kept_alive(lease)?)
     }
 
     /// Ends a lease and deletes its keys; the answer is how many went with the same entry. The others of a very large
@@ -98,7 +81,7 @@ impl KvStore {
     /// # Errors
     /// `Rejected` when it has ended; see [`WriteError`].
     pub async fn revoke_lease(&self, lease: LeaseId) -> Result<Deleted, WriteError> {
-        self.deleting(&Command::RevokeLease { lease }).await
+        Ok(self.write(&Command::RevokeLease { lease }).await?.deleted()?)
     }
 
     /// The leases that live, as this replica knows it, in the order of their ids.
@@ -107,59 +90,85 @@ impl KvStore {
         self.reader().view().leases().collect()
     }
 
-    /// Proposes a command; the revision and the answer of the entry that did it.
-    pub(super) async fn write(&self, command: &Command<'_>, reserve: bool) -> Result<(Index, Answer), WriteError> {
-        let proposal = Proposal { channel: 0, payload: command.encode(), reserve };
-        let done = self.node.propose(vec![proposal], self.timeout).await?;
-        let bytes = done.answers.first().map(AsRef::as_ref).unwrap_or_default();
-        match Answer::decode(bytes) {
-            Ok(Answer::First { revision, answer }) => Ok((revision, *answer)),
-            Ok(answer) => Ok((done.last(), answer)),
-            Err(error) => Err(WriteError::Unknown(format!("it is done, but the answer cannot be read ({error})"))),
+    /// Has a command done; once, if this handle numbers its writes.
+    pub(super) async fn write(&self, command: &Command<'_>) -> Result<Done, WriteError> {
+        self.limits().check(command).map_err(WriteError::TooLarge)?;
+        let local = Local { store: self, reserve: may_use_reserve(command) };
+        match &self.numbering {
+            Some(numbering) => numbering.write(&local, command, Instant::now() + self.timeout).await,
+            None => read(local.propose(command.encode(), self.timeout).await?),
         }
     }
 
-    pub(super) async fn deleting(&self, command: &Command<'_>) -> Result<Deleted, WriteError> {
-        match self.write(command, true).await? {
-            (revision, Answer::Deleted(count)) => Ok(Deleted { count, revision }),
-            (_, other) => Err(out_of_place(other)),
+    /// Has the command of a remote client done, as it stands; the revision of its entry, and the answer.
+    ///
+    /// # Errors
+    /// First that it is not a command of this release, then what became of it. Neither was proposed when it could have
+    /// stopped apply, or is over a limit.
+    pub(crate) async fn command(&self, payload: Bytes) -> Result<Result<(Index, Bytes), WriteError>, DecodeError> {
+        let command = Command::decode(&payload)?;
+        if let Err(reason) = self.limits().check(&command) {
+            return Ok(Err(WriteError::TooLarge(reason)));
         }
-    }
-
-    fn check_txn(&self, txn: &Txn) -> Result<(), WriteError> {
-        txn.check().map_err(|error| WriteError::TooLarge(error.to_string()))?;
-        let at = |place: &str, checked: Result<(), WriteError>| {
-            checked.map_err(|error| match error {
-                WriteError::TooLarge(reason) => WriteError::TooLarge(format!("{place}: {reason}")),
-                other => other,
-            })
-        };
-        for (place, part) in txn.parts() {
-            let (key, value) = match part {
-                TxnPart::Compare(compare) => match &compare.condition {
-                    Condition::Value(_, value) => (&compare.key, Some(value)),
-                    Condition::Exists(_)
-                    | Condition::Version(..)
-                    | Condition::CreateRevision(..)
-                    | Condition::ModRevision(..) => (&compare.key, None),
-                },
-                TxnPart::Op(TxnOp::Put { key, value, .. }) => (key, Some(value)),
-                TxnPart::Op(op) => (op.key(), None),
-            };
-            at(&place, self.check_key(key))?;
-            at(&place, value.map_or(Ok(()), |value| self.check_value(value)))?;
+        if let Command::KeepAlive { leases } = command {
+            let kept = self.keep_alives.keep(&self.node, leases, self.timeout).await;
+            return Ok(kept.map(|(revision, answer)| (revision, Answer::KeptAlive(answer).encode())));
         }
-        Ok(())
+        let local = Local { store: self, reserve: may_use_reserve(&command) };
+        Ok(local.propose(payload.clone(), self.timeout).await)
     }
 }
 
-/// An answer that says that nothing was changed, or one that does not fit the command.
-fn out_of_place(answer: Answer) -> WriteError {
-    match answer {
-        Answer::Rejected(rejection) => rejection.into(),
-        Answer::NotKept => WriteError::Unknown("it is done, but its answer was too large to be kept".to_owned()),
-        Answer::Done | Answer::Deleted(_) | Answer::Txn { .. } | Answer::KeptAlive(_) | Answer::First { .. } => {
-            WriteError::Unknown("it is done, but the answer is one to another command".to_owned())
-        }
+fn read((revision, answer): (Index, Bytes)) -> Result<Done, WriteError> {
+    Done::read(revision, &answer)
+        .map_err(|error| WriteError::Unknown(format!("it is done, but the answer cannot be read ({error})")))
+}
+
+/// The way through this replica.
+struct Local<'a> {
+    store: &'a KvStore,
+    reserve: bool,
+}
+
+impl Local<'_> {
+    async fn propose(&self, payload: Bytes, timeout: Duration) -> Result<(Index, Bytes), WriteError> {
+        let proposal = Proposal { channel: 0, payload, reserve: self.reserve };
+        let mut done = self.store.node.propose(vec![proposal], timeout).await?;
+        Ok((done.last(), done.answers.pop().unwrap_or_default()))
+    }
+}
+
+impl Way for Local<'_> {
+    type Error = WriteError;
+
+    /// A replica lives in one epoch.
+    async fn attempt(
+        &self,
+        command: Bytes,
+        _epoch: Option<Epoch>,
+        deadline: Instant,
+    ) -> Result<Attempted, Miss<WriteError>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let done = self.propose(command, left).await.and_then(read);
+        done.map(|done| Attempted { done, epoch: Epoch::NONE }).map_err(|error| match error {
+            WriteError::Unknown(reason) => Miss::Lost(reason),
+            WriteError::Unavailable(_) | WriteError::Overloaded(_) => Miss::NotDone(error),
+            WriteError::TooLarge(_) | WriteError::DiskFull(_) | WriteError::Rejected(_) | WriteError::Stopped(_) => {
+                Miss::Refused(error)
+            }
+        })
+    }
+
+    fn sleep_until(&self, until: Instant) -> BoxFuture<'static, ()> {
+        let _context = self.store.node.runtime().enter();
+        tokio::time::sleep_until(until).boxed()
+    }
+
+    fn unknown(reason: String) -> WriteError {
+        WriteError::Unknown(reason)
+    }
+
+    fn late(reason: &str) -> WriteError {
+        WriteError::Unavailable(reason.to_owned())
     }
 }

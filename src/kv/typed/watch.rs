@@ -12,6 +12,20 @@ use super::super::watch::{Changes, EventKind, Watch};
 use super::{TypedError, about, read, short};
 
 /// What one entry of the log changed among the values that are watched.
+///
+/// ```
+/// use dledger::Typed;
+/// use dledger::kv::typed::{TypedChanges, TypedEvent};
+/// # dledger::doctest::run(|store| async move {
+///
+/// let ports = Typed::<_, u16>::new(&store, "port/");
+/// let mut watch = ports.watch();
+/// watch.begin().await?; // from here on
+/// let revision = ports.put("mail", &25).await?;
+/// let event = TypedEvent { key: "mail".into(), value: Some(25) };
+/// assert_eq!(watch.next().await?, TypedChanges { revision, events: vec![event] });
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypedChanges<T> {
     /// The entry.

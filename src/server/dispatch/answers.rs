@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use crate::error::{ReadError, WriteError};
-use crate::server::kinds::{Deleted, MemberList, MembersError, SnapshotWant, TransferError, TransferRefused};
-use crate::server::limits::{MAX_PAGE_BYTES, MAX_PIECE_BYTES};
+use crate::kv::answer::Answer as KvAnswer;
+use crate::server::kinds::{LeaseStatus, MemberList, MembersError, SnapshotWant, TransferError, TransferRefused};
+use crate::server::limits::{MAX_PAGE_BYTES, MAX_PAGE_ITEMS, MAX_PIECE_BYTES};
 use crate::server::protocol::{Answer, Failure, LeaderHint, Message, Packet, PacketError, RequestBody, Response};
 use crate::server::store::Store;
 use crate::types::{Index, Role};
@@ -32,10 +34,9 @@ pub(super) struct Read {
 pub(super) fn charge(body: &RequestBody) -> usize {
     match body {
         RequestBody::Scan { .. } => body.raw_bytes() + usize::try_from(MAX_PAGE_BYTES).unwrap_or(usize::MAX),
-        RequestBody::Put { .. }
+        RequestBody::Leases { .. } => MAX_PAGE_ITEMS * size_of::<LeaseStatus>(),
+        RequestBody::Command(_)
         | RequestBody::PutBatch { .. }
-        | RequestBody::Delete { .. }
-        | RequestBody::DeletePrefix { .. }
         | RequestBody::Get { .. }
         | RequestBody::Status
         | RequestBody::Snapshot
@@ -46,14 +47,15 @@ pub(super) fn charge(body: &RequestBody) -> usize {
     }
 }
 
-/// The answer to a write.
+/// The answer to a batch.
 pub(super) fn written(write: BoxFuture<'static, Result<Index, WriteError>>) -> BoxFuture<'static, Answer> {
     write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Written)).boxed()
 }
 
-/// The answer to a delete.
-pub(super) fn deleted(write: BoxFuture<'static, Result<Deleted, WriteError>>) -> BoxFuture<'static, Answer> {
-    write.map(|result| result.map_or_else(|error| Answer::Failed(error.into()), Answer::Deleted)).boxed()
+/// The answer to a command.
+pub(super) fn done(command: BoxFuture<'static, Result<(Index, Bytes), Failure>>) -> BoxFuture<'static, Answer> {
+    let answer = |(revision, answer)| Answer::Done(revision, answer);
+    command.map(move |result| result.map_or_else(Answer::Failed, answer)).boxed()
 }
 
 /// The answer to a request for a snapshot, for which the asker waits so long. It is written whether or not he still does.
@@ -122,12 +124,11 @@ pub(super) async fn answer_reads<S: Store>(store: S, reads: Vec<Read>) -> Done {
                 scan.max_bytes = asked.min(MAX_PAGE_BYTES);
                 store.scan(scan).await.map(Answer::Page)
             }
+            RequestBody::Leases { from } => Ok(Answer::Leases(store.leases(from))),
             RequestBody::Status => Ok(Answer::Status(Box::new(store.status()))),
             RequestBody::Members => members(&store),
-            RequestBody::Put { .. }
+            RequestBody::Command(_)
             | RequestBody::PutBatch { .. }
-            | RequestBody::Delete { .. }
-            | RequestBody::DeletePrefix { .. }
             | RequestBody::Snapshot
             | RequestBody::Piece(_)
             | RequestBody::ChangeMembers(_)
@@ -145,7 +146,8 @@ pub(super) fn as_stopped(answer: &Answer) -> Option<Failure> {
         Answer::Failed(failure @ Failure::Stopped(_)) => Some(failure.clone()),
         Answer::Failed(_)
         | Answer::Written(_)
-        | Answer::Deleted(_)
+        | Answer::Done(..)
+        | Answer::Leases(_)
         | Answer::Value(_)
         | Answer::Page(_)
         | Answer::Status(_)
@@ -164,7 +166,7 @@ pub(super) fn fail_reads(reads: &[Read], failure: &Failure) -> Done {
     }
 }
 
-/// The packet of an answer, or of its failure when it is larger than a frame may be.
+/// The packet of an answer, or of what can be said of it when it is larger than a frame may be.
 pub(super) fn response_packet(
     id: u64,
     leader: Option<LeaderHint>,
@@ -172,10 +174,16 @@ pub(super) fn response_packet(
     max_body_bytes: usize,
 ) -> Result<Packet, PacketError> {
     let encode = |leader, answer| Message::Response(Response { id, leader, answer }).encode();
+    let done_at = if let Answer::Done(revision, _) = &answer { Some(*revision) } else { None };
     let packet = encode(leader.clone(), answer)?;
     if packet.body.len() <= max_body_bytes {
         return Ok(packet);
     }
     let reason = format!("the answer has {} bytes; a frame takes at most {max_body_bytes}", packet.body.len());
-    encode(leader, Answer::Failed(Failure::TooLarge(reason)))
+    let answer = match done_at {
+        // It was done: a failure would say that it was not.
+        Some(revision) => Answer::Done(revision, KvAnswer::NotKept.encode()),
+        None => Answer::Failed(Failure::TooLarge(reason)),
+    };
+    encode(leader, answer)
 }

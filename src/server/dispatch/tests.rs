@@ -2,6 +2,7 @@ use bytes::Bytes;
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::error::WriteError;
+use crate::kv::command::Command;
 use crate::server::fake::{FakeStore, Mode, QUEUE_BODY_BYTES, QueueSink, QueueSource, queue};
 use crate::server::kinds::{Consistency, Scan};
 use crate::server::limits::{ANONYMOUS, Admission, Registry};
@@ -65,7 +66,7 @@ impl Client {
 }
 
 fn put(key: &str, value: &str) -> RequestBody {
-    RequestBody::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
+    RequestBody::Command(Command::put(key.as_bytes(), value.as_bytes()).encode())
 }
 
 /// Lets every task go as far as it can.
@@ -88,7 +89,7 @@ async fn dispatch_pipelined_writes_are_proposed_in_order_and_answered_as_they_fi
     let mut answered = Vec::new();
     for _key in &keys {
         let (id, answer) = client.answer().await;
-        assert!(matches!(answer, Answer::Written(_)), "{answer:?}");
+        assert!(matches!(answer, Answer::Done(..)), "{answer:?}");
         answered.push(id);
     }
     answered.sort_unstable();
@@ -127,7 +128,7 @@ async fn dispatch_stale_reads_and_status_ask_for_no_read_index() {
     store.state().reads = Mode::Fail(WriteError::Unavailable("no leader".to_owned()));
     let mut client = alone(&store);
     client.put("a");
-    assert_eq!(client.answer().await, (1, Answer::Written(Index(1))));
+    assert_eq!(client.answer().await, (1, Answer::Done(Index(1), Bytes::new())));
     client.get("a", Consistency::Stale);
     let (_id, answer) = client.answer().await;
     assert!(matches!(answer, Answer::Value(Some(_))), "{answer:?}");
@@ -160,7 +161,7 @@ async fn dispatch_malformed_packet_is_answered_after_what_came_before_and_closes
     client.sink.0.send(Ok(packet)).unwrap();
     client.sent += 1;
     client.put("c");
-    assert_eq!(client.answer().await, (1, Answer::Written(Index(1))));
+    assert_eq!(client.answer().await, (1, Answer::Done(Index(1), Bytes::new())));
     let goodbye = client.goodbye().await;
     assert_eq!(goodbye.taken, 1);
     assert!(matches!(goodbye.reason, Failure::Malformed(_)), "{goodbye:?}");
@@ -178,7 +179,7 @@ async fn dispatch_packet_of_a_later_release_is_refused_and_the_connection_goes_o
     let (id, answer) = client.answer().await;
     assert!(id == 1 && matches!(answer, Answer::Failed(Failure::Unsupported(_))), "{answer:?}");
     client.put("a");
-    assert_eq!(client.answer().await, (2, Answer::Written(Index(1))));
+    assert_eq!(client.answer().await, (2, Answer::Done(Index(1), Bytes::new())));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::DecodeError;
 use crate::error::{ReadError, SnapshotRequestError, WriteError};
 use crate::server::kinds::{ChangeRefused, MembersError, TransferError, TransferRefused};
 use crate::types::NodeId;
@@ -46,6 +47,13 @@ impl From<WriteError> for Failure {
             WriteError::Rejected(rejection) => Self::No(rejection.to_string()),
             WriteError::Stopped(reason) => Self::Stopped(reason),
         }
+    }
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        let text = error.to_string();
+        if matches!(error, DecodeError::Unsupported { .. }) { Self::Unsupported(text) } else { Self::Malformed(text) }
     }
 }
 

@@ -6,15 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::server::kinds::{Consistency, MemberChange, Scan, SnapshotWant};
-use crate::types::{EntryId, Index, NodeId, Term};
+use crate::types::{EntryId, Index, LeaseId, NodeId, Term};
 
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
 
-const PUT: u8 = 1;
+const COMMAND: u8 = 1;
 const PUT_BATCH: u8 = 2;
-const DELETE: u8 = 3;
-const DELETE_PREFIX: u8 = 4;
+const LEASES: u8 = 3;
 const GET: u8 = 5;
 const SCAN: u8 = 6;
 const STATUS: u8 = 7;
@@ -41,13 +40,8 @@ pub(crate) struct Request {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestBody {
-    /// Set a key.
-    Put {
-        /// The key.
-        key: Bytes,
-        /// Its new value.
-        value: Bytes,
-    },
+    /// Do a command of the store, which is here as its entry will have it.
+    Command(Bytes),
     /// Set several keys, in this order, one behind the other in the log.
     PutBatch {
         /// Propose it only if the asked node itself leads in this term; it is then never forwarded.
@@ -55,15 +49,10 @@ pub(crate) enum RequestBody {
         /// Keys and values.
         pairs: Vec<(Bytes, Bytes)>,
     },
-    /// Delete a key.
-    Delete {
-        /// The key.
-        key: Bytes,
-    },
-    /// Delete all keys that start so.
-    DeletePrefix {
-        /// How they start.
-        prefix: Bytes,
+    /// List the leases that live, in the order of their ids, from this one on.
+    Leases {
+        /// The first.
+        from: LeaseId,
     },
     /// Read a key.
     Get {
@@ -94,20 +83,14 @@ pub(crate) enum RequestBody {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PutFixed {
-    key: u32,
-    value: u32,
+struct CommandFixed {
+    command: u32,
 }
 
 #[derive(Serialize, Deserialize)]
 struct PutBatchFixed {
     term: Option<Term>,
     pairs: Vec<(u32, u32)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeyFixed {
-    key: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,14 +174,15 @@ impl RequestBody {
     /// True when answering it changes nothing, so that asking twice is always safe.
     pub(crate) fn is_read(&self) -> bool {
         match self {
-            Self::Get { .. } | Self::Scan { .. } | Self::Status | Self::Piece(_) | Self::Members => true,
-            Self::Put { .. }
-            | Self::PutBatch { .. }
-            | Self::Delete { .. }
-            | Self::DeletePrefix { .. }
-            | Self::Snapshot
-            | Self::ChangeMembers(_)
-            | Self::Transfer(_) => false,
+            Self::Get { .. }
+            | Self::Scan { .. }
+            | Self::Leases { .. }
+            | Self::Status
+            | Self::Piece(_)
+            | Self::Members => true,
+            Self::Command(_) | Self::PutBatch { .. } | Self::Snapshot | Self::ChangeMembers(_) | Self::Transfer(_) => {
+                false
+            }
         }
     }
 
@@ -210,10 +194,9 @@ impl RequestBody {
                 Consistency::Linearizable | Consistency::Lease | Consistency::StaleWithin(_) => false,
             },
             Self::Status | Self::Snapshot | Self::Piece(_) => true,
-            Self::Put { .. }
+            Self::Command(_)
             | Self::PutBatch { .. }
-            | Self::Delete { .. }
-            | Self::DeletePrefix { .. }
+            | Self::Leases { .. }
             | Self::Members
             | Self::ChangeMembers(_)
             | Self::Transfer(_) => false,
@@ -243,12 +226,12 @@ impl RequestBody {
     pub(crate) fn raw_bytes(&self) -> usize {
         let optional = |key: &Option<Bytes>| key.as_ref().map_or(0, Bytes::len);
         match self {
-            Self::Put { key, value } => key.len() + value.len(),
+            Self::Command(command) => command.len(),
             Self::PutBatch { pairs, .. } => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
-            Self::Delete { key } | Self::Get { key, .. } => key.len(),
-            Self::DeletePrefix { prefix } => prefix.len(),
+            Self::Get { key, .. } => key.len(),
             Self::Scan { scan, .. } => optional(&scan.from) + optional(&scan.to) + scan.prefix.len(),
-            Self::Status
+            Self::Leases { .. }
+            | Self::Status
             | Self::Snapshot
             | Self::Piece(_)
             | Self::Members
@@ -264,16 +247,14 @@ impl RequestBody {
     pub(crate) fn encode(&self, id: u64, deadline_ms: u32) -> Result<Packet, PacketError> {
         let writer = Writer::new(id, self.raw_bytes()).number(deadline_ms);
         let (tag, writer) = match self {
-            Self::Put { key, value } => {
-                let fixed = PutFixed { key: length("put", key)?, value: length("put", value)? };
-                let mut writer = writer.fixed("put", &fixed)?;
-                writer.raw(key);
-                writer.raw(value);
-                (PUT, writer)
+            Self::Command(command) => {
+                let fixed = CommandFixed { command: length("command", command)? };
+                let mut writer = writer.fixed("command", &fixed)?;
+                writer.raw(command);
+                (COMMAND, writer)
             }
             Self::PutBatch { term, pairs } => (PUT_BATCH, encode_batch(writer, *term, pairs)?),
-            Self::Delete { key } => (DELETE, encode_key(writer, "delete", key)?),
-            Self::DeletePrefix { prefix } => (DELETE_PREFIX, encode_key(writer, "delete prefix", prefix)?),
+            Self::Leases { from } => (LEASES, writer.fixed("leases", from)?),
             Self::Get { consistency, key } => {
                 let fixed = GetFixed { consistency: (*consistency).into(), key: length("get", key)? };
                 let mut writer = writer.fixed("get", &fixed)?;
@@ -304,13 +285,12 @@ impl Request {
         }
         let deadline_ms = reader.number()?;
         let body = match packet.tag {
-            PUT => {
-                let fixed: PutFixed = reader.fixed()?;
-                RequestBody::Put { key: reader.raw(fixed.key)?, value: reader.raw(fixed.value)? }
+            COMMAND => {
+                let fixed: CommandFixed = reader.fixed()?;
+                RequestBody::Command(reader.raw(fixed.command)?)
             }
             PUT_BATCH => decode_batch(&mut reader)?,
-            DELETE => RequestBody::Delete { key: decode_key(&mut reader)? },
-            DELETE_PREFIX => RequestBody::DeletePrefix { prefix: decode_key(&mut reader)? },
+            LEASES => RequestBody::Leases { from: reader.fixed()? },
             GET => {
                 let fixed: GetFixed = reader.fixed()?;
                 RequestBody::Get { consistency: fixed.consistency.into(), key: reader.raw(fixed.key)? }
@@ -336,17 +316,6 @@ impl Request {
         reader.finish()?;
         Ok(Self { id, deadline_ms, body })
     }
-}
-
-fn encode_key(writer: Writer, what: &'static str, key: &Bytes) -> Result<Writer, PacketError> {
-    let mut writer = writer.fixed(what, &KeyFixed { key: length(what, key)? })?;
-    writer.raw(key);
-    Ok(writer)
-}
-
-fn decode_key(reader: &mut Reader) -> Result<Bytes, PacketError> {
-    let fixed: KeyFixed = reader.fixed()?;
-    reader.raw(fixed.key)
 }
 
 fn too_many(pairs: usize) -> PacketError {

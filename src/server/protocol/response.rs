@@ -1,19 +1,20 @@
 //! What a node answers.
 
+mod status;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::server::kinds::{
-    Deleted, KeyValue, MemberList, MemberStatus, NodeStatus, ScanPage, ScrubProgress, Standing,
-};
-use crate::types::{ClusterId, Index, LeaseId, NodeId, Role, Term};
+use crate::server::kinds::{KeyValue, LeaseStatus, MemberList, NodeStatus, ScanPage};
+use crate::types::{Index, LeaseId, LogTime, NodeId};
 
 use super::failure::Failure;
 use super::raw::{Reader, Writer, length};
 use super::{Packet, PacketError, VERSION};
+use status::{MemberFixed, member_fixed, member_of, status_fixed, status_of};
 
 const WRITTEN: u8 = 65;
-const DELETED: u8 = 66;
+const DONE: u8 = 66;
 const VALUE: u8 = 67;
 const PAGE: u8 = 68;
 const STATUS: u8 = 69;
@@ -23,6 +24,7 @@ const SNAPSHOT: u8 = 72;
 const PIECE: u8 = 73;
 const MEMBERS: u8 = 74;
 const TRANSFERRED: u8 = 75;
+const LEASES: u8 = 76;
 
 /// Something a node says on a client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +68,12 @@ pub(crate) struct LeaderHint {
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// To a put or a batch: the revision, of the last pair for a batch.
+    /// To a batch: the revision of the last pair.
     Written(Index),
-    /// To a delete.
-    Deleted(Deleted),
+    /// To a command: the revision of the entry that holds it, and what the store answered, as its own bytes.
+    Done(Index, Bytes),
+    /// To a question for leases: a first part of them, one at least; none when there are no more.
+    Leases(Vec<LeaseStatus>),
     /// To a get; `None` when there is no such key.
     Value(Option<KeyValue>),
     /// To a scan.
@@ -95,9 +99,17 @@ struct Fixed<T> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct DeletedFixed {
-    count: u64,
+struct DoneFixed {
     revision: Index,
+    answer: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeaseFixed {
+    lease: LeaseId,
+    ttl_ms: u64,
+    deadline: LogTime,
+    keys: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,62 +139,6 @@ struct MembersFixed {
 #[derive(Serialize, Deserialize)]
 struct PieceFixed {
     bytes: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StatusFixed {
-    id: NodeId,
-    cluster: Option<ClusterId>,
-    epoch: u64,
-    address: String,
-    role: WireRole,
-    term: Term,
-    leader: Option<NodeId>,
-    first: Index,
-    last: Index,
-    durable: Index,
-    committed: Index,
-    applied: Index,
-    disk_bytes: u64,
-    damaged: u64,
-    mended: u64,
-    scrubbed: Index,
-    scrub_rounds: u64,
-    snapshot: Index,
-    snapshot_bytes_received: u64,
-    members: Vec<MemberFixed>,
-    error: Option<String>,
-    version: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct MemberFixed {
-    id: NodeId,
-    address: String,
-    standing: WireStanding,
-    priority: u8,
-    replaces: Option<NodeId>,
-    matched: Option<Index>,
-    snapshotting: bool,
-}
-
-/// The order of the variants is part of the format.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-enum WireStanding {
-    Voter,
-    Learner,
-    Joining,
-    Leaving,
-}
-
-/// The order of the variants is part of the format.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-enum WireRole {
-    Leader,
-    Candidate,
-    PreCandidate,
-    Follower,
-    Learner,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,9 +191,9 @@ impl Response {
                 let items: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
                 items + page.next.as_ref().map_or(0, Bytes::len)
             }
-            Answer::Piece(bytes) => bytes.len(),
+            Answer::Piece(bytes) | Answer::Done(_, bytes) => bytes.len(),
             Answer::Written(_)
-            | Answer::Deleted(_)
+            | Answer::Leases(_)
             | Answer::Value(None)
             | Answer::Status(_)
             | Answer::Snapshot(_)
@@ -252,9 +208,15 @@ impl Response {
         let leader = self.leader.clone();
         let (tag, writer) = match &self.answer {
             Answer::Written(revision) => (WRITTEN, writer.fixed("written", &Fixed { leader, answer: revision })?),
-            Answer::Deleted(deleted) => {
-                let answer = DeletedFixed { count: deleted.count, revision: deleted.revision };
-                (DELETED, writer.fixed("deleted", &Fixed { leader, answer })?)
+            Answer::Done(revision, bytes) => {
+                let answer = DoneFixed { revision: *revision, answer: length("answer", bytes)? };
+                let mut writer = writer.fixed("done", &Fixed { leader, answer })?;
+                writer.raw(bytes);
+                (DONE, writer)
+            }
+            Answer::Leases(leases) => {
+                let answer: Vec<_> = leases.iter().map(lease_fixed).collect();
+                (LEASES, writer.fixed("leases", &Fixed { leader, answer })?)
             }
             Answer::Value(item) => {
                 let answer = item.as_ref().map(|item| item_fixed("value", item)).transpose()?;
@@ -291,9 +253,13 @@ fn decode_answer(id: u64, packet: &Packet, reader: &mut Reader) -> Result<(Optio
             let Fixed { leader, answer } = reader.fixed()?;
             Ok((leader, Answer::Written(answer)))
         }
-        DELETED => {
-            let Fixed { leader, answer } = reader.fixed::<Fixed<DeletedFixed>>()?;
-            Ok((leader, Answer::Deleted(Deleted { count: answer.count, revision: answer.revision })))
+        DONE => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<DoneFixed>>()?;
+            Ok((leader, Answer::Done(answer.revision, reader.raw(answer.answer)?)))
+        }
+        LEASES => {
+            let Fixed { leader, answer } = reader.fixed::<Fixed<Vec<LeaseFixed>>>()?;
+            Ok((leader, Answer::Leases(answer.iter().map(lease_of).collect())))
         }
         VALUE => {
             let Fixed { leader, answer } = reader.fixed::<Fixed<Option<ItemFixed>>>()?;
@@ -379,101 +345,10 @@ fn decode_page(reader: &mut Reader, fixed: &PageFixed) -> Result<ScanPage, Packe
     Ok(ScanPage { items, count: fixed.count, next, revision: fixed.revision })
 }
 
-fn status_fixed(status: &NodeStatus) -> StatusFixed {
-    StatusFixed {
-        id: status.id,
-        cluster: status.cluster,
-        epoch: status.epoch,
-        address: status.address.clone(),
-        role: match status.role {
-            Role::Leader => WireRole::Leader,
-            Role::Candidate => WireRole::Candidate,
-            Role::PreCandidate => WireRole::PreCandidate,
-            Role::Follower => WireRole::Follower,
-            Role::Learner => WireRole::Learner,
-        },
-        term: status.term,
-        leader: status.leader,
-        first: status.first,
-        last: status.last,
-        durable: status.durable,
-        committed: status.committed,
-        applied: status.applied,
-        disk_bytes: status.disk_bytes,
-        damaged: status.damaged,
-        mended: status.mended,
-        scrubbed: status.scrub.upto,
-        scrub_rounds: status.scrub.rounds,
-        snapshot: status.snapshot,
-        snapshot_bytes_received: status.snapshot_bytes_received,
-        members: status.members.iter().map(member_fixed).collect(),
-        error: status.error.clone(),
-        version: status.version.to_string(),
-    }
+fn lease_fixed(lease: &LeaseStatus) -> LeaseFixed {
+    LeaseFixed { lease: lease.lease, ttl_ms: lease.ttl_ms, deadline: lease.deadline, keys: lease.keys }
 }
 
-fn member_fixed(member: &MemberStatus) -> MemberFixed {
-    MemberFixed {
-        id: member.id,
-        address: member.address.clone(),
-        standing: match member.standing {
-            Standing::Voter => WireStanding::Voter,
-            Standing::Learner => WireStanding::Learner,
-            Standing::Joining => WireStanding::Joining,
-            Standing::Leaving => WireStanding::Leaving,
-        },
-        priority: member.priority,
-        replaces: member.replaces,
-        matched: member.matched,
-        snapshotting: member.snapshotting,
-    }
-}
-
-fn member_of(fixed: MemberFixed) -> MemberStatus {
-    MemberStatus {
-        id: fixed.id,
-        address: fixed.address,
-        standing: match fixed.standing {
-            WireStanding::Voter => Standing::Voter,
-            WireStanding::Learner => Standing::Learner,
-            WireStanding::Joining => Standing::Joining,
-            WireStanding::Leaving => Standing::Leaving,
-        },
-        priority: fixed.priority,
-        replaces: fixed.replaces,
-        matched: fixed.matched,
-        snapshotting: fixed.snapshotting,
-    }
-}
-
-fn status_of(fixed: StatusFixed) -> NodeStatus {
-    NodeStatus {
-        id: fixed.id,
-        cluster: fixed.cluster,
-        epoch: fixed.epoch,
-        address: fixed.address,
-        role: match fixed.role {
-            WireRole::Leader => Role::Leader,
-            WireRole::Candidate => Role::Candidate,
-            WireRole::PreCandidate => Role::PreCandidate,
-            WireRole::Follower => Role::Follower,
-            WireRole::Learner => Role::Learner,
-        },
-        term: fixed.term,
-        leader: fixed.leader,
-        first: fixed.first,
-        last: fixed.last,
-        durable: fixed.durable,
-        committed: fixed.committed,
-        applied: fixed.applied,
-        disk_bytes: fixed.disk_bytes,
-        damaged: fixed.damaged,
-        mended: fixed.mended,
-        scrub: ScrubProgress { upto: fixed.scrubbed, rounds: fixed.scrub_rounds },
-        snapshot: fixed.snapshot,
-        snapshot_bytes_received: fixed.snapshot_bytes_received,
-        members: fixed.members.into_iter().map(member_of).collect(),
-        error: fixed.error,
-        version: fixed.version,
-    }
+fn lease_of(fixed: &LeaseFixed) -> LeaseStatus {
+    LeaseStatus { lease: fixed.lease, ttl_ms: fixed.ttl_ms, deadline: fixed.deadline, keys: fixed.keys }
 }

@@ -5,11 +5,12 @@ use std::{env, fs};
 
 use proptest::prelude::*;
 
+use crate::kv::command::Command;
 use crate::server::kinds::{
-    Consistency, Deleted, KeyValue, MemberChange, MemberList, MemberStatus, NodeStatus, Scan, ScanPage, SnapshotWant,
-    Standing,
+    Consistency, KeyValue, LeaseStatus, MemberChange, MemberList, MemberStatus, NodeStatus, Scan, ScanPage,
+    SnapshotWant, Standing,
 };
-use crate::types::{ClusterId, EntryId, Index, LeaseId, NodeId, Role, Term};
+use crate::types::{ClusterId, EntryId, Index, LeaseId, LogTime, NodeId, Role, Term};
 
 use super::*;
 
@@ -27,11 +28,10 @@ fn requests() -> Vec<(&'static str, Request)> {
     };
     let (id, address) = (NodeId(4), "127.0.0.1:7104".to_owned());
     let bodies = [
-        ("put", RequestBody::Put { key: Bytes::from("key"), value: Bytes::from("value") }),
+        ("command", RequestBody::Command(Command::put(b"key", b"value").encode())),
         ("put_batch", RequestBody::PutBatch { term: None, pairs: batch.clone() }),
         ("put_batch_in_term", RequestBody::PutBatch { term: Some(Term(7)), pairs: batch }),
-        ("delete", RequestBody::Delete { key: Bytes::from("key") }),
-        ("delete_prefix", RequestBody::DeletePrefix { prefix: Bytes::from("pre") }),
+        ("leases", RequestBody::Leases { from: LeaseId(7) }),
         ("get", RequestBody::Get { consistency: Consistency::Linearizable, key: Bytes::from("key") }),
         ("get_stale", RequestBody::Get { consistency: Consistency::Stale, key: Bytes::from("key") }),
         ("get_lease", RequestBody::Get { consistency: Consistency::Lease, key: Bytes::from("key") }),
@@ -98,6 +98,10 @@ fn status() -> NodeStatus {
     }
 }
 
+fn leases() -> Vec<LeaseStatus> {
+    vec![LeaseStatus { lease: LeaseId(7), ttl_ms: 10_000, deadline: LogTime(77_000), keys: 3 }]
+}
+
 fn members() -> Vec<MemberStatus> {
     let joining = MemberStatus::voter(NodeId(2), "127.0.0.1:7102".to_owned());
     let joining =
@@ -111,7 +115,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ScanPage { items: vec![item("a"), item("b")], count: 2, next: Some(Bytes::from("c")), revision: Index(12) };
     let answers = [
         ("written", Answer::Written(Index(11))),
-        ("deleted", Answer::Deleted(Deleted { count: 2, revision: Index(12) })),
+        ("done", Answer::Done(Index(12), crate::kv::answer::Answer::Deleted(2).encode())),
+        ("leases_answer", Answer::Leases(leases())),
         ("value", Answer::Value(Some(item("a")))),
         ("value_absent", Answer::Value(None)),
         ("page", Answer::Page(page)),
@@ -227,9 +232,9 @@ fn packet_that_claims_more_than_it_has_is_refused_before_allocation() {
 #[test]
 fn packet_values_share_the_memory_they_arrived_in() {
     let value = Bytes::from(vec![7; 4096]);
-    let packet = RequestBody::Put { key: Bytes::from("k"), value }.encode(1, 1).unwrap();
+    let packet = RequestBody::Command(Command::put(b"k", &value).encode()).encode(1, 1).unwrap();
     let body = Request::decode(&packet).unwrap().body;
-    let RequestBody::Put { value, .. } = body else { panic!("{body:?}") };
+    let RequestBody::Command(value) = body else { panic!("{body:?}") };
     assert!(packet.body.as_ptr_range().contains(&value.as_ptr()));
 }
 
