@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dledger::kv::answer::Answer;
+use dledger::kv::history::History;
 use dledger::kv::machine::KvMachine;
 use dledger::kv::view::KvReader;
 use dledger::state_machine::{Applied, ApplyError, Capture, CaptureError, Entry, StateMachine};
@@ -60,6 +61,7 @@ pub(crate) type State = <KvMachine as StateMachine>::Capture;
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) reader: KvReader,
+    pub(crate) history: History,
     seen: Arc<Mutex<Seen>>,
     published: Arc<Mutex<State>>,
 }
@@ -92,7 +94,12 @@ impl Watched {
     pub(crate) fn new(inner: KvMachine) -> (Self, Watch) {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let published = Arc::new(Mutex::new(inner.capture()));
-        let watch = Watch { reader: inner.reader(), seen: Arc::clone(&seen), published: Arc::clone(&published) };
+        let watch = Watch {
+            reader: inner.reader(),
+            history: inner.history(),
+            seen: Arc::clone(&seen),
+            published: Arc::clone(&published),
+        };
         (Self { inner, seen, published, entry: EntryId::ZERO, content: None, turns: 0 }, watch)
     }
 

@@ -113,6 +113,9 @@ pub(crate) const MET: &[&str] = &[
     "seen: lock held by another",
     "seen: resource written under a lock",
     "seen: write of a former holder fenced off",
+    "seen: watch moved to another node",
+    "seen: watch told several changes of one revision",
+    "seen: watch refused, changes are gone",
 ];
 
 /// What happens only where disks rot or misdirect writes, some of it in logs that part: too seldom for a sweep of everything.
@@ -197,6 +200,9 @@ const OF_KV: &[&str] = &[
     "seen: lock held by another",
     "seen: resource written under a lock",
     "seen: write of a former holder fenced off",
+    "seen: watch moved to another node",
+    "seen: watch told several changes of one revision",
+    "seen: watch refused, changes are gone",
 ];
 
 /// How often each thing happened.

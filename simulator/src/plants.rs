@@ -112,6 +112,10 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ExpiryNotProposed, "expiry-not-proposed", &[26]).themed(Theme::Kv),
     plant(Plant::TxnHalfApplied, "txn-half-applied", &[11]).of_services(),
     plant(Plant::EndedKeyCountsAsAbsent, "ended-key-counts-as-absent", &[23]).of_services(),
+    plant(Plant::WatchMissesExpiry, "watch-misses-expiry", &[20]).themed(Theme::Kv),
+    plant(Plant::WatchRepeats, "watch-repeats", &[20]).themed(Theme::Kv),
+    plant(Plant::WatchTakesFirstBranch, "watch-takes-first-branch", &[20]).themed(Theme::Kv),
+    plant(Plant::WatchGapBehindSnapshot, "watch-gap-behind-snapshot", &[20]).themed(Theme::Kv),
     plant(Plant::RangeInOneTurn, "range-in-one-turn", &[27]).themed(Theme::Work),
     plant(Plant::PurgeToApplied, "purge-to-applied", &[12]).themed(Theme::Snapshots),
     plant(Plant::PurgeBeforeSnapshot, "purge-before-snapshot", &[12]).themed(Theme::Snapshots),
@@ -155,10 +159,10 @@ impl Catalogued {
         Self { theme, ..self }
     }
 
-    /// Looked for by what services see of it alone: the second reading of the commands, which tells every wrong answer at
-    /// once, is not asked.
+    /// Looked for by what services see of it alone: who compares with the second reading of the commands, which tells every
+    /// wrong answer at once, is not asked.
     const fn of_services(self) -> Self {
-        Self { theme: Theme::Kv, without: &["same_state", "converges"], ..self }
+        Self { theme: Theme::Kv, without: &["same_state", "converges", "watch_order", "one_view"], ..self }
     }
 
     /// Looked for in clusters of so many nodes.

@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use crate::simulation::plants::{Plant, Plants};
 use crate::state_machine::{Applied, ApplyError, Entry, StateError, StateMachine};
-use crate::types::{EntryId, Kind, LogBase, LogTime};
+use crate::types::{EntryId, Index, Kind, LogBase, LogTime};
 
 use super::answer::Answer;
 use super::backend::memory::MemoryMap;
@@ -276,7 +276,8 @@ impl<B: Backend> StateMachine for KvMachine<B> {
         self.base = LogBase { entry: last, ..base };
         (self.deleting, self.broken) = (None, None);
         self.show();
-        self.effects.restart(last.index);
+        let planted = self.plants.has(Plant::WatchGapBehindSnapshot);
+        self.effects.restart(if planted { Index::ZERO } else { last.index });
         KvRestore::new(before)
     }
 }

@@ -156,6 +156,14 @@ pub enum Plant {
     TxnHalfApplied,
     /// A key whose lease is over counts as absent while it is still there: who takes it keeps its create revision.
     EndedKeyCountsAsAbsent,
+    /// Keys that end with their lease are not noted for watches.
+    WatchMissesExpiry,
+    /// A repeat is not noted as having done nothing.
+    WatchRepeats,
+    /// A transaction is noted as having taken its first branch.
+    WatchTakesFirstBranch,
+    /// What a node knows for watches is said to begin ahead of the snapshot that it began with.
+    WatchGapBehindSnapshot,
     /// A range delete does all its work in one turn.
     RangeInOneTurn,
     /// The log is purged up to what is applied, and not to what a snapshot covers.

@@ -28,11 +28,3 @@ pub(crate) fn shown(last: Option<(Index, &[u8])>, token: Index, holder: &[u8]) -
 pub(crate) fn rises(before: Index, token: Index) -> Verdict {
     holds(before < token, || format!("the token {token} comes after {before}"))
 }
-
-/// A holder says that its token is this one; by the log it holds the lock since entry `since`.
-pub(crate) fn is_of(token: Index, since: Option<Index>, holder: &[u8]) -> Verdict {
-    holds(since == Some(token), || {
-        let holder = String::from_utf8_lossy(holder);
-        format!("holder {holder} has the token {token}, and the lock since {since:?}")
-    })
-}

@@ -23,6 +23,7 @@
 //! | `one_view` | a reading of many keys is one view | kv.md, reads |
 //! | `lease_lives` | a lease lives its time, and not much longer | faults.md, row 26 |
 //! | `fencing` | one holder of a lock; tokens rise | faults.md, row 23 |
+//! | `watch_order` | all watchers see the same, without gap or duplicate | faults.md, row 20 |
 //! | `log_time` | log time goes on and neither jumps nor stands | storage.md |
 //! | `linearizable` | reads and writes of a key have one order | Herlihy and Wing, 1990 |
 //! | `bounded` | a stale read with a bound is no older | kv::Consistency |
@@ -70,6 +71,7 @@ pub(crate) mod stable_leader;
 pub(crate) mod stalled_leader;
 pub(crate) mod state_machine_safety;
 pub(crate) mod transfer_answered;
+pub(crate) mod watch_order;
 
 /// What a check finds: nothing, or a sentence that says what does not hold.
 pub(crate) type Verdict = Result<(), String>;

@@ -65,6 +65,9 @@ impl KeysByLog {
     pub(crate) fn token(&self, lock: &Bytes, holder: &Bytes, token: Index) -> Verdict {
         let life = self.keys.get(lock).map_or(&[][..], Vec::as_slice);
         let since = life.iter().find(|(_index, value)| value.as_ref() == Some(holder)).map(|(index, _value)| *index);
-        fencing::is_of(token, since, holder)
+        holds(since == Some(token), || {
+            let holder = String::from_utf8_lossy(holder);
+            format!("holder {holder} was shown the token {token}, and holds the lock since {since:?}")
+        })
     }
 }

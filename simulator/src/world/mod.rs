@@ -94,6 +94,8 @@ enum Event {
     Client { client: usize },
     /// A worker goes on.
     Work { worker: usize },
+    /// A watcher asks for more.
+    Watch { watcher: usize },
     /// The next fault.
     Fault,
     /// A leader that took office is cut off.
@@ -223,6 +225,9 @@ impl World {
         for worker in 0..self.workers.count() {
             self.schedule(150_000 + worker as u64 * 1_000, Event::Work { worker });
         }
+        for watcher in 0..self.workers.watchers() {
+            self.schedule(150_000, Event::Watch { watcher });
+        }
         self.schedule(1_000, Event::Reconnect);
         self.schedule(500_000, Event::Fault);
         self.schedule(500_000, Event::Look);
@@ -284,6 +289,7 @@ impl World {
             Event::AskSnapshot => self.ask_for_snapshot(),
             Event::Client { client } => self.client(client),
             Event::Work { worker } => self.work(worker),
+            Event::Watch { watcher } => self.watch(watcher),
             Event::Fault => self.fault(),
             Event::Coup { node, life } => self.cut_leader(node, life),
             Event::CutPower { node, life } if self.nodes.get(node).is_some_and(|it| it.life == life) => {

@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub(super) handed_over_at: Option<u64>,
     /// The last entry its machine took.
     pub(super) taken: Index,
+    /// The last entry of the snapshot that its machine began with, or was given since.
+    pub(super) restored: Index,
     /// What it was when last looked at.
     pub(super) seen: (Role, Term, Index),
     pub(super) invariants: Option<NodeInvariants>,
@@ -151,6 +153,7 @@ impl Node {
             office_since: 0,
             handed_over_at: None,
             taken: Index::ZERO,
+            restored: Index::ZERO,
             seen: (Role::Follower, Term::ZERO, Index::ZERO),
             invariants: None,
             append_only: LeaderAppendOnly::default(),
@@ -242,6 +245,7 @@ impl Node {
         self.invariants = None;
         self.append_only = LeaderAppendOnly::default();
         self.taken = Index::ZERO;
+        self.restored = Index::ZERO;
         self.named_durable = Index::ZERO;
         self.seen = (Role::Follower, Term::ZERO, Index::ZERO);
     }

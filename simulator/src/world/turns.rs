@@ -236,6 +236,9 @@ impl World {
                 self.judge(state_machine_safety::PROPERTY, verdict);
                 let verdict = self.same_state.holds_at(id, state, "restored");
                 self.judge(same_state::PROPERTY, verdict);
+                if let Some(it) = self.nodes.get_mut(node) {
+                    it.restored = id.index;
+                }
                 id.index
             }
         };

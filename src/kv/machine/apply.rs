@@ -69,7 +69,9 @@ impl<B: Backend> KvMachine<B> {
             Numbered::Done(revision, answer) => {
                 let own = self.plants.has(Plant::RepeatUnderOwnRevision).then(|| self.revision());
                 let revision = own.unwrap_or(revision);
-                self.effects.nothing(self.revision());
+                if !self.plants.has(Plant::WatchRepeats) {
+                    self.effects.nothing(self.revision());
+                }
                 Ok(Applied::Done(answer::first(revision, &answer)))
             }
             Numbered::Rejected(rejection) => {
@@ -177,7 +179,7 @@ impl<B: Backend> KvMachine<B> {
     fn end(&mut self, keys: &[Bytes]) -> Result<(), BackendError> {
         let revision = self.revision();
         for key in keys {
-            if let Some(before) = self.map.delete(key)? {
+            if let Some(before) = self.map.delete(key)?.filter(|_before| !self.plants.has(Plant::WatchMissesExpiry)) {
                 self.effects.gone(revision, key, &before);
             }
         }
@@ -251,7 +253,8 @@ impl<B: Backend> KvMachine<B> {
                 }
             });
         }
-        self.effects.transacted(self.revision(), succeeded, &results, kept);
+        let noted = succeeded || self.plants.has(Plant::WatchTakesFirstBranch);
+        self.effects.transacted(self.revision(), noted, &results, kept);
         Ok(Answer::Txn { succeeded, results })
     }
 

@@ -1,5 +1,5 @@
-//! What services do with the store: registers, lists, sets, counters, leases, locks. Workers, each with a task of its own,
-//! numbering their writes in sessions that some of them share.
+//! What services do with the store: registers, lists, sets, counters, leases, locks, watches. Workers, each with a task of
+//! its own, numbering their writes in sessions that some of them share.
 //!
 //! ```text
 //!   task ─► Step::Write(command) ─► job: session, number ─► some node ─┬─► answer ─────────► task is told
@@ -18,6 +18,7 @@ mod lists;
 mod locks;
 mod registers;
 mod sets;
+mod watchers;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,12 +30,13 @@ use dledger::kv::view::KvView;
 use dledger::types::Index;
 
 use super::{Event, World};
-use crate::checkers::lists_and_counters;
+use crate::checkers::{lists_and_counters, one_view};
 use crate::profile::{Profile, Workload};
 use crate::random::Random;
 
 pub(super) use desk::Desk;
 use jobs::{Group, Job, Sent};
+use watchers::Watcher;
 
 /// Nobody begins anything in the last part of a run, in microseconds: time to answer what is under way.
 const LAST_BEGIN: u64 = 1_000_000;
@@ -93,6 +95,7 @@ pub(super) struct Workers {
     think: u64,
     workers: Vec<Worker>,
     groups: Vec<Group>,
+    watchers: Vec<Watcher>,
     waiting: BTreeMap<u64, Sent>,
     next_ticket: u64,
     records: desk::Records,
@@ -106,11 +109,13 @@ impl Workers {
             random,
             workers: Vec::new(),
             groups: Vec::new(),
+            watchers: Vec::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             records: desk::Records::default(),
         };
         let Some(workloads) = &profile.workloads else { return workers };
+        workers.watchers = Watcher::some(&mut workers.random);
         workers.groups = (0..workloads.sessions).map(|_number| Group::new(workloads.session_ttl_ms)).collect();
         for (place, workload) in workloads.workers.iter().enumerate() {
             let group = place.checked_rem(workers.groups.len());
@@ -123,6 +128,11 @@ impl Workers {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.workers.len()
+    }
+
+    /// How many watchers there are.
+    pub(super) fn watchers(&self) -> usize {
+        self.watchers.len()
     }
 
     /// What they were told of registers, outcomes that are still open among them.
@@ -188,17 +198,18 @@ impl World {
         }
         for scan in std::mem::take(&mut self.workers.records.scans) {
             let verdict = self.keys_by_log.show(&scan);
-            self.judge(crate::checkers::one_view::PROPERTY, verdict);
+            self.judge(one_view::PROPERTY, verdict);
         }
         for (token, holder, lock) in std::mem::take(&mut self.workers.records.tokens) {
             let verdict = self.keys_by_log.token(&lock, &holder, token);
-            self.judge(crate::checkers::fencing::PROPERTY, verdict);
+            self.judge(one_view::PROPERTY, verdict);
         }
     }
 
     /// The run is over: what is open is unknown, and the histories are checked.
     pub(super) fn finish_work(&mut self) {
         self.check_served();
+        self.watch_to_the_end();
         for worker in &mut self.workers.workers {
             if worker.job.take().is_some() || !worker.task.is_idle() {
                 let mut desk = Desk::new(self.now, &mut self.workers.random, &mut self.workers.records);
