@@ -398,7 +398,7 @@ impl Profile {
             self.faults.insert(Fault::ClockRate);
         }
         let wrong = self.has(Fault::ClockRate) && share < 1000;
-        let millis = random.pick(&[150, 150, 300, 400]).unwrap_or(150);
+        let millis = random.pick(&[150, 300, 400]).unwrap_or(150);
         if random.chance(share) && !wrong && !self.huge_ranges {
             self.read_lease = Duration::from_millis(millis);
         }
