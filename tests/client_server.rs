@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dledger::client::{Client, ClientError, ClientOptions, ImportOptions};
 use dledger::config::Config;
-use dledger::kv::{Consistency, Kv, KvError, KvStore, Scan, WatchOptions};
+use dledger::kv::{Consistency, Kv, KvError, KvStore, Scan, Txn, TxnOp, WatchOptions};
 use dledger::types::{ClusterId, NodeId, Role};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -132,6 +132,9 @@ async fn client_server_limits_are_told_and_nothing_else_is_lost() {
     put_until_known(&client, "largest", &value).await;
     let error = client.put(key("larger"), Bytes::from(vec![b'v'; (8 << 20) + 1])).await.unwrap_err();
     assert!(matches!(&error, ClientError::Refused(text) if text.contains("value")), "{error:?}");
+    let txn = Txn { otherwise: vec![TxnOp::put("k", vec![b'v'; (8 << 20) + 1])], ..Txn::default() };
+    let error = client.transact(txn).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(text) if text.contains("else[0]")), "{error:?}");
     let error = client.put(key("beyond"), Bytes::from(vec![b'v'; 40 << 20])).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused(_)), "{error:?}");
     assert_eq!(content(&client, Consistency::Linearizable).await, BTreeMap::from([(key("largest"), value)]));

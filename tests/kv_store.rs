@@ -263,3 +263,22 @@ async fn kv_store_revisions_are_indexes_of_the_log() {
     let page = store.scan(Scan::default(), Consistency::Linearizable).await.unwrap();
     assert!(page.revision >= deleted.revision && page.revision > Index(0));
 }
+
+#[tokio::test]
+async fn store_keep_alives_that_come_together_go_into_few_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&Config::single(directory.path())).await;
+    let lease = store.grant_lease(LONG).await.unwrap();
+    let before = store.status().last.get();
+    let keeping: Vec<_> = (0..3_000)
+        .map(|_caller| {
+            let store = store.clone();
+            tokio::spawn(async move { store.keep_alive(lease).await })
+        })
+        .collect();
+    for kept in keeping {
+        assert_eq!(kept.await.unwrap().unwrap(), LONG);
+    }
+    let entries = store.get("absent").await.map(|_absent| store.status().last.get() - before).unwrap();
+    assert!((3..100).contains(&entries), "{entries} entries");
+}
