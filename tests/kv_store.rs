@@ -250,6 +250,15 @@ async fn kv_store_blocking_within_a_task_outlives_the_budget_of_the_task() {
 }
 
 #[tokio::test]
+async fn kv_store_with_an_endless_timeout_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = open_all(&replica_support::members(directory.path(), 1)).await;
+    let store = stores[0].with_timeout(Duration::MAX);
+    let revision = store.put("key", "value").await.unwrap();
+    assert_eq!(store.get("key").await.unwrap().unwrap().mod_revision, revision);
+}
+
+#[tokio::test]
 async fn kv_store_revisions_are_indexes_of_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&Config::single(directory.path().join("1"))).await;

@@ -54,7 +54,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use crate::numbering::Numbering;
+use crate::numbering::{LONGEST_WAIT, Numbering};
 use crate::server::kinds::{Consistency, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
 use crate::types::{ClusterId, Epoch, Index, NodeId};
@@ -154,7 +154,8 @@ impl Client {
             return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
         }
         let routes = Routes::new(options.endpoints, options.cluster, dialer);
-        let shared = Shared { routes, timeout: options.timeout, numbering: Numbering::default() };
+        let timeout = options.timeout.min(LONGEST_WAIT);
+        let shared = Shared { routes, timeout, numbering: Numbering::default() };
         Ok(Self { shared: Arc::new(shared), numbered: true })
     }
 

@@ -27,7 +27,7 @@ use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::{
     Environment, Hooks, MemberChange, MembersError, Membership, NodeHandle, NodeStatus, Proposal, TransferError,
 };
-use crate::numbering::Numbering;
+use crate::numbering::{LONGEST_WAIT, Numbering};
 use crate::server::Server;
 use crate::types::{Index, NodeId, Term};
 
@@ -151,7 +151,7 @@ impl KvStore {
     /// The same replica with another timeout for each call.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { timeout, ..self.clone() }
+        Self { timeout: timeout.min(LONGEST_WAIT), ..self.clone() }
     }
 
     /// Sets a key; the answer is its new revision. Resolves once the write is synced on a quorum and applied here.
