@@ -125,7 +125,7 @@ pub(super) fn failure(error: ClientError) -> Failure {
         ClientError::Unavailable(_) => Kind::Unavailable,
         ClientError::Unknown(_) => Kind::Unknown,
         ClientError::Refused(_) | ClientError::DiskFull(_) => Kind::Refused,
-        ClientError::No(_) | ClientError::Rejected(_) => Kind::No,
+        ClientError::No(_) => Kind::No,
         ClientError::WrongCluster(_) | ClientError::Usage(_) => Kind::Usage,
         // Two ends that do not understand each other: nothing was done.
         ClientError::Protocol(_) => Kind::Unavailable,
