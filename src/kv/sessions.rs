@@ -10,12 +10,13 @@
 //!            let go      │         └ may come in any order
 //!                        first unanswered
 //! ```
-//! A session dies by log time, when nothing was numbered for its time to live; or when there are [`MAX_SESSIONS`] and
-//! another is opened, the one that would die first. It is never opened again: what it numbered before may have been done.
+//! A session dies by log time, when nothing was numbered for its time to live, or for a sixteenth less; or when there are
+//! [`MAX_SESSIONS`] and another is opened, the one that would die first. It is never opened again: what it numbered before
+//! may have been done.
 //!
 //! Memory is bounded: [`MAX_SESSIONS`] of at most [`MAX_UNANSWERED`] answers, each of up to [`MAX_KEPT_BYTES`], together
-//! [`MAX_KEPT_BYTES_OF_ALL`]; of what is beyond, only that it was done is kept. Equal calls leave equal sessions. A clone
-//! costs nothing: a session is copied when it changes while a clone of it is held.
+//! [`MAX_KEPT_BYTES_OF_ALL`]; of what is beyond, only that it was done is kept. An answer of no bytes always is.
+//! Equal calls leave equal sessions. A clone costs nothing: a session is copied when it changes while a clone of it is held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
