@@ -34,7 +34,7 @@ use crate::types::{Index, NodeId, Term};
 use super::backend::BackendError;
 use super::backend::chosen::{ChosenMap, ChosenSnapshot};
 use super::command::Command;
-use super::limits::Limits;
+use super::limits::{LONGEST, Limits};
 use super::machine::KvMachine;
 use super::range::KeyRange;
 use super::view::KvReader;
@@ -148,10 +148,10 @@ impl KvStore {
         Self { numbering: None, ..self.clone() }
     }
 
-    /// The same replica with another timeout for each call.
+    /// The same replica with another timeout for each call, of a year at most.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { timeout, ..self.clone() }
+        Self { timeout: timeout.min(LONGEST), ..self.clone() }
     }
 
     /// Sets a key; the answer is its new revision. Resolves once the write is synced on a quorum and applied here.

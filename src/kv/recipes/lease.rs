@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::types::LeaseId;
 
 use super::super::api::{Kv, KvError};
+use super::super::limits::LONGEST;
 use super::queue::RETRY_PAUSE;
 use super::tenure::Lost;
 
@@ -29,7 +30,7 @@ pub(super) struct KeptLease {
 impl KeptLease {
     /// Has a lease granted. Repeated for as long as it would live: one that was granted without our knowing ends by itself.
     pub(super) async fn grant<K: Kv>(kv: &K, ttl: Duration) -> Result<Self, KvError> {
-        let give_up = Instant::now() + ttl;
+        let give_up = Instant::now() + ttl.min(LONGEST);
         loop {
             let confirmed = Instant::now();
             match kv.grant_lease(ttl).await {
