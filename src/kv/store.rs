@@ -58,11 +58,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every replica serves every call: one that does not lead forwards writes to the leader and asks it for a read
 /// index. While there is no leader, calls wait up to the handle's timeout.
 ///
-/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (conditional writes by name, locks, elections, typed
-/// values) works on it as well.
+/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (locks, elections, typed values) works on it as
+/// well.
 ///
 /// ```
-/// use dledger::kv::{Kv, Txn, TxnOp};
+/// use dledger::kv::{Txn, TxnOp};
 /// use dledger::{Consistency, KvStore, Scan};
 ///
 /// # dledger::doctest::run(|store: KvStore| async move {
@@ -75,8 +75,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// assert!(store.get_with("user/1", Consistency::Stale).await?.is_some());
 /// assert_eq!(store.scan(Scan::prefix("user/"), Consistency::Linearizable).await?.items.len(), 3);
 ///
-/// assert!(store.put_if_revision("user/1".into(), "anne".into(), revision).await?.is_some());
-/// assert!(store.compare_and_set("user/2".into(), "bob".into(), "rob".into()).await?.is_some());
+/// assert!(store.put_if_revision("user/1", "anne", revision).await?.is_some());
+/// assert!(store.compare_and_set("user/2", "bob", "rob").await?.is_some());
 /// let both = Txn { then: vec![TxnOp::delete("user/2"), TxnOp::put("user/4", "rob")], ..Txn::default() };
 /// assert!(store.transact(both).await?.succeeded);
 ///
