@@ -46,9 +46,6 @@ use crate::types::{Epoch, SessionId};
 /// How long a session outlives its last write, by log time: longer than any outage that is sat out, and short enough
 /// for the sessions of programs that are gone to make room.
 pub(crate) const SESSION_TTL: Duration = Duration::from_secs(600);
-/// The longest that anything is waited for, whatever a caller asks for: more than anybody waits, and still a moment that a
-/// clock can name.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The pause before a write is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 

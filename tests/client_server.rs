@@ -255,7 +255,7 @@ async fn client_server_increments_over_lost_leaders_are_each_done_once() {
         let (client, embedded) = (client.clone(), embedded.clone());
         let (one, other) = (stopping.clone(), stopping.clone());
         adding.spawn(async move { add_while(&one, || client.increment(key("n"), 1)).await });
-        adding.spawn(async move { add_while(&other, || embedded.increment(key("n"), 1)).await });
+        adding.spawn(async move { add_while(&other, || Kv::increment(&embedded, key("n"), 1)).await });
     }
     lose_leaders(&mut cluster, 4, 1).await;
     stop.send(true).unwrap();

@@ -175,6 +175,18 @@ async fn kv_store_dropped_and_opened_again_holds_the_same() {
 }
 
 #[tokio::test]
+async fn kv_store_with_a_timeout_longer_than_any_clock_tells_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&Config::single(directory.path())).await.with_timeout(Duration::MAX);
+    let written = store.put("k", "v").await.unwrap();
+    for consistency in [Consistency::Linearizable, Consistency::Lease, Consistency::StaleWithin(Duration::MAX)] {
+        assert_eq!(store.get_with("k", consistency).await.unwrap().unwrap().mod_revision, written);
+    }
+    store.unnumbered().delete("k").await.unwrap();
+    store.shutdown().await;
+}
+
+#[tokio::test]
 async fn kv_store_after_shutdown_says_that_it_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&Config::single(directory.path().join("1"))).await;

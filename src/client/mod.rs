@@ -54,7 +54,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use crate::numbering::{LONGEST_WAIT, Numbering};
+use crate::kv::limits::LONGEST;
+use crate::numbering::Numbering;
 use crate::server::kinds::{Consistency, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
 use crate::types::{ClusterId, Epoch, Index, NodeId};
@@ -154,7 +155,7 @@ impl Client {
             return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
         }
         let routes = Routes::new(options.endpoints, options.cluster, dialer);
-        let timeout = options.timeout.min(LONGEST_WAIT);
+        let timeout = options.timeout.min(LONGEST);
         let shared = Shared { routes, timeout, numbering: Numbering::default() };
         Ok(Self { shared: Arc::new(shared), numbered: true })
     }

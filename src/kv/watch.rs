@@ -37,8 +37,8 @@ use super::range::KeyRange;
 pub struct WatchOptions {
     /// The keys.
     pub range: KeyRange,
-    /// The first revision whose changes are told; `None` tells those of every write that is acknowledged after the watch
-    /// was made.
+    /// The first revision whose changes are told; `None` begins at "now", which is when [`Watch::begin`] resolves and not
+    /// when the watch is made.
     pub from: Option<Index>,
     /// Whether each event tells the value before it. Such values are kept for a shorter while than the log.
     pub previous: bool,
@@ -218,8 +218,9 @@ impl Watch {
         Self { source, range, previous, next: from, ready: VecDeque::new() }
     }
 
-    /// Fixes where a watch from "now" begins: changes acknowledged after this resolved are told. The first `next` does so
-    /// by itself.
+    /// Fixes where a watch from "now" begins: whatever is asked for after this resolved is told. A write that was under way
+    /// meanwhile may be told or not. The first `next` does so by itself, so that what is written between making a watch and
+    /// asking it first is missed without this.
     ///
     /// # Errors
     /// See [`WatchError`].

@@ -161,3 +161,10 @@ async fn lease_revoked_twice_for_a_lost_answer_was_held_to_the_end() {
     assert_eq!(lease().revoke(&ByHeart::default()).await, Err(Lost::Unconfirmed));
     assert_eq!(began.elapsed(), RELIED);
 }
+
+#[tokio::test(start_paused = true)]
+async fn lease_for_longer_than_any_clock_tells_is_refused_by_the_store() {
+    let refused = KvError::Refused("over the limit".to_owned());
+    let kv = ByHeart::new([Err(refused.clone())]);
+    assert_eq!(KeptLease::grant(&kv, Duration::MAX).await.unwrap_err(), refused);
+}
