@@ -289,7 +289,16 @@ impl Profile {
         let share = match fixed.theme {
             Theme::Lease | Theme::Skew => 1000,
             Theme::Swarm | Theme::Members | Theme::Snapshots if fixed.faults.is_none() => 200,
-            _ => 0,
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot => 0,
         };
         if fixed.faults.is_none() && share == 1000 {
             self.faults.insert(Fault::ClockRate);
@@ -314,7 +323,16 @@ impl Profile {
             Theme::Lease => &[RIGHT * 8 / 9 + 1, RIGHT * 19 / 20, RIGHT * 21 / 20, RIGHT * 10 / 9],
             // Slow enough that its lease outlasts the promises of others, and not so slow that they replace it at once.
             Theme::Skew => &[RIGHT * 2 / 3, RIGHT * 4 / 3],
-            _ => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
         }
     }
 
