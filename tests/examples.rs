@@ -70,6 +70,14 @@ fn example_backend_speed_finds_every_key_again_after_a_start() {
 }
 
 #[test]
+fn example_read_speed_reads_in_every_way_at_the_leader_and_at_a_follower() {
+    let said = run("read_speed");
+    for consistency in ["linearizable", "lease", "stale:10ms", "stale "] {
+        assert_eq!(said.lines().filter(|line| line.starts_with(consistency)).count(), 2, "{said}");
+    }
+}
+
+#[test]
 fn example_embedded_kv_needs_at_most_25_lines() {
     let lines = include_str!("../examples/embedded_kv.rs").lines().count();
     assert!(lines <= 25, "{lines} lines");

@@ -9,7 +9,7 @@ use clap::Parser;
 use crate::faults::Fault;
 use crate::plants::Catalogued;
 use crate::profile::{Fixed, Theme};
-use crate::{plants, report, sweep};
+use crate::{beyond, plants, report, sweep};
 
 /// Runs dledger clusters on simulated machines and checks that nothing happens which must not.
 #[derive(Debug, Parser)]
@@ -81,6 +81,7 @@ impl Args {
                 Ok(sweep::one(seed, &plant.conditions(&fixed), Some(plant.plant), self.trace, self.twice))
             }
             (None, Some(seed)) => Ok(sweep::one(seed, &fixed, None, self.trace, self.twice)),
+            (None, None) if fixed.theme == Theme::Skew => Ok(beyond::find(&fixed, self.from, self.jobs.get())),
             (None, None) => {
                 Ok(sweep::many(self.from..self.from.saturating_add(self.seeds), &fixed, self.jobs.get(), self.twice))
             }

@@ -7,6 +7,7 @@
 //! ```
 
 mod args;
+mod beyond;
 mod checkers;
 mod clock;
 mod faults;

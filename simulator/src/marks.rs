@@ -60,6 +60,10 @@ pub(crate) const MET: &[&str] = &[
     "seen: write unknown",
     "seen: write refused",
     "seen: read answered",
+    "fault: leader cut off while all others restart",
+    "seen: lease read at once",
+    "seen: bounded read at once",
+    "seen: stale read",
     "seen: read refused",
     "seen: range deleted",
     "seen: several entries in one write",
@@ -150,6 +154,14 @@ const OF_MEMBERS: &[&str] = &[
     "seen: transfer refused: under way",
 ];
 
+/// What happens only where there are leases for reads: in a sweep of everything they are in few runs.
+const OF_LEASES: &[&str] = &[
+    Mark::LeaseRead.name(),
+    Mark::PromiseKept.name(),
+    "fault: leader cut off while all others restart",
+    "seen: lease read at once",
+];
+
 /// How often each thing happened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(BTreeMap<&'static str, u64>);
@@ -180,11 +192,14 @@ impl Marks {
     pub(crate) fn missed(&self, fixed: &Fixed) -> Vec<&'static str> {
         let must = |name: &str| match fixed.theme {
             _ if fixed.faults.is_some() => false,
-            Theme::Swarm => ![OF_ROT, OF_SNAPSHOTS, OF_MEMBERS].iter().any(|rare| rare.contains(&name)),
+            Theme::Swarm => ![OF_ROT, OF_SNAPSHOTS, OF_MEMBERS, OF_LEASES].iter().any(|rare| rare.contains(&name)),
             Theme::Snapshots => OF_SNAPSHOTS.contains(&name),
             Theme::Rot => OF_ROT.contains(&name),
             Theme::Members => OF_MEMBERS.contains(&name),
-            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work => false,
+            Theme::Lease => OF_LEASES.contains(&name),
+            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Skew => {
+                false
+            }
         };
         self.all().into_iter().filter(|(name, count)| *count == 0 && must(name)).map(|(name, _count)| name).collect()
     }

@@ -56,6 +56,22 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::ReadWithoutRound, "read-without-round", &[15, 16]).under(&[Fault::Coup, Fault::Pause]),
     plant(Plant::ReadRoundReused, "read-round-reused", &[15, 16]).under(&[Fault::Coup, Fault::SlowLink]).of(3),
     plant(Plant::ReadBeforeApplied, "read-before-applied", &[15]),
+    plant(Plant::LeaseFromAnswer, "lease-from-answer", &[17])
+        .themed(Theme::Lease)
+        .under(&[Fault::SlowLink, Fault::Partition, Fault::Coup])
+        .of(3),
+    plant(Plant::LeaseBeforeOwnCommit, "lease-before-own-commit", &[15])
+        .themed(Theme::Lease)
+        .under(&[Fault::Coup, Fault::Kill]),
+    plant(Plant::LeaseKeptInTransfer, "lease-kept-in-transfer", &[15])
+        .themed(Theme::Lease)
+        .under(&[Fault::Transfer, Fault::Partition, Fault::OneWay, Fault::Pause, Fault::SlowLink])
+        .of(3),
+    plant(Plant::LeaseNotTimed, "lease-not-timed", &[16]).themed(Theme::Lease).under(&[Fault::Coup, Fault::Pause]),
+    plant(Plant::PromiseEndsWithConnection, "promise-ends-with-connection", &[15])
+        .themed(Theme::Lease)
+        .under(&[Fault::Coup, Fault::Partition]),
+    plant(Plant::BoundFromAnswer, "bound-from-answer", &[]).under(&[Fault::SlowLink]),
     plant(Plant::NoPreVote, "no-pre-vote", &[]).under(&[Fault::Partition, Fault::OneWay]),
     plant(Plant::NotSticky, "not-sticky", &[]).under(&[Fault::OneWay]),
     plant(Plant::NoCheckQuorum, "no-check-quorum", &[]).under(&[Fault::Partition]),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use dledger::Durability;
 
+use crate::clock::RIGHT;
 use crate::faults::Fault;
 use crate::random::Random;
 
@@ -34,6 +35,10 @@ pub(crate) enum Theme {
     Snapshots,
     /// Members that come and go, and leaders that hand over, in every run, under machines and links that fail.
     Members,
+    /// Leases for reads, under machines, links and leaders that fail and clocks that go as wrong as they may.
+    Lease,
+    /// The same with clocks beyond that: reads must be stale.
+    Skew,
 }
 
 impl Theme {
@@ -94,6 +99,27 @@ impl Theme {
                 Fault::Wipe,
             ],
             Self::Time => &[Fault::Pause, Fault::ClockRate, Fault::WallJump],
+            Self::Lease => &[
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Blackout,
+                Fault::Pause,
+                Fault::Partition,
+                Fault::OneWay,
+                Fault::Coup,
+                Fault::Reset,
+                Fault::Duplicate,
+                Fault::Reorder,
+                Fault::SlowLink,
+                Fault::SlowDisk,
+                Fault::HungDisk,
+                Fault::DiskFull,
+                Fault::ClockRate,
+                Fault::WallJump,
+                Fault::Churn,
+                Fault::Transfer,
+            ],
+            Self::Skew => &[Fault::Partition, Fault::Coup, Fault::ClockRate],
         }
     }
 }
@@ -157,6 +183,7 @@ pub(crate) struct Fixed {
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) nodes: usize,
+    pub(crate) theme: Theme,
     pub(crate) faults: BTreeSet<Fault>,
     /// Length of the run in milliseconds of simulated time.
     pub(crate) ticks: u64,
@@ -182,6 +209,8 @@ pub(crate) struct Profile {
     pub(crate) differing_per_mille: u64,
     /// Mean time between two wishes of the operator, in microseconds.
     pub(crate) churn_every: u64,
+    /// What members promise their leader; zero: nothing.
+    pub(crate) read_lease: Duration,
 }
 
 impl Profile {
@@ -213,6 +242,7 @@ impl Profile {
         };
         let mut profile = Self {
             nodes: fixed.nodes.unwrap_or(drawn),
+            theme: fixed.theme,
             faults: fixed.faults.clone().unwrap_or(faults),
             ticks: fixed.ticks,
             fault_every: random.within(250_000..900_000),
@@ -228,6 +258,7 @@ impl Profile {
             snapshots: None,
             differing_per_mille: 0,
             churn_every: 0,
+            read_lease: Duration::ZERO,
         };
         let window = random.pick(&[None, None, None, Some(16 << 10), Some(64)]).unwrap_or(None);
         // Thousands of keys, one in each round trip, would be all that the run does.
@@ -249,6 +280,7 @@ impl Profile {
         }
         profile.draw_snapshots(&mut Random::new(seed, "snapshots"), fixed.theme);
         profile.draw_churn(&mut Random::new(seed, "members"), fixed);
+        profile.draw_lease(&mut Random::new(seed, "lease"), fixed);
         profile
     }
 
@@ -259,7 +291,15 @@ impl Profile {
             Theme::Members => 1000,
             Theme::Swarm => 350,
             Theme::Snapshots => 250,
-            Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time | Theme::Work | Theme::Rot => 0,
+            Theme::Lease => 400,
+            Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot
+            | Theme::Skew => 0,
         };
         let wiped = random.chance(600);
         if fixed.theme == Theme::Members || self.has_operator() {
@@ -276,6 +316,77 @@ impl Profile {
         }
     }
 
+    /// Leases in every run that is about them, with clocks to match, and in some of the others whose clocks go right.
+    fn draw_lease(&mut self, random: &mut Random, fixed: &Fixed) {
+        let share = match fixed.theme {
+            Theme::Lease | Theme::Skew => 1000,
+            Theme::Swarm | Theme::Members | Theme::Snapshots if fixed.faults.is_none() => 200,
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot => 0,
+        };
+        if fixed.faults.is_none() && share == 1000 {
+            self.faults.insert(Fault::ClockRate);
+        }
+        let wrong = self.has(Fault::ClockRate) && share < 1000;
+        let millis = random.pick(&[150, 300, 400]).unwrap_or(150);
+        if random.chance(share) && !wrong && !self.huge_ranges {
+            self.read_lease = Duration::from_millis(millis);
+        }
+        if fixed.theme == Theme::Skew {
+            // Whoever is cut off with a lease that lasts too long must be asked for what others have written meanwhile.
+            (self.keys, self.clients, self.think, self.fault_every) = (2, 12, 2_000, 350_000);
+            (self.huge_ranges, self.window, self.large_per_mille) = (false, None, 0);
+            self.faults.extend(if fixed.faults.is_none() { Theme::Skew.faults() } else { &[] });
+            self.read_lease = Duration::from_millis(300);
+        }
+    }
+
+    /// The rates of clocks that go wrong. What lease reads allow for is a ninth off true time.
+    pub(crate) fn clock_rates(&self) -> &'static [u64] {
+        match self.theme {
+            Theme::Lease => &[RIGHT * 8 / 9 + 1, RIGHT * 19 / 20, RIGHT * 21 / 20, RIGHT * 10 / 9],
+            // Slow enough that its lease outlasts the promises of others, and not so slow that they replace it at once.
+            Theme::Skew => &[RIGHT * 2 / 3, RIGHT * 4 / 3],
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
+        }
+    }
+
+    /// Whether every other client reads only: one that writes waits for a node that is cut off, and asks it nothing more.
+    pub(crate) fn has_readers(&self) -> bool {
+        matches!(self.theme, Theme::Lease | Theme::Skew)
+    }
+
+    /// Whether clocks go wrong from the start on, and not only when a fault strikes them.
+    pub(crate) fn starts_with_wrong_clocks(&self) -> bool {
+        matches!(self.theme, Theme::Lease | Theme::Skew) && self.has(Fault::ClockRate)
+    }
+
+    /// The longest time that may pass while any clock of the run counts so many microseconds.
+    pub(crate) fn longest(&self, micros: u64) -> u64 {
+        let slowest = if self.has(Fault::ClockRate) { self.clock_rates().iter().copied().min() } else { None };
+        let slowest = slowest.unwrap_or(RIGHT).min(RIGHT);
+        u64::try_from(u128::from(micros) * u128::from(RIGHT) / u128::from(slowest))
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
     /// Whether somebody asks for other members or another leader.
     pub(crate) fn has_operator(&self) -> bool {
         Fault::OF_MEMBERS.iter().any(|fault| self.has(*fault))
@@ -286,9 +397,15 @@ impl Profile {
         let share = match theme {
             Theme::Snapshots => 1000,
             Theme::Rot => 600,
-            Theme::Swarm | Theme::Members | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk | Theme::Time => {
-                500
-            }
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Lease
+            | Theme::Skew => 500,
             Theme::Work => 300,
         };
         if !random.chance(share) {
@@ -327,13 +444,14 @@ impl Profile {
     pub(crate) fn summary(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
-            "{} nodes, {} clients, segments of {} KiB, {}{}{}{:?}, faults: {}",
+            "{} nodes, {} clients, segments of {} KiB, {}{}{}{}{:?}, faults: {}",
             self.nodes,
             self.clients,
             self.segment_bytes >> 10,
             self.window.map_or_else(String::new, |bytes| format!("windows of {bytes} bytes, ")),
             if self.huge_ranges { "huge ranges, " } else { "" },
             self.snapshots.map_or_else(String::new, |it| format!("{it:?}, ")),
+            if self.read_lease.is_zero() { String::new() } else { format!("a read lease of {:?}, ", self.read_lease) },
             self.durability,
             if faults.is_empty() { "none".to_owned() } else { faults.join(" ") }
         )

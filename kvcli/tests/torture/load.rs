@@ -39,6 +39,8 @@ pub(crate) fn client(endpoints: &[String], timeout: Duration) -> Client {
 #[derive(Default)]
 struct Shared {
     recorder: Recorder,
+    /// How reads are asked for. Whichever it is, they must be linearizable.
+    consistency: Consistency,
     stop: AtomicBool,
     acknowledged: AtomicU64,
     unknown: AtomicU64,
@@ -58,10 +60,15 @@ impl Load {
         Self::start_within(None, endpoints, clients)
     }
 
-    /// The same, on threads within a network namespace.
+    /// The same, with reads that go by the leader's lease.
+    pub(crate) fn reading_by_lease(endpoints: &[String], clients: u64) -> Self {
+        let builder = tokio::runtime::Builder::new_multi_thread();
+        Self::start_on(builder, Consistency::Lease, endpoints, clients)
+    }
+
+    /// As [`Load::start`], on threads within a network namespace.
     pub(crate) fn start_within(namespace: Option<PathBuf>, endpoints: &[String], clients: u64) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all();
         if let Some(path) = namespace {
             builder.on_thread_start(move || {
                 let namespace = File::open(&path).unwrap();
@@ -69,9 +76,18 @@ impl Load {
                     .unwrap();
             });
         }
-        let runtime = builder.build().unwrap();
-        let mut load =
-            Self { runtime, shared: Arc::new(Shared::default()), clients: Vec::new(), endpoints: endpoints.to_vec() };
+        Self::start_on(builder, Consistency::Linearizable, endpoints, clients)
+    }
+
+    fn start_on(
+        mut builder: tokio::runtime::Builder,
+        consistency: Consistency,
+        endpoints: &[String],
+        clients: u64,
+    ) -> Self {
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        let shared = Arc::new(Shared { consistency, ..Shared::default() });
+        let mut load = Self { runtime, shared, clients: Vec::new(), endpoints: endpoints.to_vec() };
         for number in 0..clients {
             let mut known = endpoints.to_vec();
             known.rotate_left(usize::try_from(number).unwrap() % endpoints.len());
@@ -190,7 +206,7 @@ async fn work(number: u64, shared: Arc<Shared>, endpoints: Vec<String>) {
 
 async fn read(shared: &Shared, number: u64, client: &Client, key: String) -> bool {
     let call = shared.recorder.invoke(number, key.as_bytes(), Call::Get);
-    match client.get(Bytes::from(key), Consistency::Linearizable).await {
+    match client.get(Bytes::from(key), shared.consistency).await {
         Ok(found) => call.answered(Answer::Value(found.map(|pair| pair.value.to_vec()))),
         Err(ClientError::Unavailable(_)) => return false,
         Err(other) => panic!("a read ended with: {other}"),

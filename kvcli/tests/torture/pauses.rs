@@ -1,5 +1,5 @@
 //! The leader's process is stopped past an election and wakes up again: reads that were sent to it meanwhile are part of
-//! the history, so a single old value fails it.
+//! the history, so a single old value fails it. Once by rounds, and once by the lease that the leader had when it was stopped.
 
 use std::time::Duration;
 
@@ -20,8 +20,24 @@ const READS: u64 = 24;
 #[test]
 fn pauses_of_the_leader_past_an_election_show_nobody_an_old_value() {
     let cluster = Cluster::start(3);
-    let endpoints: Vec<String> = cluster.endpoints().split(',').map(str::to_owned).collect();
-    let load = Load::start(&endpoints, CLIENTS);
+    let load = Load::start(&endpoints(&cluster), CLIENTS);
+    pause_leaders(&cluster, load);
+}
+
+#[test]
+fn pauses_of_a_leader_past_its_lease_show_nobody_an_old_value() {
+    let cluster = Cluster::configured(3, "read_lease = \"300ms\"\n");
+    let load = Load::reading_by_lease(&endpoints(&cluster), CLIENTS);
+    pause_leaders(&cluster, load);
+}
+
+fn endpoints(cluster: &Cluster) -> Vec<String> {
+    cluster.endpoints().split(',').map(str::to_owned).collect()
+}
+
+/// Stops one leader after the other until it was replaced, and has reads in its socket when it wakes.
+fn pause_leaders(cluster: &Cluster, load: Load) {
+    let endpoints = endpoints(cluster);
     let mut answered = 0;
     for _pause in 0..PAUSES {
         load.goes_on(WRITTEN_MEANWHILE);

@@ -20,6 +20,7 @@
 //! | `applied_once` | no write is applied twice | kv.md |
 //! | `log_time` | log time goes on and neither jumps nor stands | storage.md |
 //! | `linearizable` | reads and writes of a key have one order | Herlihy and Wing, 1990 |
+//! | `bounded` | a stale read with a bound is no older | kv::Consistency |
 //! | `stable_leader` | a leader with a healthy majority stays | thesis, 9.6 |
 //! | `majority_serves` | a healthy majority has a leader and commits | thesis, 3.9 |
 //! | `stalled_leader` | a leader whose disk hangs hands over to one whose disk does not | raft.md, stalled disk |
@@ -33,6 +34,7 @@
 
 pub(crate) mod acknowledged;
 pub(crate) mod applied_once;
+pub(crate) mod bounded;
 pub(crate) mod bounded_turns;
 pub(crate) mod change_answered;
 pub(crate) mod check_quorum;

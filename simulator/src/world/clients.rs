@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use dledger::WriteError;
 use dledger::kv::command::Command;
 use dledger::node::{Proposal, Proposed};
 use dledger::simulation::Answer as Told;
 use dledger::types::Index;
+use dledger::{Consistency, WriteError};
 use histories::{Answer, Call, Operation};
 
+use super::reads::is_linearizable;
 use super::{Event, World};
 use crate::checkers::{acknowledged, converges};
 use crate::profile::Profile;
@@ -29,7 +30,7 @@ type Changes = Vec<(Vec<u8>, Call)>;
 /// What a client asks.
 #[derive(Clone, Debug)]
 enum Question {
-    Get(Vec<u8>),
+    Get(Vec<u8>, Consistency),
     /// Commands, in one write; each with the keys of the history that it changes.
     Write(Vec<(Bytes, Changes)>),
 }
@@ -50,6 +51,8 @@ pub(super) struct Clients {
     keys: u64,
     huge: Option<u64>,
     large_per_mille: u64,
+    /// Every other client reads only.
+    readers: bool,
     waiting: BTreeMap<u64, Asked>,
     next_ticket: u64,
     next_value: u64,
@@ -66,6 +69,7 @@ impl Clients {
             keys: profile.keys,
             huge: profile.huge_ranges.then_some(0),
             large_per_mille: profile.large_per_mille,
+            readers: profile.has_readers(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             next_value: 0,
@@ -144,12 +148,16 @@ impl Clients {
             .collect()
     }
 
-    fn question(&mut self, client: usize) -> Question {
+    /// The next question of a client; should it be a read, it must be so fresh.
+    fn question(&mut self, client: usize, consistency: Consistency) -> Question {
         if let Some(filled) = self.huge.filter(|_filled| client == 0) {
             return Question::Write(self.huge(filled));
         }
+        if self.readers && client % 2 == 1 {
+            return Question::Get(self.key(), consistency);
+        }
         match self.random.within(0..100) {
-            0..45 => Question::Get(self.key()),
+            0..45 => Question::Get(self.key(), consistency),
             45..85 => Question::Write(vec![self.put(client)]),
             85..91 => Question::Write(vec![self.delete()]),
             91..94 => Question::Write(vec![self.delete_range()]),
@@ -176,7 +184,8 @@ fn operations(asked: &Asked, answer: Option<(u64, Answer)>) -> Vec<Operation> {
         answered: answer.clone(),
     };
     match &asked.question {
-        Question::Get(key) => vec![operation(key, &Call::Get)],
+        Question::Get(key, consistency) if is_linearizable(*consistency) => vec![operation(key, &Call::Get)],
+        Question::Get(..) => Vec::new(),
         Question::Write(writes) => {
             // Each is an entry of its own: readers may see what a later one of the same question hides.
             let changes = writes.iter().flat_map(|(_payload, changes)| changes);
@@ -193,7 +202,8 @@ impl World {
             return;
         }
         let Some(node) = self.some_node() else { return self.think(client) };
-        let question = self.clients.question(client);
+        let consistency = self.reads.consistency();
+        let question = self.clients.question(client, consistency);
         let patience = self.clients.random.within(100_000..1_500_000);
         self.clients.next_ticket += 1;
         self.clients.asked += 1;
@@ -208,7 +218,7 @@ impl World {
         });
         self.clients.waiting.insert(ticket, asked);
         match question {
-            Question::Get(_key) => self.input(node, |process, _now| process.read(ticket, deadline)),
+            Question::Get(_key, consistency) => self.ask_to_read(node, ticket, consistency, deadline),
             Question::Write(writes) => {
                 self.clients.sent.extend(unique(&writes));
                 if writes.len() > 1 {
@@ -270,11 +280,11 @@ impl World {
                 }
                 Err(error.to_string())
             }
-            (Told::Read(Ok(index)), Question::Get(key)) => {
-                self.read(node, *index, key, &asked);
+            (Told::Read(Ok(_index)), Question::Get(key, consistency)) => {
+                self.read(node, key, *consistency, &asked);
                 Ok(())
             }
-            (Told::Read(Err(error)), Question::Get(_key)) => {
+            (Told::Read(Err(error)), Question::Get(..)) => {
                 self.marks.met("seen: read refused");
                 self.clients.operations.extend(operations(&asked, None));
                 Err(error.to_string())
@@ -309,12 +319,16 @@ impl World {
             self.marks.met("seen: range deleted");
         }
         let applied = it.process.as_ref().map_or(Index::ZERO, |process| process.applied().index);
+        self.reads.bounded.done(self.now, write.last());
         let verdict = self.acknowledged.done(write, payloads, applied, &self.truth);
         self.judge(acknowledged::PROPERTY, verdict);
     }
 
-    fn read(&mut self, node: usize, _index: Index, key: &[u8], asked: &Asked) {
+    fn read(&mut self, node: usize, key: &[u8], consistency: Consistency, asked: &Asked) {
         self.marks.met("seen: read answered");
+        if let Consistency::StaleWithin(bound) = consistency {
+            self.check_bounded(node, bound, asked.at);
+        }
         let Some(watch) = self.nodes.get(node).and_then(|it| it.watch.as_ref()) else { return };
         let value = watch.reader.get(key).ok().flatten().map(|item| item.value.to_vec());
         self.clients.operations.extend(operations(asked, Some((self.now, Answer::Value(value)))));

@@ -33,7 +33,8 @@ impl World {
         let flaky = self.profile.has(Fault::Loss) && self.profile.flaky_per_mille > 10;
         let many = self.is_quorum(|node| majority.contains(&node));
         let checked = many && (leads || self.can_elect(&majority)) && !flaky && self.clients.are_busy();
-        let verdict = self.majority_serves.look(now, checked, leads, self.truth.last_committed());
+        let promise = self.profile.read_lease;
+        let verdict = self.majority_serves.look(now, (checked, leads), self.truth.last_committed(), promise);
         self.judge(majority_serves::PROPERTY, verdict);
         self.look_at_leaders();
         self.look_at_stalled();

@@ -23,6 +23,8 @@ mod nemesis;
 mod network;
 mod node;
 mod operator;
+mod orphans;
+mod reads;
 mod rot;
 mod snapshots;
 mod turns;
@@ -57,6 +59,7 @@ use nemesis::Nemesis;
 use network::Network;
 use node::Node;
 use operator::Operator;
+use reads::Reads;
 use rot::Rotting;
 use snapshots::Asked;
 
@@ -141,6 +144,7 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     network: Network,
     clients: Clients,
+    reads: Reads,
     nemesis: Nemesis,
     rotting: Rotting,
     truth: Truth,
@@ -175,6 +179,7 @@ impl World {
             nodes,
             network: Network::new(seed, profile.nodes),
             clients: Clients::new(seed, &profile),
+            reads: Reads::new(seed, &profile),
             nemesis: Nemesis::new(seed),
             rotting: Rotting::new(seed, &profile),
             truth: Truth::formed(profile.nodes),

@@ -19,7 +19,7 @@ use super::rot::SCRUB_EVERY;
 use crate::checkers::converges::Final;
 use crate::checkers::leader_append_only::LeaderAppendOnly;
 use crate::checkers::node_invariants::NodeInvariants;
-use crate::clock::{Machine, Pace};
+use crate::clock::{Machine, Pace, RIGHT};
 use crate::machine::{Watch, Watched};
 use crate::profile::{Profile, Snapshots};
 use crate::random::Random;
@@ -99,6 +99,7 @@ impl Node {
         let mut config = Config::member(number, &members.join(","), "/data").unwrap_or_else(alone);
         config.segment_bytes = profile.segment_bytes;
         config.durability = profile.durability;
+        config.read_lease = profile.read_lease;
         let scrub = if profile.damages() { SCRUB_EVERY } else { 0 };
         config.scrub_every = Duration::from_micros(scrub);
         let mut own = Random::new(seed, &format!("snapshots of {id}"));
@@ -110,13 +111,18 @@ impl Node {
             (config.snapshots_kept, config.log_tail_bytes) = (it.kept, it.tail_bytes);
             config.snapshot_send_rate = shared.send_rate();
         }
+        let machine = Arc::new(Machine::new(random.number()));
+        let mut pace = Pace::starting_at(random.within(1..1 << 40));
+        if profile.starts_with_wrong_clocks() {
+            pace.go_at(0, own.pick(profile.clock_rates()).unwrap_or(RIGHT));
+        }
         Self {
             id: NodeId(number),
             config,
             disk: MemoryDisk::new(),
             disk_before: None,
-            machine: Arc::new(Machine::new(random.number())),
-            pace: Pace::starting_at(random.within(1..1 << 40)),
+            machine,
+            pace,
             process: None,
             forming: None,
             wiped: false,
