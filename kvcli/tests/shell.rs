@@ -50,7 +50,7 @@ fn interrupt_clears_a_line_and_cancels_a_command_but_not_the_shell() {
     person.types("put half a li");
     person.sees(" li");
     person.types("\u{3}");
-    person.sees("leader 1> ");
+    person.is_told("\n");
     person.runs("get half", "no such key: half");
     person.types("bench put --duration 60s\r");
     person.sees("/60 s");
@@ -71,7 +71,7 @@ fn history_is_kept_across_runs() {
     second.types("\u{1b}[A\u{1b}[A");
     second.sees("put from-the-first-run 1");
     second.types("\u{3}");
-    second.sees("leader 1> ");
+    second.is_told("\n");
     assert_eq!(second.leaves("\u{4}"), Some(0));
 }
 

@@ -92,8 +92,15 @@ impl Person {
     #[track_caller]
     pub(crate) fn runs(&mut self, line: &str, answer: &str) {
         self.types(&format!("{line}\r"));
+        self.is_told(answer);
+    }
+
+    /// Waits for an answer, and for the prompt behind it: what is typed before that is for the command. The editor shows its
+    /// prompt again at every key, so that a prompt in front of the answer says nothing.
+    #[track_caller]
+    pub(crate) fn is_told(&mut self, answer: &str) {
         self.sees(answer);
-        self.seen = self.seen.split_off(self.seen.find(answer).unwrap());
+        self.seen = self.seen.split_off(self.seen.find(answer).unwrap() + answer.len());
         self.sees("> ");
     }
 
