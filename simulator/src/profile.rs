@@ -298,7 +298,8 @@ impl Profile {
             | Theme::Disk
             | Theme::Time
             | Theme::Work
-            | Theme::Rot => 0,
+            | Theme::Rot
+            | Theme::Kv => 0,
         };
         if fixed.faults.is_none() && share == 1000 {
             self.faults.insert(Fault::ClockRate);
@@ -332,7 +333,8 @@ impl Profile {
             | Theme::Disk
             | Theme::Time
             | Theme::Work
-            | Theme::Rot => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
+            | Theme::Rot
+            | Theme::Kv => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
         }
     }
 

@@ -146,11 +146,11 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// `Rejected` when the lease has ended; see [`KvError`].
     fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Duration, KvError>> + Send;
 
-    /// Ends a lease and deletes its keys; the answer is how many went with the same entry.
+    /// Ends a lease and deletes its keys; the count is of those that went with the same entry.
     ///
     /// # Errors
     /// `Rejected` when the lease has ended already; see [`KvError`].
-    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<u64, KvError>> + Send;
+    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<Deleted, KvError>> + Send;
 
     /// Runs a task of a recipe to its end, beside the caller and whether or not the caller goes on; with timers of tokio.
     /// By default, in the tokio runtime that it is called in.

@@ -85,8 +85,8 @@ impl Kv for ByHeart {
         self.answer().await.map(|()| TTL)
     }
 
-    async fn revoke_lease(&self, _lease: LeaseId) -> Result<u64, KvError> {
-        self.answer().await.map(|()| 1)
+    async fn revoke_lease(&self, _lease: LeaseId) -> Result<Deleted, KvError> {
+        self.answer().await.map(|()| Deleted { count: 1, revision: Index(9) })
     }
 }
 
