@@ -85,7 +85,7 @@ impl<K: Kv> Kv for Tracked<K> {
         self.kv.keep_alive(lease)
     }
 
-    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<u64, KvError>> + Send {
+    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<Deleted, KvError>> + Send {
         self.kv.revoke_lease(lease)
     }
 
