@@ -22,7 +22,8 @@
 //! | the session is gone | under a new session; *unknown* if a copy was lost before | |
 //!
 //! A read changes nothing: it is repeated until the timeout, whatever happened to it, and a node that lets it wait for
-//! a good part of the timeout is given up. While there is no leader, requests wait until the timeout.
+//! a good part of the timeout is given up, or that its caller did not wait for. While there is no leader, requests wait until
+//! the timeout.
 //!
 //! # Which node is asked
 //! Writes and linearizable reads, by a lease or not, go to the leader where it can be reached; any other node would serve
@@ -68,7 +69,7 @@ pub use range::RangeReader;
 pub use status::ClusterStatus;
 
 use link::{Link, LinkError, describe};
-use routes::{Dialer, Routes};
+use routes::{Dialer, PROBE_WAIT, Routes};
 
 /// Pause before a request is sent again that a node refused for now.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -304,7 +305,10 @@ impl Shared {
         let link = self.routes.nearest(deadline).await.map_err(|error| {
             if matches!(error, ClientError::Unavailable(_)) { Step::Again(error) } else { Step::Stop(error) }
         })?;
-        let verdict = judge(link.call(body.clone(), self.until(deadline, patience)).await);
+        let asking = Asking::new(&self.routes, &link);
+        let outcome = link.call(body.clone(), self.until(deadline, patience)).await;
+        asking.over();
+        let verdict = judge(outcome);
         if matches!(verdict, Err(Step::Lost(_))) {
             self.routes.forget_nearest(&link);
         }
@@ -328,7 +332,9 @@ impl Shared {
             // Sent now, it could only end as unknown.
             return Err(Step::Stop(ClientError::Unavailable("the time is up".to_owned())));
         }
+        let asking = Asking::new(routes, &route.link);
         let outcome = route.link.call(body.clone(), self.until(deadline, patience)).await;
+        asking.over();
         if let Ok(Response { leader: Some(leader), .. }) = &outcome {
             routes.hear(&route, leader.id, &leader.address);
         }
@@ -337,6 +343,33 @@ impl Shared {
             routes.forget(&route);
         }
         verdict.map(|answer| (answer, route.link))
+    }
+}
+
+/// A node is asked. When the caller goes away before it has answered, and it had time enough for that, it is given up: callers
+/// who ask in turns shorter than the client's own would ask one that hangs for ever.
+struct Asking<'a> {
+    routes: &'a Routes,
+    link: &'a Arc<Link>,
+    since: Instant,
+    over: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn new(routes: &'a Routes, link: &'a Arc<Link>) -> Self {
+        Self { routes, link, since: Instant::now(), over: false }
+    }
+
+    fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.over && self.since.elapsed() >= PROBE_WAIT {
+            self.routes.give_up(self.link);
+        }
     }
 }
 

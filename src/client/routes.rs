@@ -29,7 +29,7 @@ use super::link::{Link, describe};
 
 /// How long one node may take to be reached and to say how it is: a hung one, which still accepts connections, must
 /// not hold up the search for much longer than an election takes.
-const PROBE_WAIT: Duration = Duration::from_millis(500);
+pub(super) const PROBE_WAIT: Duration = Duration::from_millis(500);
 /// How often it is doubled, once for each round in which nobody answered in time: all nodes may have much to do, and to ask
 /// them over and over and not hear them out would be more of it.
 const MAX_DOUBLINGS: u32 = 3;
@@ -165,6 +165,16 @@ impl Routes {
     pub(crate) fn forget(&self, route: &Route) {
         self.with(|known| {
             if known.route.as_ref().is_some_and(|present| Arc::ptr_eq(&present.link, &route.link)) {
+                known.route = None;
+            }
+        });
+    }
+
+    /// Forgets a node that does not answer, whatever it is asked for.
+    pub(crate) fn give_up(&self, link: &Arc<Link>) {
+        self.forget_nearest(link);
+        self.with(|known| {
+            if known.route.as_ref().is_some_and(|present| Arc::ptr_eq(&present.link, link)) {
                 known.route = None;
             }
         });

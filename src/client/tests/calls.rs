@@ -67,6 +67,21 @@ async fn client_with_an_endless_timeout_reads_and_writes() {
     assert_eq!(item.mod_revision, revision);
 }
 
+/// A lock's keep-alives have a third of its time to live, which may be less than a client gives a node.
+#[tokio::test(start_paused = true)]
+async fn client_whose_callers_are_less_patient_than_itself_leaves_a_leader_that_hangs() {
+    let (net, [first, second, _third]) = Net::three_of_one_log();
+    let client = net.numbered_client(&[1, 2], None);
+    let lease = client.grant_lease(Duration::from_secs(60)).await.unwrap();
+    first.state().writes = Mode::Hold;
+    second.lead(2);
+    first.follow(2, None);
+    let turn = Duration::from_secs(1);
+    let hung = tokio::time::timeout(turn, client.keep_alive(lease)).await;
+    assert!(hung.is_err(), "{hung:?}");
+    tokio::time::timeout(turn, client.keep_alive(lease)).await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn client_write_on_a_broken_connection_is_unknown_at_once_and_not_repeated() {
     let (net, [leader, ..]) = Net::three();
