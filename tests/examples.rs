@@ -131,3 +131,9 @@ fn example_of_the_readme_embeds_three_replicas_in_at_most_25_lines() {
     let lines = program.lines().count();
     assert!(lines <= 25, "{lines} lines");
 }
+
+#[test]
+fn example_session_cost_measures_both_ways_in() {
+    let said = run("session_cost");
+    assert_eq!(said.lines().filter(|line| line.contains("puts/s")).count(), 12, "{said}");
+}

@@ -262,6 +262,15 @@ async fn kv_store_blocking_within_a_task_outlives_the_budget_of_the_task() {
 }
 
 #[tokio::test]
+async fn kv_store_with_an_endless_timeout_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = open_all(&replica_support::members(directory.path(), 1)).await;
+    let store = stores[0].with_timeout(Duration::MAX);
+    let revision = store.put("key", "value").await.unwrap();
+    assert_eq!(store.get("key").await.unwrap().unwrap().mod_revision, revision);
+}
+
+#[tokio::test]
 async fn kv_store_revisions_are_indexes_of_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&Config::single(directory.path().join("1"))).await;
@@ -274,4 +283,23 @@ async fn kv_store_revisions_are_indexes_of_the_log() {
     assert_eq!((seen.create_revision, seen.mod_revision, seen.version), (first, first.plus(1), 2));
     let page = store.scan(Scan::default(), Consistency::Linearizable).await.unwrap();
     assert!(page.revision >= deleted.revision && page.revision > Index(0));
+}
+
+#[tokio::test]
+async fn store_keep_alives_that_come_together_go_into_few_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&Config::single(directory.path())).await;
+    let lease = store.grant_lease(LONG).await.unwrap();
+    let before = store.status().last.get();
+    let keeping: Vec<_> = (0..3_000)
+        .map(|_caller| {
+            let store = store.clone();
+            tokio::spawn(async move { store.keep_alive(lease).await })
+        })
+        .collect();
+    for kept in keeping {
+        assert_eq!(kept.await.unwrap().unwrap(), LONG);
+    }
+    let entries = store.get("absent").await.map(|_absent| store.status().last.get() - before).unwrap();
+    assert!((3..100).contains(&entries), "{entries} entries");
 }

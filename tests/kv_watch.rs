@@ -15,6 +15,8 @@ use dledger::{Config, Consistency, KvStore, Scan};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
+/// Shorter than a page waits: what is told in this time was not found out by asking anew.
+const SOON: Duration = Duration::from_secs(8);
 
 async fn open(config: &Config) -> KvStore {
     KvStore::open(config.clone()).await.unwrap().with_timeout(LONG)
@@ -29,7 +31,7 @@ async fn open_all(configs: &[Config]) -> Vec<KvStore> {
 }
 
 async fn next(watch: &mut Watch) -> Changes {
-    tokio::time::timeout(LONG, watch.next()).await.unwrap().unwrap()
+    tokio::time::timeout(SOON, watch.next()).await.unwrap().unwrap()
 }
 
 /// Everything up to the change of this key.

@@ -155,7 +155,8 @@ impl Client {
             return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
         }
         let routes = Routes::new(options.endpoints, options.cluster, dialer);
-        let shared = Shared { routes, timeout: options.timeout.min(LONGEST), numbering: Numbering::default() };
+        let timeout = options.timeout.min(LONGEST);
+        let shared = Shared { routes, timeout, numbering: Numbering::default() };
         Ok(Self { shared: Arc::new(shared), numbered: true })
     }
 

@@ -30,6 +30,9 @@ use super::link::{Link, describe};
 /// How long one node may take to be reached and to say how it is: a hung one, which still accepts connections, must
 /// not hold up the search for much longer than an election takes.
 const PROBE_WAIT: Duration = Duration::from_millis(500);
+/// How often it is doubled, once for each round in which nobody answered in time: all nodes may have much to do, and to ask
+/// them over and over and not hear them out would be more of it.
+const MAX_DOUBLINGS: u32 = 3;
 /// The first pause between two rounds; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause between two rounds: a small part of an election.
@@ -109,6 +112,8 @@ struct Known {
     route: Option<Route>,
     /// For reads that need no leader.
     nearest: Option<Arc<Link>>,
+    /// Rounds in a row that ended without anybody's answer, up to a few.
+    slow_rounds: u32,
     /// Since when a leader is named that cannot be reached.
     hidden_leader: Option<(NodeId, Instant)>,
 }
@@ -220,6 +225,11 @@ impl Routes {
         });
     }
 
+    /// How long a node may take at present.
+    fn probe_wait(&self) -> Duration {
+        PROBE_WAIT * (1 << self.with(|known| known.slow_rounds))
+    }
+
     /// Connects to an address, within the time that one node may take.
     pub(crate) async fn dial(&self, address: String, client: u128, deadline: Instant) -> Result<Link, DialError> {
         let link = self.reach(address, client, deadline).await?;
@@ -228,7 +238,7 @@ impl Routes {
 
     /// The same, also to a node that a recovery has left behind: it may say how it is.
     async fn reach(&self, address: String, client: u128, deadline: Instant) -> Result<Link, DialError> {
-        let deadline = deadline.min(Instant::now() + PROBE_WAIT);
+        let deadline = deadline.min(Instant::now() + self.probe_wait());
         let cluster = self.with(|known| known.cluster);
         let dialing = self.dialer.dial(address, client, cluster);
         let slow = |_elapsed| DialError::Unreachable("it does not answer".to_owned());
@@ -274,7 +284,7 @@ impl Routes {
     }
 
     async fn ask_at(&self, address: String, deadline: Instant) -> Result<(Arc<Link>, NodeStatus), DialError> {
-        let deadline = deadline.min(Instant::now() + PROBE_WAIT);
+        let deadline = deadline.min(Instant::now() + self.probe_wait());
         let link = Arc::new(self.reach(address, ANONYMOUS, deadline).await?);
         let response = link.call(RequestBody::Status, deadline).await;
         let response = response.map_err(|error| DialError::Unreachable(error.to_string()))?;
@@ -324,6 +334,7 @@ impl Routes {
         let mut failures = Vec::new();
         let mut follower: Option<(Arc<Link>, NodeStatus)> = None;
         let mut reached = BTreeSet::new();
+        let (started, wait) = (Instant::now(), self.probe_wait());
         let mut round = self.ask_all(deadline);
         while let Some(asked) = round.next().await {
             let (link, status) = match asked.result {
@@ -343,7 +354,7 @@ impl Routes {
                 status.term < known.term
             });
             if status.role == Role::Leader && !outdated {
-                self.with(|known| known.hidden_leader = None);
+                self.with(|known| (known.hidden_leader, known.slow_rounds) = (None, 0));
                 return Ok(Ok(Route { link, leads: true, found: Instant::now() }));
             }
             let named = status.leader.map_or("none".to_owned(), |leader| leader.to_string());
@@ -353,6 +364,8 @@ impl Routes {
                 follower = Some((link, status));
             }
         }
+        let slow = reached.is_empty() && started.elapsed() >= wait;
+        self.with(|known| known.slow_rounds = if slow { (known.slow_rounds + 1).min(MAX_DOUBLINGS) } else { 0 });
         match hopeless(&failures) {
             Some(error) => Err(error),
             None => Ok(self.detour(follower, &reached).ok_or(failures)),

@@ -164,7 +164,7 @@ impl KvStore {
     }
 
     /// Sets several keys, one behind the other in the log; the answer is the revision of the last. They are not one
-    /// atomic change: readers may see a first part of them.
+    /// atomic change: readers may see a first part of them. A batch is not numbered: it is sent once.
     ///
     /// # Errors
     /// See [`WriteError`]; `TooLarge`, and nothing is written, when there are none, when one of them is over a limit,

@@ -58,6 +58,16 @@ async fn client_without_a_leader_is_unavailable_at_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn client_with_an_endless_timeout_reads_and_writes() {
+    let (net, _stores) = Net::three_of_one_log();
+    let options = ClientOptions { endpoints: vec![address(1)], timeout: Duration::MAX, cluster: None };
+    let client = Client::with_dialer(options, Box::new(net.clone())).unwrap();
+    let revision = client.put(key("a"), key("v")).await.unwrap();
+    let item = client.get(key("a"), Consistency::Linearizable).await.unwrap().unwrap();
+    assert_eq!(item.mod_revision, revision);
+}
+
+#[tokio::test(start_paused = true)]
 async fn client_write_on_a_broken_connection_is_unknown_at_once_and_not_repeated() {
     let (net, [leader, ..]) = Net::three();
     leader.state().writes = Mode::Hold;

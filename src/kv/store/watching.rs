@@ -31,12 +31,14 @@ use super::KvStore;
 const PAGE_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of changes in a page, one revision at least.
 const PAGE_BYTES: usize = 64 << 10;
-/// Bytes of the log that are read at once, one entry at least.
+/// Bytes of the log that are read at once for one watch, one entry at least.
 const READ_BYTES: u64 = 64 << 10;
+/// The same for many: each of them looks through the page, and the fewer there are the less that costs.
+const NEAR_BYTES: u64 = 512 << 10;
 /// Entries that a page looks through at most without a change to tell.
 const PAGE_ENTRIES: u64 = 1 << 17;
 /// Watches this close to the newest entry read pages for each other.
-const NEAR_ENTRIES: u64 = 1024;
+const NEAR_ENTRIES: u64 = 16 << 10;
 /// How many of those pages are kept.
 const NEAR_PAGES: usize = 8;
 
@@ -183,7 +185,8 @@ async fn read(
     previous: bool,
     range: Option<KeyRange>,
 ) -> Result<Arc<Page>, WatchError> {
-    let read = node.committed_entries(from, history.published(), READ_BYTES).await;
+    let bytes = if range.is_some() { READ_BYTES } else { NEAR_BYTES };
+    let read = node.committed_entries(from, history.published(), bytes).await;
     let entries = read.map_err(|error| {
         if let ReadError::OutOfRange { first, .. } = &error
             && from < *first

@@ -3,9 +3,10 @@ use tokio::task::{JoinHandle, yield_now};
 
 use crate::error::WriteError;
 use crate::kv::command::Command;
+use crate::kv::{Txn, TxnOp};
 use crate::server::fake::{FakeStore, Mode, QUEUE_BODY_BYTES, QueueSink, QueueSource, queue};
-use crate::server::kinds::{Consistency, Scan};
-use crate::server::limits::{ANONYMOUS, Admission, Registry};
+use crate::server::kinds::{Consistency, KeyRange, Scan, WatchAsk, WatchPage};
+use crate::server::limits::{ANONYMOUS, Admission, MAX_POLL_BYTES, MAX_POLLS, Registry};
 use crate::server::protocol::LeaderHint;
 use crate::types::{Index, NodeId};
 
@@ -284,4 +285,67 @@ async fn dispatch_deadline_reaches_the_store_and_is_bounded() {
     client.sink.0.send(Ok(put("b", "v").encode(2, u32::MAX).unwrap())).unwrap();
     client.answer().await;
     assert_eq!(store.state().waits, [Duration::from_secs(5), MAX_WAIT]);
+}
+
+#[tokio::test]
+async fn dispatch_command_that_is_none_is_refused_and_the_connection_goes_on() {
+    let store = FakeStore::leader();
+    let mut client = alone(&store);
+    client.send(&RequestBody::Command(Bytes::from_static(b"\xff\x01")));
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(answer, Answer::Failed(Failure::Unsupported(_))), "{answer:?}");
+    client.send(&RequestBody::Command(Bytes::new()));
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(answer, Answer::Failed(Failure::Malformed(_))), "{answer:?}");
+    client.put("a");
+    assert_eq!(client.answer().await, (3, Answer::Done(Index(1), Bytes::new())));
+    assert_eq!(store.state().proposed, ["a"]);
+}
+
+#[tokio::test]
+async fn dispatch_command_whose_answer_is_larger_than_a_frame_is_done_and_says_so() {
+    let store = FakeStore::leader();
+    store.put_directly("large", &"x".repeat(QUEUE_BODY_BYTES));
+    let mut client = alone(&store);
+    let txn = Txn { then: vec![TxnOp::get("large"), TxnOp::put("b", "v")], ..Txn::default() };
+    client.send(&RequestBody::Command(Command::Txn(txn).encode()));
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(&answer, Answer::Done(Index(2), _)), "{answer:?}");
+    assert!(store.content().contains_key(&Bytes::from("b")));
+}
+
+fn watch(bytes: usize) -> RequestBody {
+    let range = KeyRange { from: vec![b'k'; bytes].into(), to: None };
+    RequestBody::Watch(WatchAsk { range, from: Index(1), previous: false })
+}
+
+#[tokio::test]
+async fn dispatch_watches_wait_beside_the_other_requests_and_are_bounded() {
+    let store = FakeStore::leader();
+    let mut client = alone(&store);
+    (0..MAX_POLLS).for_each(|_watch| client.send(&watch(1)));
+    let (polls, other) = (MAX_POLLS as u64, |answer: &Answer| matches!(answer, Answer::Failed(Failure::Overloaded(_))));
+    client.send(&watch(1));
+    let (id, answer) = client.answer().await;
+    assert!(id == polls + 1 && other(&answer), "{answer:?}");
+    client.put("a");
+    assert_eq!(client.answer().await, (polls + 2, Answer::Done(Index(1), Bytes::new())));
+    let page = WatchPage { changes: Vec::new(), next: Index(7) };
+    store.tell(Ok(page.clone()));
+    assert_eq!(client.answer().await.1, Answer::Watched(page));
+    client.send(&watch(MAX_POLL_BYTES + 1));
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(answer, Answer::Failed(Failure::TooLarge(_))), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dispatch_watch_that_hears_nothing_is_answered_at_its_deadline() {
+    let store = FakeStore::leader();
+    let mut client = alone(&store);
+    client.send(&watch(1));
+    assert_eq!(client.answer().await.1, Answer::Watched(WatchPage { changes: Vec::new(), next: Index(1) }));
+    store.follow(2, None);
+    client.send(&watch(1));
+    let (_id, answer) = client.answer().await;
+    assert!(matches!(answer, Answer::Failed(Failure::Unavailable(_))), "a node that is cut off: {answer:?}");
 }
