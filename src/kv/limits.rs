@@ -8,8 +8,10 @@ use super::txn::{Condition, Txn, TxnOp, TxnPart};
 
 /// The longest time that a caller may name: a clock that it is added to must not overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The shortest and the longest time to live of a lease or a session: shorter, neither could be kept across a failover.
-const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=LONGEST;
+/// The shortest time to live of a lease or a session: shorter, neither could be kept across a failover.
+const SHORTEST_TTL: Duration = Duration::from_millis(500);
+/// The longest of a session. Of too many sessions the one that would end first goes: nobody may outlive all others for long.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 /// Most leases that one entry keeps alive: it is applied in one go.
 pub(crate) const MAX_KEEP_ALIVES: usize = 1024;
 
@@ -36,8 +38,8 @@ impl Limits {
                 self.length("end of a range", to.unwrap_or_default())
             }
             Command::Txn(txn) => self.txn(txn),
-            Command::GrantLease { ttl_ms } => ttl("lease", *ttl_ms),
-            Command::OpenSession { ttl_ms } => ttl("session", *ttl_ms),
+            Command::GrantLease { ttl_ms } => ttl("lease", *ttl_ms, LONGEST),
+            Command::OpenSession { ttl_ms } => ttl("session", *ttl_ms, LONGEST_SESSION),
             Command::KeepAlive { leases } if leases.is_empty() || leases.len() > MAX_KEEP_ALIVES => {
                 Err(format!("{} leases to keep alive; one entry takes 1 to {MAX_KEEP_ALIVES}", leases.len()))
             }
@@ -101,11 +103,11 @@ impl Limits {
     }
 }
 
-fn ttl(what: &str, ttl_ms: u64) -> Result<(), String> {
-    if TTL.contains(&Duration::from_millis(ttl_ms)) {
+fn ttl(what: &str, ttl_ms: u64, longest: Duration) -> Result<(), String> {
+    if (SHORTEST_TTL..=longest).contains(&Duration::from_millis(ttl_ms)) {
         return Ok(());
     }
-    let (least, most) = (TTL.start().as_millis(), TTL.end().as_secs());
+    let (least, most) = (SHORTEST_TTL.as_millis(), longest.as_secs());
     Err(format!("a {what} of {ttl_ms} ms; it must live {least} ms to {most} s"))
 }
 
@@ -151,6 +153,7 @@ mod tests {
             Command::KeepAlive { leases: Vec::new() },
             Command::KeepAlive { leases: vec![LeaseId(1); MAX_KEEP_ALIVES + 1] },
             Command::OpenSession { ttl_ms: u64::MAX },
+            Command::OpenSession { ttl_ms: 3_600_001 },
         ];
         for command in &wrong {
             assert!(LIMITS.check(command).is_err(), "{command:?}");

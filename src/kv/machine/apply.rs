@@ -16,14 +16,13 @@ use super::super::answer::{self, Answer};
 use super::super::backend::{Backend, BackendError, Leaving, Stored};
 use super::super::command::Command;
 use super::super::leases::MAX_ENDED_KEYS;
+use super::super::limits::MAX_KEEP_ALIVES;
 use super::super::range::KeyRange;
 use super::super::sessions::Numbered;
 use super::super::txn::{Compare, Comparison, Condition, OpResult, Txn, TxnOp};
 use super::super::view::item;
 use super::KvMachine;
 
-/// Leases that one entry keeps alive at most.
-pub(in super::super) const MAX_KEEP_ALIVES: usize = 4096;
 /// Bytes of values that a transaction reads at most, unless it reads one alone: they stand in its answer.
 pub(in super::super) const MAX_TXN_READ_BYTES: usize = 1 << 20;
 

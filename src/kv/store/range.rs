@@ -20,17 +20,24 @@ impl KvStore {
 /// A range that is being read. It holds its view until it is dropped, and with it what was overwritten since.
 ///
 /// ```
-/// use dledger::kv::store::KvRange;
-/// use dledger::{Consistency, Scan};
-/// # dledger::doctest::run(|store| async move {
-/// # store.put("user/1", "ann").await?;
-/// # store.put("user/2", "bob").await?;
-/// let mut range: KvRange = store.range(Scan { max_bytes: 1, ..Scan::prefix("user/") }, Consistency::Linearizable);
-/// let first = range.next_page().await?.ok_or("no page")?;
-/// store.delete_prefix("user/").await?; // the view stays as it is
-/// let second = range.next_page().await?.ok_or("no second page")?;
-/// assert_eq!((first.items.len(), second.items.len(), second.revision), (1, 1, first.revision));
-/// # Ok(()) });
+/// use dledger::kv::Scan;
+/// # use dledger::KvStore;
+/// # dledger::doctest::run(|store: KvStore| async move {
+/// for name in ["a", "b", "c"] {
+///     store.put(format!("user/{name}"), "here").await?;
+/// }
+/// let all = Scan { prefix: "user/".into(), max_bytes: 1, ..Scan::default() };
+/// let mut range = store.range(all, dledger::Consistency::Linearizable);
+/// let first = range.next_page().await?.expect("there are some");
+/// store.delete("user/c").await?;
+/// let (mut seen, revision) = (first.count, first.revision);
+/// while let Some(page) = range.next_page().await? {
+///     assert_eq!(page.revision, revision); // one view, whatever was written meanwhile
+///     seen += page.count;
+/// }
+/// assert_eq!(seen, 3);
+/// # Ok(())
+/// # });
 /// ```
 #[derive(Debug)]
 pub struct KvRange {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::apply::{MAX_KEEP_ALIVES, MAX_TXN_READ_BYTES};
+use super::super::apply::MAX_TXN_READ_BYTES;
 use super::*;
 use crate::error::Rejection;
 use crate::kv::leases::MAX_ENDED_KEYS;
+use crate::kv::limits::MAX_KEEP_ALIVES;
 use crate::kv::{Compare, Comparison, Condition, OpResult, Txn, TxnOp};
 use crate::types::SessionId;
 
