@@ -67,7 +67,7 @@ async fn writer(store: KvStore, written: Arc<AtomicU64>) {
 /// The replica that leads, and another.
 async fn leader_and_follower(stores: &[KvStore]) -> Outcome<(KvStore, KvStore)> {
     loop {
-        let leader = stores[0].node().role_changes().borrow().leader;
+        let leader = stores.first().and_then(|store| store.node().role_changes().borrow().leader);
         let of = |leads: bool| stores.iter().find(|store| (Some(store.status().id) == leader) == leads);
         if let (Some(_), Some(leader), Some(follower)) = (leader, of(true), of(false)) {
             return Ok((leader.clone(), follower.clone()));
@@ -88,9 +88,10 @@ async fn main() -> Outcome<()> {
         let config = Config { read_lease: Duration::from_millis(500), ..config };
         stores.push(KvStore::open(config).await?);
     }
+    let any = stores.first().cloned().ok_or("there is no replica")?;
     for first in (0..KEYS).step_by(500) {
         let pairs = (first..first + 500).map(|number| (format!("key-{number:06}").into(), "value".into()));
-        stores[0].put_batch(pairs.collect()).await?;
+        any.put_batch(pairs.collect()).await?;
     }
     let (leader, follower) = leader_and_follower(&stores).await?;
     let written = Arc::new(AtomicU64::new(0));
@@ -107,6 +108,7 @@ async fn main() -> Outcome<()> {
         }
     }
     writes.abort();
+    drop(any);
     for store in stores {
         store.shutdown().await;
     }

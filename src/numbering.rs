@@ -15,7 +15,8 @@
 //! - It is *settled* when its caller was told the outcome, was told "unknown", or went away. The first number that is
 //!   not settled is told with each command, and the store lets go of what it keeps below. A copy of a settled number may
 //!   still be on its way; it is then refused as forgotten if it had not been done before. So a write that ended as unknown
-//!   was done once or never, and is done no more once a later write of the session was.
+//!   was done once or never, and is done no more once another of the session was that was sent when it and all before it
+//!   were settled. (While an earlier number is not, the store does not know that this one is.)
 //! - At most [`MAX_UNANSWERED`] numbers lie between the first that is not settled and the last: the store, which keeps
 //!   an answer for each, never has to refuse one for lack of room. Callers beyond wait in line.
 //!

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dledger::client::{Client, ClientError, ClientOptions, ImportOptions};
 use dledger::config::Config;
+use dledger::kv::recipes::Lock;
 use dledger::kv::{Consistency, Kv, KvError, KvStore, Scan, Txn, TxnOp, WatchOptions};
 use dledger::types::{ClusterId, NodeId, Role};
 use tempfile::TempDir;
@@ -254,7 +255,7 @@ async fn client_server_increments_over_lost_leaders_are_each_done_once() {
         let (client, embedded) = (client.clone(), embedded.clone());
         let (one, other) = (stopping.clone(), stopping.clone());
         adding.spawn(async move { add_while(&one, || client.increment(key("n"), 1)).await });
-        adding.spawn(async move { add_while(&other, || embedded.increment(key("n"), 1)).await });
+        adding.spawn(async move { add_while(&other, || Kv::increment(&embedded, key("n"), 1)).await });
     }
     lose_leaders(&mut cluster, 4, 1).await;
     stop.send(true).unwrap();
@@ -323,4 +324,33 @@ async fn client_server_range_of_many_pages_is_one_view_from_afar_and_embedded() 
         assert_eq!(pages.iter().map(|page| page.items.len()).sum::<usize>(), 600);
         assert!(pages.iter().all(|page| page.revision == pages[0].revision));
     }
+}
+
+#[tokio::test]
+async fn client_server_lock_is_one_lock_from_afar_and_embedded() {
+    let cluster = Cluster::start().await;
+    let embedded = cluster.nodes[1].clone().unwrap().with_timeout(Duration::from_secs(20));
+    let ttl = Duration::from_secs(60);
+    let client = cluster.client(&[1, 2, 3]);
+    let afar = Lock::new(&client, "lock").with_ttl(ttl).with_label("afar");
+    let here = Lock::new(&embedded, "lock").with_ttl(ttl).with_label("here");
+
+    let first = afar.acquire().await.unwrap();
+    assert!(here.try_acquire().await.unwrap().is_none());
+    assert_eq!(here.holder().await.unwrap().unwrap().value, "afar");
+    let waiting = tokio::spawn(async move { here.acquire().await.unwrap() });
+    let contenders = Scan { count_only: true, ..Scan::prefix("lock/") };
+    while client.scan(contenders.clone(), Consistency::Linearizable).await.unwrap().count < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!waiting.is_finished());
+
+    let token = first.token();
+    first.release().await.unwrap();
+    let second = waiting.await.unwrap();
+    assert!(second.token() > token);
+    assert!(afar.try_acquire().await.unwrap().is_none());
+    assert_eq!(afar.holder().await.unwrap().unwrap().value, "here");
+    second.release().await.unwrap();
+    assert!(afar.try_acquire().await.unwrap().is_some());
 }

@@ -14,9 +14,9 @@ use dledger::kv::store::{
     BlockingElection, BlockingLeaders, BlockingLeadership, BlockingLiveLease, BlockingLock, BlockingLockGuard,
     BlockingTyped, BlockingWatch,
 };
-use dledger::kv::{EventKind, KeyRange, Kv, KvError, Txn, TxnOp, Watch, WatchError, WatchOptions};
+use dledger::kv::{EventKind, KeyRange, Kv, Txn, TxnOp, Watch, WatchError, WatchOptions};
 use dledger::types::Index;
-use dledger::{BlockingKvStore, Client, Config, Consistency, Election, KvStore, LiveLease, Lock, Typed};
+use dledger::{BlockingKvStore, Client, Config, Consistency, Election, KvStore, LiveLease, Lock, Typed, WriteError};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -117,7 +117,7 @@ fn blocking_store_offers_conditional_writes_transactions_ranges_and_types() {
     assert!(store.compare_and_set("k", "2", "7").unwrap().is_some());
     assert_eq!(store.compare_and_set("k", "2", "8").unwrap(), None);
     assert_eq!(store.increment("k", 5).unwrap(), 12);
-    assert!(matches!(store.increment("k", i64::MAX), Err(KvError::Rejected(_))));
+    assert!(matches!(store.increment("k", i64::MAX), Err(WriteError::Rejected(_))));
     let txn = Txn { then: vec![TxnOp::put("l", "x"), TxnOp::put("m", "x")], ..Txn::default() };
     assert!(store.transact(txn).unwrap().succeeded);
     assert_eq!(store.delete_range(KeyRange { from: "l".into(), to: None }).unwrap().count, 2);

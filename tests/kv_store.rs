@@ -175,6 +175,18 @@ async fn kv_store_dropped_and_opened_again_holds_the_same() {
 }
 
 #[tokio::test]
+async fn kv_store_with_a_timeout_longer_than_any_clock_tells_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&Config::single(directory.path())).await.with_timeout(Duration::MAX);
+    let written = store.put("k", "v").await.unwrap();
+    for consistency in [Consistency::Linearizable, Consistency::Lease, Consistency::StaleWithin(Duration::MAX)] {
+        assert_eq!(store.get_with("k", consistency).await.unwrap().unwrap().mod_revision, written);
+    }
+    store.unnumbered().delete("k").await.unwrap();
+    store.shutdown().await;
+}
+
+#[tokio::test]
 async fn kv_store_after_shutdown_says_that_it_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&Config::single(directory.path().join("1"))).await;
@@ -247,6 +259,15 @@ async fn kv_store_blocking_within_a_task_outlives_the_budget_of_the_task() {
     for _call in 0..500 {
         assert!(store.get("k", Consistency::Linearizable).unwrap().is_some());
     }
+}
+
+#[tokio::test]
+async fn kv_store_with_an_endless_timeout_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = open_all(&replica_support::members(directory.path(), 1)).await;
+    let store = stores[0].with_timeout(Duration::MAX);
+    let revision = store.put("key", "value").await.unwrap();
+    assert_eq!(store.get("key").await.unwrap().unwrap().mod_revision, revision);
 }
 
 #[tokio::test]

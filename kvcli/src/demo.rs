@@ -19,7 +19,7 @@ use crate::exit::{Failure, Outcome};
 use crate::node::Node;
 use crate::report;
 use crate::run::{Session, interact, no_signals};
-use crate::signals;
+use crate::signals::{self, Otherwise, Signals};
 use crate::store::Store;
 
 /// The first port unless told.
@@ -69,6 +69,7 @@ pub(crate) async fn run(session: &Session, args: DemoArgs) -> Result<Outcome, Fa
     let endpoints: Vec<String> = addresses(memory).collect();
     let nodes = open_all(&place, memory, args.backend).await?;
     let inner = session.at(endpoints, session.options.timeout)?;
+    let inner = Session { signals: Signals::new(Otherwise::Heard), ..inner };
     let ended = tokio::select! {
         ended = async {
             wait_for_leader(&inner.store).await;

@@ -3,11 +3,13 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the answer is "no": absent key, no such member, corruption found, a corrupt or foreign directory |
+//! | 1 | the answer is "no": absent key, false condition, else branch, no number, ended lease, history that is gone, no such member, corruption found, a corrupt or foreign directory |
 //! | 2 | wrong usage, bad configuration, port in use, wrong cluster id |
 //! | 3 | unavailable, or the outcome is unknown: the message says which |
 //! | 4 | refused: limits, disk full, members that must not change now |
 //! | 5 | a bug of ours |
+//!
+//! `lock` exits with the status of the program that it ran.
 //!
 //! A [`Failure`] is one line for a person and a kind for a program. A closed output pipe is a failure too, so that
 //! it ends whatever is under way, but a silent one with code 0.
@@ -31,6 +33,8 @@ pub(crate) enum Outcome {
     Quit,
     /// Commands from stdin or a shell ended with this code; whatever failed has been reported.
     Ended(u8),
+    /// A program that ran under a lock ended with this status, which is passed on.
+    Status(u8),
 }
 
 impl Outcome {
@@ -38,7 +42,7 @@ impl Outcome {
         match self {
             Self::Done | Self::Quit => 0,
             Self::No => 1,
-            Self::Ended(code) => code,
+            Self::Ended(code) | Self::Status(code) => code,
         }
     }
 }

@@ -73,7 +73,7 @@ pub fn parse(words: Vec<Vec<u8>>) -> Result<Asked, String> {
     let program = OsString::from("kvcli");
     match args::parse(std::iter::once(program).chain(words.into_iter().map(OsString::from_vec))) {
         Ok(cli) => Ok(match cli.command {
-            Some(Command::Put { key, value }) => Asked::Put(key.0, value.0),
+            Some(Command::Put(put)) => Asked::Put(put.key.0, put.value.0),
             Some(Command::Get { key }) => Asked::Get(key.0),
             Some(_) | None => Asked::Other,
         }),

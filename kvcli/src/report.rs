@@ -40,7 +40,17 @@ pub(crate) fn failure(failure: &Failure, format: Format, place: Option<Place>) {
 
 /// Says that a line of a script answered "no", where the answer itself is on stdout.
 pub(crate) fn answered_no(format: Format, place: Place) {
-    let message = format!("line {}: the answer is no (exit 1)", place.line);
+    no(format, &format!("line {}: the answer is no (exit 1)", place.line));
+}
+
+/// Says that a program which a line of a script ran did not end well. Its own words are its own.
+pub(crate) fn ended_with(code: u8, format: Format, place: Place) {
+    if code != 0 {
+        no(format, &format!("line {}: the program ended with status {code} (exit {code})", place.line));
+    }
+}
+
+fn no(format: Format, message: &str) {
     let line = match format {
         Format::Json => json!({ "error": { "kind": "no", "message": message } }).to_string(),
         Format::Plain | Format::Table => format!("{} {message}", label("error:")),

@@ -10,6 +10,7 @@ use crate::commands;
 use crate::exit::{Failure, Kind, Outcome};
 use crate::input::Input;
 use crate::output::Printer;
+use crate::signals::{Otherwise, Signals};
 use crate::store::{Consistency, Remote, Store};
 use crate::{demo, logging, report, script, serve, shell, signals};
 
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) input: Input,
     /// Who gives the commands.
     pub(crate) source: Source,
+    /// Who deals with signals.
+    pub(crate) signals: Signals,
 }
 
 impl Session {
@@ -74,7 +77,8 @@ impl Session {
         };
         let store = Store::Remote(Remote::new(&options.endpoints, options.timeout)?);
         let printer = Printer::stdout(globals.output.unwrap_or_default());
-        Ok(Self { options, store, printer, input: Input::stdin(), source: Source::Arguments })
+        let signals = Signals::new(Otherwise::Exit);
+        Ok(Self { options, store, printer, input: Input::stdin(), source: Source::Arguments, signals })
     }
 
     /// The session of one line: flags on the line go before those of the session.
@@ -127,6 +131,7 @@ async fn main_task(cli: Cli) -> Result<Outcome, Failure> {
         Some(command) => {
             let outcome = execute_interruptibly(&session, command).await;
             let flushed = session.printer.flush();
+            session.store.close().await;
             outcome.and_then(|outcome| flushed.map(|()| outcome))
         }
         None => interact(&session).await.map(Outcome::Ended),
@@ -150,13 +155,17 @@ async fn execute_interruptibly(session: &Session, command: Command) -> Result<Ou
 /// The shell where a person types, else commands from stdin; the answer is the exit code.
 pub(crate) async fn interact(session: &Session) -> Result<u8, Failure> {
     if !session.input.is_terminal() {
-        return Ok(script::run(session).await);
+        let code = script::run(session).await;
+        session.store.close().await;
+        return Ok(code);
     }
     let mut stop = signals::Stop::on(&signals::TERMINATE).map_err(|error| no_signals(&error))?;
-    tokio::select! {
+    let code = tokio::select! {
         code = shell::run(session) => code,
         () = stop.requested() => Ok(0),
-    }
+    };
+    session.store.close().await;
+    code
 }
 
 /// The failure to listen for signals.
@@ -173,10 +182,16 @@ pub(crate) fn execute(
         match command {
             Command::Serve(args) => serve::run(session, args).await,
             Command::Demo(args) => demo::run(session, args).await,
-            Command::Put { key, value } => commands::put::run(session, key, value).await,
+            Command::Put(args) => commands::put::run(session, args).await,
             Command::Get { key } => commands::get::run(session, key).await,
             Command::Del { key, prefix } => commands::del::run(session, key, prefix).await,
             Command::Scan(args) => commands::scan::run(session, args).await,
+            Command::Cas { key, expected, new } => commands::cas::run(session, key, expected, new).await,
+            Command::Incr { key, by } => commands::cas::increment(session, key, by).await,
+            Command::Txn { file } => commands::txn::run(session, &file).await,
+            Command::Watch(args) => commands::watch::run(session, args).await,
+            Command::Lease { action } => commands::lease::run(session, action).await,
+            Command::Lock(args) => commands::lock::run(session, args).await,
             Command::Import { file, format } => commands::import::run(session, &file, format).await,
             Command::Export { prefix, format } => commands::export::run(session, prefix, format).await,
             Command::Status => commands::status::run(session).await,

@@ -34,6 +34,10 @@ pub(crate) async fn run(session: &Session) -> u8 {
                 report::answered_no(format, place);
                 Outcome::No.code()
             }
+            Ok(Outcome::Status(code)) => {
+                report::ended_with(code, format, place);
+                code
+            }
             Ok(outcome @ (Outcome::Done | Outcome::Ended(_))) => outcome.code(),
             Err(failure) if failure.kind == Kind::Closed => return first_failure,
             Err(failure) => {

@@ -26,21 +26,28 @@ fn nobody() -> String {
 fn help_and_version_go_to_stdout_with_code_zero() {
     let help = run(&["help"]).ended(0).text();
     for command in ["serve", "demo", "put", "get", "del", "scan", "import", "export", "status", "bench", "log", "quit"]
+        .into_iter()
+        .chain(["cas", "incr", "txn", "watch", "lease", "lock"])
     {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
     }
     assert!(run(&["help", "scan"]).ended(0).text().contains("--keys-only"));
     assert!(run(&["--version"]).ended(0).text().starts_with("kvcli "));
-    run(&["help", "watch"]).ended(2);
+    assert!(run(&["help", "txn"]).ended(0).text().contains("\"compare\": [{\"key\": K"));
+    assert!(run(&["help", "lock"]).ended(0).text().contains("KVCLI_FENCING_TOKEN"));
+    run(&["help", "stream"]).ended(2);
     run(&["quit"]).ended(0);
 }
 
 #[test]
 fn wrong_usage_is_one_line_on_stderr_with_code_two() {
     for arguments in [
-        &["watch", "a"][..],
+        &["watch", "a", "--prefix", "b"][..],
         &["put", "a"],
-        &["put", "a", "b", "--if-absent"],
+        &["put", "a", "b", "--if-absent", "--if-revision", "1"],
+        &["incr", "a", "one"],
+        &["lease", "grant", "soon"],
+        &["lock", "a", "true"],
         &["get"],
         &["get", "a", "--timeout", "5"],
         &["get", "a", "--output", "xml"],

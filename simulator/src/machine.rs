@@ -72,6 +72,13 @@ impl Watch {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The snapshot that the state began with since the last look, if it did.
+    pub(crate) fn just_restored(&self) -> Option<EntryId> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = |deed: &Deed| if let Deed::Installed(id, _state) = deed { Some(*id) } else { None };
+        seen.deeds.iter().rev().find_map(installed)
+    }
+
     /// The state that was last published, as one number.
     pub(crate) fn digest(&self) -> u64 {
         digest(&self.reader, &self.published.lock().unwrap_or_else(PoisonError::into_inner))

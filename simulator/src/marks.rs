@@ -60,6 +60,7 @@ pub(crate) const MET: &[&str] = &[
     "seen: write unknown",
     "seen: write refused",
     "seen: read answered",
+    "fault: leader cut off while all others restart",
     "seen: lease read at once",
     "seen: bounded read at once",
     "seen: stale read",
@@ -177,7 +178,12 @@ const OF_MEMBERS: &[&str] = &[
 ];
 
 /// What happens only where there are leases for reads: in a sweep of everything they are in few runs.
-const OF_LEASES: &[&str] = &[Mark::LeaseRead.name(), Mark::PromiseKept.name(), "seen: lease read at once"];
+const OF_LEASES: &[&str] = &[
+    Mark::LeaseRead.name(),
+    Mark::PromiseKept.name(),
+    "fault: leader cut off while all others restart",
+    "seen: lease read at once",
+];
 /// What comes of sessions, leases and locks: most of it in every sweep, and all of it where there is nothing else.
 const OF_KV: &[&str] = &[
     "seen: session opened",

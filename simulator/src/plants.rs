@@ -73,10 +73,6 @@ pub(crate) const ALL: &[Catalogued] = &[
     plant(Plant::PromiseEndsWithConnection, "promise-ends-with-connection", &[15])
         .themed(Theme::Lease)
         .under(&[Fault::Coup, Fault::Partition]),
-    plant(Plant::PromiseForgotten, "promise-forgotten", &[15])
-        .themed(Theme::Lease)
-        .under(&[Fault::Coup, Fault::Kill, Fault::OneWay])
-        .of(3),
     plant(Plant::BoundFromAnswer, "bound-from-answer", &[]).under(&[Fault::SlowLink]),
     plant(Plant::NoPreVote, "no-pre-vote", &[]).under(&[Fault::Partition, Fault::OneWay]),
     plant(Plant::NotSticky, "not-sticky", &[]).under(&[Fault::OneWay]),

@@ -1,6 +1,9 @@
 //! What a seed switches on: the size of the cluster, its faults, its load. Swarm testing (Groce et al., 2012): a run
 //! with a few random faults finds what a run with all of them drowns.
 
+mod snapshots;
+mod workloads;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -10,6 +13,9 @@ use dledger::Durability;
 use crate::clock::RIGHT;
 use crate::faults::Fault;
 use crate::random::Random;
+
+pub(crate) use snapshots::Snapshots;
+pub(crate) use workloads::{Workload, Workloads};
 
 /// Which faults a run may draw from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -70,19 +76,7 @@ impl Theme {
                 Fault::Misdirected,
             ],
             Self::Rot => &[Fault::Rot, Fault::Misdirected, Fault::Coup, Fault::Kill, Fault::PowerCut, Fault::Partition],
-            Self::Snapshots => &[
-                Fault::Kill,
-                Fault::PowerCut,
-                Fault::Blackout,
-                Fault::RecoveryCut,
-                Fault::Partition,
-                Fault::Coup,
-                Fault::Reset,
-                Fault::SlowLink,
-                Fault::Garbage,
-                Fault::SlowDisk,
-                Fault::Rot,
-            ],
+            Self::Snapshots => snapshots::FAULTS,
             Self::Members => &[
                 Fault::Kill,
                 Fault::PowerCut,
@@ -122,22 +116,7 @@ impl Theme {
                 Fault::Transfer,
             ],
             Self::Skew => &[Fault::Partition, Fault::Coup, Fault::ClockRate],
-            Self::Kv => &[
-                Fault::Kill,
-                Fault::PowerCut,
-                Fault::Blackout,
-                Fault::Pause,
-                Fault::Partition,
-                Fault::OneWay,
-                Fault::Coup,
-                Fault::Reset,
-                Fault::Loss,
-                Fault::Duplicate,
-                Fault::SlowLink,
-                Fault::HungDisk,
-                Fault::ClockRate,
-                Fault::WallJump,
-            ],
+            Self::Kv => workloads::FAULTS,
         }
     }
 }
@@ -146,88 +125,6 @@ impl Theme {
     /// The faults that nemesis draws; those of members have a draw of their own.
     fn drawn_one_by_one(self) -> Vec<Fault> {
         self.faults().iter().copied().filter(|fault| !fault.is_of_members()).collect()
-    }
-}
-
-/// When the nodes of a run take snapshots, and what they keep; one of them may differ.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Snapshots {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-    pub(crate) kept: u32,
-    pub(crate) tail_bytes: u64,
-    /// Bytes of a full chunk, when it is not what production takes.
-    pub(crate) chunk_bytes: Option<u32>,
-    /// Microseconds from one chunk that is given to the next; 0: at once.
-    pub(crate) chunk_pause: u64,
-}
-
-impl Snapshots {
-    /// The choice of a seed or of a node.
-    pub(crate) fn drawn(random: &mut Random, huge_ranges: bool) -> Self {
-        let chunks = [None, Some(512), Some(2 << 10), Some(8 << 10), Some(32 << 10)];
-        let chunk_bytes = random.pick(&chunks).unwrap_or(None);
-        // The largest states have a few hundred kilobytes, and must arrive well before the run ends.
-        let pauses: &[u64] =
-            if chunk_bytes.is_some_and(|bytes| bytes < 4 << 10) { &[0, 500] } else { &[0, 1_000, 5_000] };
-        Self {
-            // Of a map of thousands of keys each takes its time.
-            entries: if huge_ranges { 5_000 } else { random.pick(&[0, 5, 12, 30, 60, 200]).unwrap_or(30) },
-            bytes: random.pick(&[0, 16 << 10, 128 << 10]).unwrap_or(0),
-            kept: random.pick(&[1, 2, 2, 3]).unwrap_or(2),
-            tail_bytes: random.pick(&[0, 0, 64 << 10, 256 << 10]).unwrap_or(0),
-            chunk_bytes: chunk_bytes.filter(|_bytes| !huge_ranges),
-            chunk_pause: random.pick(pauses).unwrap_or(0),
-        }
-    }
-
-    /// The rate that has this pause between two chunks, in bytes a second.
-    pub(crate) fn send_rate(self) -> u64 {
-        let bytes = self.chunk_bytes.map_or(256 << 10, u64::from);
-        (bytes * 1_000_000).checked_div(self.chunk_pause).unwrap_or(0)
-    }
-}
-
-/// What a worker does (`world/workloads`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workload {
-    Registers,
-    Lists,
-    Sets,
-    Counters,
-    Leases,
-    Locks,
-}
-
-impl Workload {
-    const ALL: &'static [Self] = &[Self::Registers, Self::Lists, Self::Sets, Self::Counters, Self::Leases, Self::Locks];
-}
-
-/// What a run has beside the clients of single keys.
-#[derive(Clone, Debug)]
-pub(crate) struct Workloads {
-    /// One worker each.
-    pub(crate) workers: Vec<Workload>,
-    /// Sessions that the workers share; without any their writes have no numbers.
-    pub(crate) sessions: usize,
-    pub(crate) session_ttl_ms: u64,
-}
-
-impl Workloads {
-    /// The choice of a seed: some of the kinds, and two or three workers of each.
-    fn drawn(random: &mut Random) -> Self {
-        let share = random.within(300..900);
-        let mut kinds: Vec<Workload> = Workload::ALL.iter().copied().filter(|_kind| random.chance(share)).collect();
-        if kinds.is_empty() {
-            kinds.extend(random.pick(Workload::ALL));
-        }
-        let each = |kind: &Workload| vec![*kind; usize::try_from(random.within(2..4)).unwrap_or(2)];
-        let workers = kinds.iter().flat_map(each).collect();
-        Self {
-            workers,
-            sessions: random.pick(&[0, 1, 2, 2, 4]).unwrap_or(2),
-            session_ttl_ms: random.pick(&[60_000, 60_000, 1_000, 300]).unwrap_or(60_000),
-        }
     }
 }
 
@@ -392,13 +289,23 @@ impl Profile {
         let share = match fixed.theme {
             Theme::Lease | Theme::Skew => 1000,
             Theme::Swarm | Theme::Members | Theme::Snapshots if fixed.faults.is_none() => 200,
-            _ => 0,
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot
+            | Theme::Kv => 0,
         };
         if fixed.faults.is_none() && share == 1000 {
             self.faults.insert(Fault::ClockRate);
         }
         let wrong = self.has(Fault::ClockRate) && share < 1000;
-        let millis = random.pick(&[150, 150, 300, 400]).unwrap_or(150);
+        let millis = random.pick(&[150, 300, 400]).unwrap_or(150);
         if random.chance(share) && !wrong && !self.huge_ranges {
             self.read_lease = Duration::from_millis(millis);
         }
@@ -417,7 +324,17 @@ impl Profile {
             Theme::Lease => &[RIGHT * 8 / 9 + 1, RIGHT * 19 / 20, RIGHT * 21 / 20, RIGHT * 10 / 9],
             // Slow enough that its lease outlasts the promises of others, and not so slow that they replace it at once.
             Theme::Skew => &[RIGHT * 2 / 3, RIGHT * 4 / 3],
-            _ => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
+            Theme::Swarm
+            | Theme::Members
+            | Theme::Snapshots
+            | Theme::Calm
+            | Theme::Crash
+            | Theme::Network
+            | Theme::Disk
+            | Theme::Time
+            | Theme::Work
+            | Theme::Rot
+            | Theme::Kv => &[RIGHT / 2, RIGHT * 9 / 10, RIGHT * 11 / 10, RIGHT * 2],
         }
     }
 
@@ -443,55 +360,6 @@ impl Profile {
     /// Whether somebody asks for other members or another leader.
     pub(crate) fn has_operator(&self) -> bool {
         Fault::OF_MEMBERS.iter().any(|fault| self.has(*fault))
-    }
-
-    /// Half of the runs have snapshots, from choices of their own: the others are as they were before there were any.
-    fn draw_snapshots(&mut self, random: &mut Random, theme: Theme) {
-        let share = match theme {
-            Theme::Snapshots => 1000,
-            Theme::Rot => 600,
-            Theme::Swarm
-            | Theme::Members
-            | Theme::Calm
-            | Theme::Crash
-            | Theme::Network
-            | Theme::Disk
-            | Theme::Time
-            | Theme::Lease
-            | Theme::Skew => 500,
-            Theme::Kv => 800,
-            Theme::Work => 300,
-        };
-        if !random.chance(share) {
-            return;
-        }
-        self.snapshots = Some(Snapshots::drawn(random, self.huge_ranges));
-        self.differing_per_mille = random.pick(&[0, 0, 0, 400]).unwrap_or(0);
-        // Only whole segments are purged, and of a log of small values there are none.
-        if random.chance(800) || theme == Theme::Snapshots {
-            self.segment_bytes = 64 << 10;
-            self.large_per_mille = self.large_per_mille.max(random.pick(&[60, 60, 150]).unwrap_or(60));
-        }
-    }
-
-    /// Some of the runs have workers, from choices of their own: the others are as they were before there were any.
-    fn draw_workloads(&mut self, random: &mut Random, theme: Theme) {
-        let share = match theme {
-            Theme::Kv => 1000,
-            Theme::Swarm | Theme::Time => 400,
-            Theme::Snapshots | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk => 300,
-            Theme::Members | Theme::Rot => 150,
-            Theme::Work | Theme::Lease | Theme::Skew => 0,
-        };
-        if !random.chance(share) || self.huge_ranges && theme != Theme::Kv {
-            return;
-        }
-        self.huge_ranges = false;
-        self.workloads = Some(Workloads::drawn(random));
-        if theme == Theme::Kv {
-            // The clients of single keys are company, not the point.
-            self.clients = 2;
-        }
     }
 
     /// Whether the run has this fault.

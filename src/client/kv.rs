@@ -39,8 +39,8 @@ impl Kv for Client {
         Ok(Self::keep_alive(self, lease).await?)
     }
 
-    async fn revoke_lease(&self, lease: LeaseId) -> Result<u64, KvError> {
-        Ok(Self::revoke_lease(self, lease).await?.count)
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<Deleted, KvError> {
+        Ok(Self::revoke_lease(self, lease).await?)
     }
 
     async fn put(&self, key: Bytes, value: Bytes) -> Result<Index, KvError> {

@@ -54,6 +54,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use crate::kv::limits::LONGEST;
 use crate::numbering::Numbering;
 use crate::server::kinds::{Consistency, KeyValue, Scan, ScanPage};
 use crate::server::protocol::{Answer, Failure, RequestBody, Response};
@@ -154,7 +155,8 @@ impl Client {
             return Err(ClientError::Usage("the timeout must be above zero".to_owned()));
         }
         let routes = Routes::new(options.endpoints, options.cluster, dialer);
-        let shared = Shared { routes, timeout: options.timeout, numbering: Numbering::default() };
+        let timeout = options.timeout.min(LONGEST);
+        let shared = Shared { routes, timeout, numbering: Numbering::default() };
         Ok(Self { shared: Arc::new(shared), numbered: true })
     }
 

@@ -90,10 +90,11 @@ impl RemoteChanges {
         Ok((page.revision, link))
     }
 
-    /// Looks whether a node is in the history that is watched.
+    /// Looks whether a node is in the history that is watched. One that belonged to no cluster when it was met says nothing
+    /// of that.
     async fn same_history(&self, link: &Link) -> Result<(), WatchError> {
         let epoch = link.info().epoch;
-        if self.with(|place| *place.epoch.get_or_insert(epoch)) == epoch {
+        if epoch == Epoch::NONE || self.with(|place| *place.epoch.get_or_insert(epoch)) == epoch {
             return Ok(());
         }
         let (newest, _link) = self.newest().await?;

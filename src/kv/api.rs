@@ -25,7 +25,7 @@ use super::{Consistency, Deleted, KeyValue, Scan, ScanPage};
 /// # dledger::doctest::run(|store| async move {
 ///
 /// # store.put("visits", "many").await?;
-/// match store.increment("visits".into(), 1).await {
+/// match Kv::increment(&store, "visits".into(), 1).await {
 ///     Ok(visits) => println!("visit {visits}"),
 ///     Err(KvError::Unknown(_)) => println!("counted or not: look before you count again"),
 ///     Err(KvError::Unavailable(_)) => println!("not counted, and worth another try"),
@@ -146,11 +146,11 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// `Rejected` when the lease has ended; see [`KvError`].
     fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Duration, KvError>> + Send;
 
-    /// Ends a lease and deletes its keys; the answer is how many went with the same entry.
+    /// Ends a lease and deletes its keys; the count is of those that went with the same entry.
     ///
     /// # Errors
     /// `Rejected` when the lease has ended already; see [`KvError`].
-    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<u64, KvError>> + Send;
+    fn revoke_lease(&self, lease: LeaseId) -> impl Future<Output = Result<Deleted, KvError>> + Send;
 
     /// Runs a task of a recipe to its end, beside the caller and whether or not the caller goes on; with timers of tokio.
     /// By default, in the tokio runtime that it is called in.
@@ -203,7 +203,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// # Errors
     /// See [`KvError`].
     fn put_if_absent(&self, key: Bytes, value: Bytes) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
-        async move { Ok(done(self.transact(Txn::put_if_absent(key, value)).await?)) }
+        async move { Ok(self.transact(Txn::put_if_absent(key, value)).await?.if_succeeded()) }
     }
 
     /// Sets a key if it was last written at `revision` (zero: if it is absent); the new revision, or `None`.
@@ -216,7 +216,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
         value: Bytes,
         revision: Index,
     ) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
-        async move { Ok(done(self.transact(Txn::put_if_revision(key, value, revision)).await?)) }
+        async move { Ok(self.transact(Txn::put_if_revision(key, value, revision)).await?.if_succeeded()) }
     }
 
     /// Sets a key if its value is `expected`; the new revision, or `None`.
@@ -229,7 +229,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
         expected: Bytes,
         value: Bytes,
     ) -> impl Future<Output = Result<Option<Index>, KvError>> + Send {
-        async move { Ok(done(self.transact(Txn::compare_and_set(key, expected, value)).await?)) }
+        async move { Ok(self.transact(Txn::compare_and_set(key, expected, value)).await?.if_succeeded()) }
     }
 
     /// Adds to the number that a key holds as decimal text (an absent key holds 0); the sum.
@@ -238,16 +238,8 @@ pub trait Kv: Clone + Send + Sync + 'static {
     /// `Rejected` when it holds no number or the sum does not fit; see [`KvError`].
     fn increment(&self, key: Bytes, by: i64) -> impl Future<Output = Result<i64, KvError>> + Send {
         async move {
-            let answer = self.transact(Txn::add(key, by)).await?;
-            match answer.results.first() {
-                Some(OpResult::Sum(sum)) => Ok(*sum),
-                _ => Err(KvError::Unknown("the number was added to, but the sum was not told".to_owned())),
-            }
+            let done = self.transact(Txn::add(key, by)).await?;
+            done.sum().map_err(|reason| KvError::Unknown(reason.to_owned()))
         }
     }
-}
-
-/// The revision, when the condition held.
-fn done(answer: TxnDone) -> Option<Index> {
-    answer.succeeded.then_some(answer.revision)
 }

@@ -45,7 +45,7 @@ pub(super) const BOUNDS: Bounds = Bounds { notes: 4 << 20, previous: 8 << 20 };
 /// What each note and each value counts beside its content.
 pub(super) const ITEM_BYTES: usize = 64;
 
-/// Most of the oldest notes, and of the oldest values, that go with one quantum, which adds fewer entries: freeing them is
+/// Most of the oldest notes, and of the oldest values, that go with one quantum beyond as many as it added: freeing them is
 /// work of the event loop.
 const TRIM: usize = 1024;
 
@@ -237,7 +237,8 @@ impl Effects {
 
     /// Everything up to this entry is applied and visible.
     pub(super) fn publish(&mut self, upto: Index) {
-        self.told.trim(self.bounds);
+        let before = self.newest.load();
+        self.told.trim(self.bounds, &before);
         self.told.published = upto;
         self.newest.store(Arc::new(self.told.clone()));
         let (notes, previous) = &mut self.leaving;
@@ -276,9 +277,11 @@ impl Told {
         }
     }
 
-    /// Lets the oldest go that are over the bounds.
-    fn trim(&mut self, bounds: Bounds) {
-        for _step in 0..TRIM {
+    /// Lets the oldest go that are over the bounds. An entry may change a thousand keys: of what grows by any number at once,
+    /// that many and some more must go, or it would grow without a bound.
+    fn trim(&mut self, bounds: Bounds, before: &Self) {
+        let more = |now: usize, then: usize| TRIM + now.saturating_sub(then);
+        for _step in 0..more(self.notes.len(), before.notes.len()) {
             if self.notes_bytes <= bounds.notes {
                 break;
             }
@@ -286,7 +289,7 @@ impl Told {
             self.notes_bytes -= note.bytes();
             self.oldest = revision.next();
         }
-        for _step in 0..TRIM {
+        for _step in 0..more(self.previous.len(), before.previous.len()) {
             if self.previous_bytes <= bounds.previous {
                 break;
             }

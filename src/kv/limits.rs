@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::command::Command;
 use super::txn::{Condition, Txn, TxnOp, TxnPart};
 
+/// The longest time that a caller may name: a clock that it is added to must not overflow.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The shortest and the longest time to live of a lease or a session: shorter, neither could be kept across a failover.
-const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(365 * 24 * 3600);
+const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=LONGEST;
 /// Most leases that one entry keeps alive: it is applied in one go.
 pub(crate) const MAX_KEEP_ALIVES: usize = 1024;
 

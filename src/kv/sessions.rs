@@ -10,12 +10,13 @@
 //!            let go      │         └ may come in any order
 //!                        first unanswered
 //! ```
-//! A session dies by log time, when nothing was numbered for its time to live; or when there are [`MAX_SESSIONS`] and
-//! another is opened, the one that would die first. It is never opened again: what it numbered before may have been done.
+//! A session dies by log time, when nothing was numbered for its time to live, or for a sixteenth less; or when there are
+//! [`MAX_SESSIONS`] and another is opened, the one that would die first. It is never opened again: what it numbered before
+//! may have been done.
 //!
 //! Memory is bounded: [`MAX_SESSIONS`] of at most [`MAX_UNANSWERED`] answers, each of up to [`MAX_KEPT_BYTES`], together
-//! [`MAX_KEPT_BYTES_OF_ALL`]; of what is beyond, only that it was done is kept. Equal calls leave equal sessions. A clone
-//! costs nothing: a session is copied when it changes while a clone of it is held.
+//! [`MAX_KEPT_BYTES_OF_ALL`]; of what is beyond, only that it was done is kept. An answer of no bytes always is.
+//! Equal calls leave equal sessions. A clone costs nothing: a session is copied when it changes while a clone of it is held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -174,7 +175,8 @@ impl Sessions {
         dirty: &mut Vec<SideName>,
     ) {
         let Some(session) = self.by_id.get_mut(&id) else { return };
-        let fits = answer.len() <= MAX_KEPT_BYTES && self.kept_bytes + answer.len() <= MAX_KEPT_BYTES_OF_ALL;
+        let room = self.kept_bytes + answer.len() <= MAX_KEPT_BYTES_OF_ALL;
+        let fits = answer.is_empty() || (answer.len() <= MAX_KEPT_BYTES && room);
         let answer = if fits { answer.clone() } else { Answer::NotKept.encode() };
         self.kept_bytes += answer.len();
         Arc::make_mut(session).kept.insert(number, Kept { revision, answer });
@@ -287,6 +289,23 @@ mod tests {
         let full = Rejection::TooManyUnanswered(MAX_UNANSWERED as u64);
         assert_eq!(ask(&mut sessions, 9_999, 1, 1_000), Numbered::Rejected(full));
         assert_eq!(ask(&mut sessions, 9_999, 2, 1_000), Numbered::New);
+    }
+
+    #[test]
+    fn session_answer_with_nothing_to_say_is_kept_however_many_others_are() {
+        let (mut sessions, two) = (opened(), SessionId(6));
+        sessions.open(two, 160, NOW, &mut Vec::new());
+        let largest = Bytes::from(vec![0; MAX_KEPT_BYTES]);
+        for number in 1..=MAX_UNANSWERED as u64 {
+            sessions.keep(ONE, number, Index(number), &largest, &mut Vec::new());
+        }
+        assert_eq!(sessions.kept_bytes, MAX_KEPT_BYTES_OF_ALL);
+        let mut again = |number, answer: &Bytes| {
+            sessions.keep(two, number, Index(number), answer, &mut Vec::new());
+            sessions.number(two, number, 1, NOW, &mut Vec::new())
+        };
+        assert_eq!(again(1, &largest), Numbered::Done(Index(1), Answer::NotKept.encode()));
+        assert_eq!(again(2, &Answer::Done.encode()), Numbered::Done(Index(2), Answer::Done.encode()));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::types::{Index, NodeId, Term};
 use super::backend::BackendError;
 use super::backend::chosen::{ChosenMap, ChosenSnapshot};
 use super::command::Command;
-use super::limits::Limits;
+use super::limits::{LONGEST, Limits};
 use super::machine::KvMachine;
 use super::range::KeyRange;
 use super::view::KvReader;
@@ -58,11 +58,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every replica serves every call: one that does not lead forwards writes to the leader and asks it for a read
 /// index. While there is no leader, calls wait up to the handle's timeout.
 ///
-/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (conditional writes by name, locks, elections, typed
-/// values) works on it as well.
+/// Cheap to clone, `Send` and `Sync`. What is built on any [`Kv`](super::Kv) (locks, elections, typed values) works on it as
+/// well.
 ///
 /// ```
-/// use dledger::kv::{Kv, Txn, TxnOp};
+/// use dledger::kv::{Txn, TxnOp};
 /// use dledger::{Consistency, KvStore, Scan};
 ///
 /// # dledger::doctest::run(|store: KvStore| async move {
@@ -75,8 +75,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// assert!(store.get_with("user/1", Consistency::Stale).await?.is_some());
 /// assert_eq!(store.scan(Scan::prefix("user/"), Consistency::Linearizable).await?.items.len(), 3);
 ///
-/// assert!(store.put_if_revision("user/1".into(), "anne".into(), revision).await?.is_some());
-/// assert!(store.compare_and_set("user/2".into(), "bob".into(), "rob".into()).await?.is_some());
+/// assert!(store.put_if_revision("user/1", "anne", revision).await?.is_some());
+/// assert!(store.compare_and_set("user/2", "bob", "rob").await?.is_some());
 /// let both = Txn { then: vec![TxnOp::delete("user/2"), TxnOp::put("user/4", "rob")], ..Txn::default() };
 /// assert!(store.transact(both).await?.succeeded);
 ///
@@ -148,10 +148,10 @@ impl KvStore {
         Self { numbering: None, ..self.clone() }
     }
 
-    /// The same replica with another timeout for each call.
+    /// The same replica with another timeout for each call, of a year at most.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { timeout, ..self.clone() }
+        Self { timeout: timeout.min(LONGEST), ..self.clone() }
     }
 
     /// Sets a key; the answer is its new revision. Resolves once the write is synced on a quorum and applied here.
@@ -164,7 +164,7 @@ impl KvStore {
     }
 
     /// Sets several keys, one behind the other in the log; the answer is the revision of the last. They are not one
-    /// atomic change: readers may see a first part of them.
+    /// atomic change: readers may see a first part of them. A batch is not numbered: it is sent once.
     ///
     /// # Errors
     /// See [`WriteError`]; `TooLarge`, and nothing is written, when there are none, when one of them is over a limit,

@@ -146,6 +146,21 @@ pub struct TxnDone {
     pub results: Vec<OpResult>,
 }
 
+impl TxnDone {
+    /// The revision, when what was compared held.
+    pub(super) fn if_succeeded(&self) -> Option<Index> {
+        self.succeeded.then_some(self.revision)
+    }
+
+    /// What the first operation came to, when that was to add.
+    pub(super) fn sum(&self) -> Result<i64, &'static str> {
+        match self.results.first() {
+            Some(OpResult::Sum(sum)) => Ok(*sum),
+            _ => Err("the number was added to, but the sum was not told"),
+        }
+    }
+}
+
 /// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

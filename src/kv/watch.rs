@@ -7,7 +7,9 @@
 //! ```
 //! A watch is a place in the log and nothing else: asking for the changes from a revision on gives the same answer on
 //! every node and after every restart, so going on elsewhere needs no more than that number. Nothing is kept for a watch
-//! that is not asking, however far it lags: it costs memory for the page that it is given, and slows nobody.
+//! that is not asking, however far it lags: it costs memory for the page that it is given, and slows nobody. A question stays
+//! with its watch until it is answered: a caller with little patience, who drops it and asks again, comes back to the same
+//! one, and so gets on through a long log and leaves no more than one behind at a node.
 //!
 //! All changes of one revision are one unit ([`Changes`]). What is not in the log any more cannot be told: that is an
 //! error ([`WatchError::Compacted`]), never a gap.
@@ -17,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt, Shared};
 use thiserror::Error;
 
 use crate::types::{Index, LeaseId};
@@ -37,8 +39,8 @@ use super::range::KeyRange;
 pub struct WatchOptions {
     /// The keys.
     pub range: KeyRange,
-    /// The first revision whose changes are told; `None` tells those of every write that is acknowledged after the watch
-    /// was made.
+    /// The first revision whose changes are told; `None` begins at "now", which is when [`Watch::begin`] resolves and not
+    /// when the watch is made.
     pub from: Option<Index>,
     /// Whether each event tells the value before it. Such values are kept for a shorter while than the log.
     pub previous: bool,
@@ -204,6 +206,21 @@ pub struct Watch {
     /// The next page begins here; `None` while "now" is still to be found out.
     next: Option<Index>,
     ready: VecDeque<Changes>,
+    beginning: Option<Question<Index>>,
+    asking: Option<Question<WatchPage>>,
+}
+
+/// A question on its way. Shared with nobody, but as `Sync` as a watch has to be.
+type Question<T> = Shared<BoxFuture<'static, Result<T, WatchError>>>;
+
+/// The answer to the question that is open, or else to this one, which stays open for as long as there is none.
+async fn answer<T: Clone>(
+    open: &mut Option<Question<T>>,
+    ask: impl FnOnce() -> BoxFuture<'static, Result<T, WatchError>>,
+) -> Result<T, WatchError> {
+    let answer = open.get_or_insert_with(|| ask().shared()).await;
+    *open = None;
+    answer
 }
 
 impl fmt::Debug for Watch {
@@ -215,18 +232,20 @@ impl fmt::Debug for Watch {
 impl Watch {
     pub(crate) fn new(source: Arc<dyn WatchSource>, options: WatchOptions) -> Self {
         let WatchOptions { range, from, previous } = options;
-        Self { source, range, previous, next: from, ready: VecDeque::new() }
+        let ready = VecDeque::new();
+        Self { source, range, previous, next: from, ready, beginning: None, asking: None }
     }
 
-    /// Fixes where a watch from "now" begins: changes acknowledged after this resolved are told. The first `next` does so
-    /// by itself.
+    /// Fixes where a watch from "now" begins: whatever is asked for after this resolved is told. A write that was under way
+    /// meanwhile may be told or not. The first `next` does so by itself, so that what is written between making a watch and
+    /// asking it first is missed without this.
     ///
     /// # Errors
     /// See [`WatchError`].
     pub async fn begin(&mut self) -> Result<Index, WatchError> {
         match self.next {
             Some(next) => Ok(next),
-            None => Ok(*self.next.insert(self.source.now().await?)),
+            None => Ok(*self.next.insert(answer(&mut self.beginning, || self.source.now()).await?)),
         }
     }
 
@@ -241,7 +260,7 @@ impl Watch {
             }
             let from = self.begin().await?;
             let ask = WatchAsk { range: self.range.clone(), from, previous: self.previous };
-            let page = self.source.page(ask).await?;
+            let page = answer(&mut self.asking, || self.source.page(ask)).await?;
             self.next = Some(page.next);
             self.ready.extend(page.changes);
         }
@@ -257,8 +276,6 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use futures_util::FutureExt;
 
     use super::*;
 
@@ -279,6 +296,20 @@ mod tests {
                 Some(page) => std::future::ready(page).boxed(),
                 None => std::future::pending().boxed(),
             }
+        }
+    }
+
+    /// Has no answer before it is looked at twice.
+    struct Slow;
+
+    impl WatchSource for Slow {
+        fn now(&self) -> BoxFuture<'static, Result<Index, WatchError>> {
+            tokio::task::yield_now().map(|()| Ok(Index(5))).boxed()
+        }
+
+        fn page(&self, ask: WatchAsk) -> BoxFuture<'static, Result<WatchPage, WatchError>> {
+            let page = WatchPage { changes: vec![changes(ask.from.get())], next: ask.from.next() };
+            tokio::task::yield_now().map(|()| Ok(page)).boxed()
         }
     }
 
@@ -304,9 +335,18 @@ mod tests {
         assert!(matches!(watch.next().now_or_never(), Some(Err(WatchError::Unavailable(_)))));
         assert_eq!(watch.next().now_or_never(), Some(Ok(changes(12))));
         assert_eq!(watch.next().now_or_never(), None);
-        assert_eq!(watch.next().now_or_never(), None, "dropped and asked again");
+        assert_eq!(watch.next().now_or_never(), None, "dropped, and the question is still open");
         let asked: Vec<u64> = source.asked.lock().unwrap().iter().map(|index| index.get()).collect();
-        assert_eq!(asked, [5, 9, 12, 12, 13, 13]);
+        assert_eq!(asked, [5, 9, 12, 12, 13]);
+    }
+
+    #[test]
+    fn watch_that_is_dropped_before_any_answer_comes_gets_on_all_the_same() {
+        let mut watch = Watch::new(Arc::new(Slow), WatchOptions::key("k"));
+        for revision in 5..7 {
+            let told = (0..9).find_map(|_attempt| watch.next().now_or_never());
+            assert_eq!(told, Some(Ok(changes(revision))));
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::types::{Kind, Monotonic, Role};
 use super::replica::Replica;
 
 impl<M: StateMachine> Replica<M> {
-    /// When a no-op is due; `None` when this node leads nobody, or one is under way.
+    /// When a no-op is due; `None` when this node leads nobody or hands over, or one is under way.
     pub(crate) fn next_no_op(&self) -> Option<Monotonic> {
-        let leads = self.raft.role() == Role::Leader;
+        let leads = self.raft.role() == Role::Leader && self.raft.transfer_target().is_none();
         let under_way = self.no_op.term == self.raft.term() && self.no_op.index > self.applier.applied().index;
         let can = leads && !under_way && self.log.space() != Space::Exhausted && self.applier.failure().is_none();
         let can = can && !self.plants.has(Plant::ExpiryNotProposed);

@@ -59,14 +59,12 @@ fn counted(promise: Duration) -> Duration {
 pub(super) struct Promise {
     /// When it answered a heartbeat last; the start of the node before the first.
     since: Monotonic,
-    /// It has answered one since its start.
-    given: bool,
 }
 
 impl Promise {
     /// What an earlier life has promised is not known: as much as may be.
     pub(super) const fn of_earlier_life(now: Monotonic) -> Self {
-        Self { since: now, given: false }
+        Self { since: now }
     }
 }
 
@@ -136,7 +134,7 @@ impl Raft {
 
     /// The leader is heard and about to be answered.
     pub(super) const fn promise(&mut self) {
-        self.promise = Promise { since: self.now, given: true };
+        self.promise = Promise { since: self.now };
     }
 
     /// A connection to the leader has closed: nothing, but for a plant.
@@ -148,9 +146,6 @@ impl Raft {
 
     /// Until when this node keeps a promise to vote for nobody and not to stand; `None` when it is free.
     pub(super) fn bound_until(&self) -> Option<Monotonic> {
-        if !self.promise.given && self.plants.has(Plant::PromiseForgotten) {
-            return None;
-        }
         let until = self.promise.since.after(self.read_lease());
         (self.now < until && self.role() != Role::Leader).then_some(until)
     }

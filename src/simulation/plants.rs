@@ -58,8 +58,6 @@ pub enum Plant {
     LeaseNotTimed,
     /// A promise not to vote ends with the connection to the leader.
     PromiseEndsWithConnection,
-    /// A promise not to vote is forgotten in a restart.
-    PromiseForgotten,
     /// A read with a bound takes a read index for as old as its answer, and not as its question.
     BoundFromAnswer,
     /// Elections start without a pre-vote.

@@ -197,7 +197,8 @@ impl From<WireWriteError> for WriteError {
             WireWriteError::TooLarge(text) => Self::TooLarge(text),
             WireWriteError::Overloaded(text) => Self::Overloaded(text),
             WireWriteError::DiskFull(node) => Self::DiskFull(node),
-            WireWriteError::Stopped(text) => Self::Stopped(text),
+            // Another node than the one whose caller hears of it.
+            WireWriteError::Stopped(text) => Self::Unavailable(format!("the leader has stopped: {text}")),
         }
     }
 }

@@ -237,3 +237,11 @@ async fn assert_violation(node: &mut Node, fake: &mut Fake, text: &str) {
     assert_eq!(fake.receive().await, Some(Received::Goodbye(reason.text)));
     assert_eq!(fake.receive().await, None);
 }
+
+#[test]
+fn forward_refused_by_a_leader_that_stops_is_not_said_of_the_node_that_forwarded() {
+    let ForwardError::Refused(wire) = WriteError::Stopped("it was shut down".to_owned()).into() else {
+        panic!("it was certainly not proposed");
+    };
+    assert!(matches!(WriteError::from(wire), WriteError::Unavailable(_)));
+}

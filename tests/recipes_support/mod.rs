@@ -173,7 +173,7 @@ impl Kv for Tampered {
         Kv::keep_alive(&self.kv, lease).await
     }
 
-    async fn revoke_lease(&self, lease: LeaseId) -> Result<u64, KvError> {
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<Deleted, KvError> {
         self.pass().await;
         Kv::revoke_lease(&self.kv, lease).await
     }

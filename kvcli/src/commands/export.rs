@@ -12,7 +12,7 @@ use crate::run::Session;
 use crate::store::{KeyValue, Scan};
 
 use super::progress::{Cleared, bar};
-use super::scan::{PAGE_BYTES, Pages};
+use super::scan::PAGE_BYTES;
 
 /// Writes the rows to stdout.
 pub(crate) async fn run(session: &Session, prefix: Raw, format: Option<RowFormat>) -> Result<Outcome, Failure> {
@@ -25,7 +25,7 @@ pub(crate) async fn run(session: &Session, prefix: Raw, format: Option<RowFormat
     let bar = if visible { bar(None, "{spinner} {pos} keys exported, {per_sec}") } else { ProgressBar::hidden() };
     let bar = Cleared(bar);
     let scan = Scan { prefix: prefix.0, max_bytes: PAGE_BYTES, ..Scan::default() };
-    let mut pages = Pages::new(session.store.clone(), session.options.consistency, scan);
+    let mut pages = session.store.range(scan, session.options.consistency);
     while let Some(page) = pages.next().await? {
         match format {
             RowFormat::Tsv => write_tsv(session, &page.items)?,

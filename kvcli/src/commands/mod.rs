@@ -2,10 +2,13 @@
 
 pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod cas;
 pub(crate) mod del;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
+pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod members;
 mod progress;
@@ -15,6 +18,8 @@ pub(crate) mod restore;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod status;
+pub(crate) mod txn;
+pub(crate) mod watch;
 
 #[cfg(test)]
 mod tests;

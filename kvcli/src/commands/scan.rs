@@ -1,10 +1,10 @@
-//! `scan`: key order, page by page, so that a scan of any size takes the memory of one page.
+//! `scan`: key order, page by page, so that a scan of any size takes the memory of one page. All pages show one view.
 
 use crate::args::ScanArgs;
 use crate::exit::{Failure, Outcome};
 use crate::output::Answer;
 use crate::run::Session;
-use crate::store::{Consistency, Scan, ScanPage, Store};
+use crate::store::Scan;
 
 /// Most bytes of one page; a single pair beyond it still comes.
 pub(crate) const PAGE_BYTES: u64 = 1 << 20;
@@ -21,7 +21,7 @@ pub(crate) async fn run(session: &Session, args: ScanArgs) -> Result<Outcome, Fa
         keys_only: args.keys_only,
         count_only: args.count,
     };
-    let mut pages = Pages::new(session.store.clone(), session.options.consistency, scan);
+    let mut pages = session.store.range(scan, session.options.consistency);
     let mut counted = 0;
     let mut first = true;
     while let Some(page) = pages.next().await? {
@@ -37,26 +37,4 @@ pub(crate) async fn run(session: &Session, args: ScanArgs) -> Result<Outcome, Fa
         session.printer.print(Answer::Count(counted))?;
     }
     Ok(Outcome::Done)
-}
-
-/// The pages of a scan.
-pub(crate) struct Pages {
-    store: Store,
-    consistency: Consistency,
-    /// What is still to be read; `None` when all is.
-    rest: Option<Scan>,
-}
-
-impl Pages {
-    pub(crate) fn new(store: Store, consistency: Consistency, scan: Scan) -> Self {
-        Self { store, consistency, rest: Some(scan) }
-    }
-
-    /// The next page; `None` behind the last.
-    pub(crate) async fn next(&mut self) -> Result<Option<ScanPage>, Failure> {
-        let Some(scan) = self.rest.take() else { return Ok(None) };
-        let page = self.store.scan(scan.clone(), self.consistency).await?;
-        self.rest = scan.after(&page).filter(|rest| rest.limit != Some(0));
-        Ok(Some(page))
-    }
 }

@@ -1,18 +1,20 @@
 //! Commands as lines of a script, against a store in memory.
 
+mod writes;
+
 use std::time::Duration;
 
 use dledger::node::MemberChange;
 use dledger::types::NodeId;
 
 use crate::args::Format;
-use crate::commands::scan::Pages;
 use crate::exit::{Failure, Kind, Outcome};
 use crate::input::Input;
 use crate::output::tests::Captured;
 use crate::output::{Printer, Style};
 use crate::run::{Options, Session, Source};
 use crate::script::{self, execute_line};
+use crate::signals::{Otherwise, Signals};
 use crate::store::fake::Fake;
 use crate::store::{Consistency, Scan, Store};
 
@@ -33,7 +35,8 @@ fn bench(stdin: &'static str) -> Bench {
     };
     let printer = Printer::to(out.clone(), Format::Plain, Style::Raw);
     let store = Store::Fake(fake.clone());
-    Bench { session: Session { options, store, printer, input: Input::text(stdin), source: Source::Script }, fake, out }
+    let (input, signals) = (Input::text(stdin), Signals::new(Otherwise::Heard));
+    Bench { session: Session { options, store, printer, input, source: Source::Script, signals }, fake, out }
 }
 
 impl Bench {
@@ -153,7 +156,7 @@ async fn scan_of_many_pages_gives_every_key_once_in_order_both_ways() {
     }
     for reverse in [false, true] {
         let scan = Scan { limit: Some(2_300), reverse, ..Scan::default() };
-        let mut pages = Pages::new(bench.session.store.clone(), Consistency::Stale, scan);
+        let mut pages = bench.session.store.range(scan, Consistency::Stale);
         let mut keys = Vec::new();
         let mut pages_read = 0;
         while let Some(page) = pages.next().await.unwrap() {

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(test)]
 pub(crate) use self::json::bytes_value;
 
+use dledger::kv::{Event, LeaseStatus, TxnDone};
+
 use crate::args::Format;
 use crate::commands::backup::BackedUp;
 use crate::commands::bench::Report;
@@ -45,6 +47,33 @@ pub(crate) enum Answer<'a> {
     },
     /// How many keys were deleted.
     Deleted(Deleted),
+    /// The number that a key holds now.
+    Sum {
+        /// The number.
+        value: i64,
+        /// The entry that made it so.
+        revision: u64,
+    },
+    /// What a transaction did.
+    Txn(&'a TxnDone),
+    /// The changes of a revision.
+    Events {
+        /// The revision.
+        revision: u64,
+        /// The changes.
+        events: &'a [Event],
+        /// Whether these are the first.
+        first: bool,
+    },
+    /// A lease that lives.
+    Lease {
+        /// Its id.
+        id: u64,
+        /// How long, without being kept alive.
+        ttl_ms: u64,
+    },
+    /// All leases that live.
+    Leases(&'a [LeaseStatus]),
     /// How many keys there are.
     Count(u64),
     /// How many lines of an import are certain.

@@ -1,13 +1,18 @@
 //! `--output plain`: what a person reads and `cut` splits. Fields are separated by TAB, rows by a newline.
 
+use std::time::Duration;
+
+use dledger::kv::{Event, EventKind};
 use dledger::node::MemberStatus;
 
 use crate::commands::bench::Report;
+use crate::commands::log::repair::HoleRow;
+use crate::commands::log::{RecordRow, SegmentRow};
 use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
 use crate::store::{MemberList, NodeRow, Nodes};
 
-use super::{Answer, Style};
+use super::{Answer, Style, json};
 
 /// Appends an answer.
 pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
@@ -28,6 +33,16 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
             }
         }
         Answer::Deleted(deleted) => line(out, &deleted.count.to_string()),
+        Answer::Sum { value, .. } => line(out, &value.to_string()),
+        Answer::Txn(_) => json::render(answer, out),
+        Answer::Events { revision, events, .. } => events.iter().for_each(|each| event(each, revision, style, out)),
+        Answer::Lease { id, .. } => line(out, &id.to_string()),
+        Answer::Leases(leases) => {
+            for lease in leases {
+                let ttl = humantime::format_duration(Duration::from_millis(lease.ttl_ms));
+                line(out, &format!("{}\tttl={ttl}\tkeys={}", lease.lease, lease.keys));
+            }
+        }
         Answer::Count(count) => line(out, &count.to_string()),
         Answer::Acknowledged(lines) => line(out, &format!("acknowledged {lines} lines")),
         Answer::Nodes(nodes) => nodes.nodes.iter().for_each(|row| line(out, &node(row, nodes))),
@@ -45,43 +60,13 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
         Answer::Survivor(row) => line(out, &survivor(row)),
         Answer::Recovered(row) => line(out, &format!("recovered\t{}\t{}\t{}", row.id, row.epoch, row.index)),
         Answer::Bench(report) => bench(report, out),
-        Answer::Segments(segments) => {
-            for segment in segments {
-                let fields = [
-                    segment.file.clone(),
-                    segment.first.to_string(),
-                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
-                    segment.bytes.to_string(),
-                    segment.state.to_owned(),
-                ];
-                line(out, &fields.join("\t"));
-            }
-        }
-        Answer::Records { records, .. } => {
-            for record in records {
-                let head = format!(
-                    "{}\t{}\t{}\t{}\t{}\t",
-                    record.index, record.term, record.position, record.kind, record.channel
-                );
-                out.extend_from_slice(head.as_bytes());
-                // Payloads are binary: raw they would break the columns even in a file.
-                Style::Visible.append(out, &record.payload);
-                out.push(b'\n');
-            }
-        }
+        Answer::Segments(segments) => segments.iter().for_each(|each| line(out, &segment(each))),
+        Answer::Records { records, .. } => records.iter().for_each(|each| record(each, out)),
         Answer::Verified(found) => {
             let text = format!("{} {} {} {} {}", found.first, found.last, found.records, found.bytes, found.digest);
             line(out, &text);
         }
-        Answer::Holes(holes) => {
-            for hole in holes {
-                let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
-                let terms = if terms.is_empty() { "-".to_owned() } else { terms.join(",") };
-                let (file, reason) = (&hole.file, &hole.reason);
-                let numbers = format!("{}\t{}\t{}\t{terms}\t{}", hole.offset, hole.first, hole.last, hole.bytes);
-                line(out, &format!("{file}\t{numbers}\t{reason}"));
-            }
-        }
+        Answer::Holes(holes) => holes.iter().for_each(|each| line(out, &hole(each))),
         Answer::CutAway(cut) => {
             line(out, &format!("cut\t{}\t{}\t{}\t{}", cut.first, cut.last, cut.committed, cut.aside));
         }
@@ -91,6 +76,18 @@ pub(super) fn render(answer: Answer<'_>, style: Style, out: &mut Vec<u8>) {
 fn line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');
+}
+
+fn event(event: &Event, revision: u64, style: Style, out: &mut Vec<u8>) {
+    let (name, value): (&[u8], &[u8]) = match &event.kind {
+        EventKind::Put { value, .. } => (b"PUT\t", value),
+        EventKind::Delete => (b"DELETE\t", b""),
+    };
+    out.extend_from_slice(name);
+    style.append(out, &event.key);
+    out.push(b'\t');
+    style.append(out, value);
+    line(out, &format!("\t{revision}"));
 }
 
 fn number(known: Option<u64>) -> String {
@@ -141,6 +138,26 @@ fn node(row: &NodeRow, nodes: &Nodes) -> String {
     };
     let fields = fields.iter().map(|field| visible(field.as_bytes())).collect::<Vec<_>>();
     format!("{}\t{}\t{}", row.id, visible(row.address.as_bytes()), fields.join("\t"))
+}
+
+fn segment(segment: &SegmentRow) -> String {
+    let last = number(segment.last);
+    format!("{}\t{}\t{last}\t{}\t{}", segment.file, segment.first, segment.bytes, segment.state)
+}
+
+fn record(record: &RecordRow, out: &mut Vec<u8>) {
+    let RecordRow { index, term, position, kind, channel, payload, .. } = record;
+    out.extend_from_slice(format!("{index}\t{term}\t{position}\t{kind}\t{channel}\t").as_bytes());
+    // Payloads are binary: raw they would break the columns even in a file.
+    Style::Visible.append(out, payload);
+    out.push(b'\n');
+}
+
+fn hole(hole: &HoleRow) -> String {
+    let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
+    let terms = if terms.is_empty() { "-".to_owned() } else { terms.join(",") };
+    let HoleRow { file, offset, first, last, bytes, reason, .. } = hole;
+    format!("{file}\t{offset}\t{first}\t{last}\t{terms}\t{bytes}\t{reason}")
 }
 
 fn survivor(row: &SurvivorRow) -> String {

@@ -3,9 +3,12 @@
 //!
 //! Widths are those of one page; a later page of a long scan may be aligned differently and has no header.
 
+use dledger::kv::{Event, EventKind, LeaseStatus, OpResult, TxnDone};
 use dledger::node::MemberStatus;
 
 use crate::commands::bench::Report;
+use crate::commands::log::repair::HoleRow;
+use crate::commands::log::{RecordRow, SegmentRow};
 use crate::commands::recover::SurvivorRow;
 use crate::escape::visible;
 use crate::store::{KeyValue, MemberList, NodeRow, Nodes, SnapshotRow};
@@ -27,6 +30,18 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::Deleted(deleted) => {
             (&["DELETED", "REVISION"], vec![vec![deleted.count.to_string(), deleted.revision.to_string()]], true)
         }
+        Answer::Sum { value, revision } => {
+            (&["VALUE", "REVISION"], vec![vec![value.to_string(), revision.to_string()]], true)
+        }
+        Answer::Txn(done) => (&["PART", "RESULT"], txn(done), true),
+        Answer::Events { revision, events, first } => {
+            (&["TYPE", "KEY", "VALUE", "REVISION"], events.iter().map(|each| event(each, revision)).collect(), first)
+        }
+        Answer::Lease { id, ttl_ms } => (&["LEASE", "TTL MS"], vec![numbers([id, ttl_ms])], true),
+        Answer::Leases(leases) => {
+            let row = |lease: &LeaseStatus| numbers([lease.lease.0, lease.ttl_ms, lease.keys]);
+            (&["LEASE", "TTL MS", "KEYS"], leases.iter().map(row).collect(), true)
+        }
         Answer::Count(count) => (&["COUNT"], vec![vec![count.to_string()]], true),
         Answer::Acknowledged(lines) => (&["ACKNOWLEDGED"], vec![vec![lines.to_string()]], true),
         Answer::Nodes(nodes) => (NODE, nodes.nodes.iter().map(|row| node(row, nodes)).collect(), true),
@@ -38,36 +53,15 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
         Answer::BackedUp(backup) => (&["INDEX", "BYTES"], vec![numbers([backup.index, backup.bytes])], true),
         Answer::Restored(restored) => (&["INDEX", "BEGINS"], vec![numbers([restored.index, restored.begins])], true),
         Answer::Survivor(row) => (SURVIVOR, vec![survivor(row)], true),
-        Answer::Recovered(row) => (
-            &["RECOVERED", "EPOCH", "INDEX"],
-            vec![[row.id, row.epoch, row.index].map(|n| n.to_string()).to_vec()],
-            true,
-        ),
+        Answer::Recovered(row) => {
+            (&["RECOVERED", "EPOCH", "INDEX"], vec![numbers([row.id, row.epoch, row.index])], true)
+        }
         Answer::Bench(report) => (BENCH, vec![bench(report)], true),
         Answer::Segments(segments) => {
-            let row = |segment: &crate::commands::log::SegmentRow| {
-                vec![
-                    segment.file.clone(),
-                    segment.first.to_string(),
-                    segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
-                    segment.bytes.to_string(),
-                    segment.state.to_owned(),
-                ]
-            };
-            (&["FILE", "FIRST", "LAST", "BYTES", "STATE"], segments.iter().map(row).collect(), true)
+            (&["FILE", "FIRST", "LAST", "BYTES", "STATE"], segments.iter().map(segment).collect(), true)
         }
         Answer::Records { records, first } => {
-            let row = |record: &crate::commands::log::RecordRow| {
-                vec![
-                    record.index.to_string(),
-                    record.term.to_string(),
-                    record.position.to_string(),
-                    record.kind.to_owned(),
-                    record.channel.to_string(),
-                    visible(&record.payload),
-                ]
-            };
-            (&["INDEX", "TERM", "POSITION", "KIND", "CHANNEL", "PAYLOAD"], records.iter().map(row).collect(), first)
+            (&["INDEX", "TERM", "POSITION", "KIND", "CHANNEL", "PAYLOAD"], records.iter().map(record).collect(), first)
         }
         Answer::Verified(found) => {
             let row = [found.first, found.last, found.records, found.bytes].map(|number| number.to_string());
@@ -75,13 +69,7 @@ pub(super) fn render(answer: Answer<'_>, out: &mut Vec<u8>) {
             (&["FIRST", "LAST", "RECORDS", "BYTES", "DIGEST"], vec![row], true)
         }
         Answer::Holes(holes) => {
-            let row = |hole: &crate::commands::log::repair::HoleRow| {
-                let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
-                let numbers = [hole.offset, hole.first, hole.last].map(|number| number.to_string());
-                let ends = [terms.join(","), hole.bytes.to_string(), visible(hole.reason.as_bytes())];
-                std::iter::once(hole.file.clone()).chain(numbers).chain(ends).collect()
-            };
-            (&["FILE", "OFFSET", "FIRST", "LAST", "TERMS", "BYTES", "REASON"], holes.iter().map(row).collect(), true)
+            (&["FILE", "OFFSET", "FIRST", "LAST", "TERMS", "BYTES", "REASON"], holes.iter().map(hole).collect(), true)
         }
         Answer::CutAway(cut) => {
             let numbers = [cut.first, cut.last, cut.committed].map(|number| number.to_string());
@@ -108,7 +96,31 @@ fn aligned(header: &[&str], rows: &[Vec<String>], with_header: bool, out: &mut V
     }
 }
 
-const PAIR: &[&str] = &["KEY", "VALUE", "CREATED", "MODIFIED", "VERSION"];
+fn txn(done: &TxnDone) -> Vec<Vec<String>> {
+    let branch = if done.succeeded { "then" } else { "else" };
+    let result = |(place, result): (usize, &OpResult)| {
+        let shown = match result {
+            OpResult::Put => "OK".to_owned(),
+            OpResult::Deleted(there) => u8::from(*there).to_string(),
+            OpResult::Value(found) => found.as_ref().map_or_else(|| "-".to_owned(), |found| visible(&found.value)),
+            OpResult::Sum(sum) => sum.to_string(),
+            _ => "?".to_owned(),
+        };
+        vec![format!("{branch}[{place}]"), shown]
+    };
+    let head = vec!["revision".to_owned(), done.revision.to_string()];
+    std::iter::once(head).chain(done.results.iter().enumerate().map(result)).collect()
+}
+
+fn event(event: &Event, revision: u64) -> Vec<String> {
+    let (name, value) = match &event.kind {
+        EventKind::Put { value, .. } => ("PUT", visible(value)),
+        EventKind::Delete => ("DELETE", String::new()),
+    };
+    vec![name.to_owned(), visible(&event.key), value, revision.to_string()]
+}
+
+const PAIR: &[&str] = &["KEY", "VALUE", "CREATED", "MODIFIED", "VERSION", "LEASE"];
 
 fn pair(pair: &KeyValue) -> Vec<String> {
     vec![
@@ -117,6 +129,7 @@ fn pair(pair: &KeyValue) -> Vec<String> {
         pair.create_revision.to_string(),
         pair.mod_revision.to_string(),
         pair.version.to_string(),
+        if pair.lease.is_zero() { "-".to_owned() } else { pair.lease.to_string() },
     ]
 }
 
@@ -208,8 +221,35 @@ fn number(known: Option<u64>) -> String {
     known.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-fn numbers(row: [u64; 2]) -> Vec<String> {
+fn numbers<const N: usize>(row: [u64; N]) -> Vec<String> {
     row.map(|number| number.to_string()).to_vec()
+}
+
+fn segment(segment: &SegmentRow) -> Vec<String> {
+    vec![
+        segment.file.clone(),
+        segment.first.to_string(),
+        segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
+        segment.bytes.to_string(),
+        segment.state.to_owned(),
+    ]
+}
+
+fn record(record: &RecordRow) -> Vec<String> {
+    vec![
+        record.index.to_string(),
+        record.term.to_string(),
+        record.position.to_string(),
+        record.kind.to_owned(),
+        record.channel.to_string(),
+        visible(&record.payload),
+    ]
+}
+
+fn hole(hole: &HoleRow) -> Vec<String> {
+    let terms: Vec<String> = hole.terms.iter().map(u64::to_string).collect();
+    let ends = [terms.join(","), hole.bytes.to_string(), visible(hole.reason.as_bytes())];
+    std::iter::once(hole.file.clone()).chain(numbers([hole.offset, hole.first, hole.last])).chain(ends).collect()
 }
 
 fn snapshot(row: &SnapshotRow) -> Vec<String> {

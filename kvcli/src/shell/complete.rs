@@ -86,8 +86,11 @@ impl Grammar {
         if position.flag.is_some() || position.command.has_subcommands() {
             return None;
         }
-        let names: Vec<String> =
-            position.command.get_positionals().skip(position.positionals).map(ToString::to_string).collect();
+        let shown = |argument: &Arg| {
+            let dashes = if argument.is_last_set() && !position.flags_ended { "-- " } else { "" };
+            format!("{dashes}{argument}")
+        };
+        let names: Vec<String> = position.command.get_positionals().skip(position.positionals).map(shown).collect();
         (!names.is_empty()).then(|| names.join(" "))
     }
 
@@ -159,10 +162,16 @@ mod tests {
     #[test]
     fn commands_are_offered_where_one_is_missing() {
         let all = names("");
-        for name in ["get", "put", "scan", "bench", "log", "help", "quit"] {
+        for name in
+            ["get", "put", "scan", "cas", "incr", "txn", "watch", "lease", "lock", "bench", "log", "help", "quit"]
+        {
             assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
         }
         assert!(names("log ").contains(&"verify".to_owned()));
+        let leases = names("lease ");
+        for name in ["grant", "keepalive", "revoke", "list"] {
+            assert!(leases.iter().any(|found| found == name), "{name} is not in {leases:?}");
+        }
         let changes = names("members ");
         for name in ["add", "promote", "remove", "replace", "prefer"] {
             assert!(changes.iter().any(|found| found == name), "{name} is not in {changes:?}");
@@ -178,15 +187,34 @@ mod tests {
             assert!(flags.iter().any(|found| found == flag), "{flag} is not in {flags:?}");
         }
         assert_eq!(names("get --output "), ["plain", "table", "json"]);
+        for (line, wanted) in [
+            ("put a b --", &["--if-absent", "--if-revision", "--lease"][..]),
+            ("watch --", &["--prefix", "--from-revision", "--count"]),
+            ("lock --", &["--ttl"]),
+        ] {
+            let flags = names(line);
+            assert!(wanted.iter().all(|flag| flags.iter().any(|found| found == flag)), "{line}: {flags:?}");
+        }
         assert_eq!(names("get --consistency "), ["linearizable", "lease", "stale", "stale:500ms"]);
     }
 
     #[test]
     fn keys_are_offered_where_a_key_stands() {
-        for line in ["get ", "get us", "put a", "del --prefix ", "scan ", "scan --from a", "scan a --to ", "export "] {
+        for line in ["get ", "get us", "put a", "del --prefix ", "scan ", "scan --from a", "scan a --to ", "export "]
+            .into_iter()
+            .chain(["cas ", "incr --output json n", "watch ", "watch --count 3 a", "watch --prefix "])
+        {
             assert_eq!(wanted(line), Wanted::Keys, "{line}");
         }
-        for line in ["put a ", "get a ", "scan --limit ", "import ", "log cat --from "] {
+        for line in ["put a ", "get a ", "scan --limit ", "import ", "log cat --from "].into_iter().chain([
+            "cas a ",
+            "incr n ",
+            "txn ",
+            "watch --from-revision ",
+            "lease revoke ",
+            "put --lease ",
+            "lock l -- ",
+        ]) {
             assert_eq!(wanted(line), Wanted::Nothing, "{line}");
         }
         assert_eq!(wanted("get -- -"), Wanted::Keys);
@@ -203,6 +231,10 @@ mod tests {
         assert_eq!(usage("put a b "), None);
         assert_eq!(usage("members replace 3 ").as_deref(), Some("<NEW=ADDR>"));
         assert_eq!(usage("transfer ").as_deref(), Some("<ID>"));
+        assert_eq!(usage("cas a ").as_deref(), Some("<EXPECTED> <NEW>"));
+        assert_eq!(usage("incr ").as_deref(), Some("<KEY> [N]"));
+        assert_eq!(usage("lease grant ").as_deref(), Some("<TTL>"));
+        assert_eq!(usage("lock ").as_deref(), Some("<NAME> -- <CMD>..."));
         assert_eq!(usage("put"), None);
     }
 }

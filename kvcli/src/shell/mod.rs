@@ -15,6 +15,7 @@ pub(crate) mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use rustyline::config::Configurer;
@@ -22,13 +23,14 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{ColorMode, CompletionType, Config, Editor};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::assist::Assist;
 use crate::exit::{Failure, Kind, Outcome};
 use crate::report;
 use crate::run::{Session, Source, no_signals};
 use crate::script::execute_line;
+use crate::signals::{Otherwise, Signals};
 
 /// Lines that the history keeps.
 const HISTORY_LINES: usize = 10_000;
@@ -39,7 +41,8 @@ type LineEditor = Editor<Assist, FileHistory>;
 
 /// Reads and runs lines until the person leaves; the answer is the exit code, which is 0: each error was seen.
 pub(crate) async fn run(session: &Session) -> Result<u8, Failure> {
-    let session = Session { source: Source::Shell, ..session.clone() };
+    let signals = Signals::new(Otherwise::Heard);
+    let session = Session { source: Source::Shell, signals, ..session.clone() };
     terminal::save();
     let _restore = terminal::Guard;
     let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| no_signals(&error))?;
@@ -62,15 +65,26 @@ pub(crate) async fn run(session: &Session) -> Result<u8, Failure> {
         remember(&mut editor, &line, history.as_deref());
         // One pressed while the prompt was up belongs to no command.
         while tokio::time::timeout(Duration::ZERO, interrupts.recv()).await.is_ok() {}
-        let ended = tokio::select! {
-            ended = execute_line(&session, line.as_bytes()) => ended,
-            _ = interrupts.recv() => Err(Failure::new(Kind::Unknown, "cancelled; a write that was under way may or may not be done")),
-        };
+        let ended = until_interrupted(&session, &line, &mut interrupts).await;
         match ended.and_then(|outcome| session.printer.flush().map(|()| outcome)) {
             Ok(Outcome::Quit) => return Ok(0),
-            Ok(Outcome::Done | Outcome::No | Outcome::Ended(_)) => {}
+            Ok(Outcome::Done | Outcome::No | Outcome::Ended(_) | Outcome::Status(_)) => {}
             Err(failure) if failure.kind == Kind::Closed => return Ok(0),
             Err(failure) => report::failure(&failure, session.printer.format(), None),
+        }
+    }
+}
+
+/// Runs a line. Ctrl-C drops it, unless it is a command that ends at Ctrl-C by itself.
+async fn until_interrupted(session: &Session, line: &str, interrupts: &mut Signal) -> Result<Outcome, Failure> {
+    let mut running = pin!(execute_line(session, line.as_bytes()));
+    loop {
+        tokio::select! {
+            ended = &mut running => return ended,
+            _ = interrupts.recv() => if !session.signals.are_taken() {
+                let reason = "cancelled; a write that was under way may or may not be done";
+                return Err(Failure::new(Kind::Unknown, reason));
+            },
         }
     }
 }

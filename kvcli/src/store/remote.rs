@@ -1,5 +1,7 @@
 //! A cluster over the network, through the library's client.
 
+mod kv;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use crate::exit::{Failure, Kind};
 
 use super::{
     Consistency, Deleted, Importer, KeyValue, MemberList, NodeAnswer, NodeRow, Nodes, Place, Scan, ScanPage,
-    SnapshotRow,
+    SnapshotRow, rejected,
 };
 
 /// A client and what it was made from.
@@ -119,10 +121,11 @@ impl Backup {
 /// The exit code's view of a failed operation.
 pub(super) fn failure(error: ClientError) -> Failure {
     let kind = match &error {
+        ClientError::Rejected(rejection) => return rejected(rejection),
         ClientError::Unavailable(_) => Kind::Unavailable,
         ClientError::Unknown(_) => Kind::Unknown,
         ClientError::Refused(_) | ClientError::DiskFull(_) => Kind::Refused,
-        ClientError::No(_) | ClientError::Rejected(_) => Kind::No,
+        ClientError::No(_) => Kind::No,
         ClientError::WrongCluster(_) | ClientError::Usage(_) => Kind::Usage,
         // Two ends that do not understand each other: nothing was done.
         ClientError::Protocol(_) => Kind::Unavailable,

@@ -1,6 +1,8 @@
 //! Starts the built binary. Whoever starts a server stops it: a `Server` kills its process when dropped.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod person;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

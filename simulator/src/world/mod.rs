@@ -23,6 +23,7 @@ mod nemesis;
 mod network;
 mod node;
 mod operator;
+mod orphans;
 mod reads;
 mod rot;
 mod snapshots;

@@ -74,6 +74,7 @@ impl World {
             Fault::PowerCut | Fault::RecoveryCut => self.power_off_for_a_while(node),
             Fault::Blackout => self.blackout(),
             Fault::Pause => self.pause(node),
+            Fault::Partition if self.orphan_leader() => {}
             Fault::Partition => self.partition(),
             Fault::OneWay => self.one_way(node),
             Fault::Coup => self.coup(),
@@ -167,7 +168,7 @@ impl World {
     }
 
     /// Cuts directions for a while; the transport gives up on some of their connections.
-    fn cut(&mut self, directions: Vec<(usize, usize)>) {
+    pub(super) fn cut(&mut self, directions: Vec<(usize, usize)>) {
         let wait = self.nemesis.random.around(500_000).max(20_000);
         let wait = self.long_outage(wait);
         self.network.cut.extend(&directions);

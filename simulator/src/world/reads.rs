@@ -18,7 +18,7 @@ use dledger::types::{Index, Monotonic};
 
 use super::World;
 use crate::checkers::bounded::{self, Bounded};
-use crate::profile::{Profile, Theme};
+use crate::profile::Profile;
 use crate::random::Random;
 
 /// How fresh reads of a run must be.
@@ -32,10 +32,12 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn new(seed: u64, profile: &Profile) -> Self {
-        let shares = match profile.theme {
-            Theme::Lease | Theme::Skew => [600, 150, 50],
-            _ if profile.read_lease.is_zero() => [30, 150, 20],
-            _ => [300, 150, 20],
+        let shares = if profile.has_readers() {
+            [600, 150, 50]
+        } else if profile.read_lease.is_zero() {
+            [30, 150, 20]
+        } else {
+            [300, 150, 20]
         };
         Self { random: Random::new(seed, "reads"), shares, bounded: Bounded::default() }
     }

@@ -37,6 +37,16 @@ async fn client_waits_for_a_leader_within_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn client_with_a_timeout_longer_than_any_clock_tells_is_served() {
+    let (net, [leader, ..]) = Net::three();
+    let timeout = Duration::MAX;
+    let options = ClientOptions { endpoints: vec![address(1)], timeout, cluster: None };
+    let client = Client::with_dialer(options, Box::new(net.clone())).unwrap().unnumbered();
+    client.put(key("a"), key("v")).await.unwrap();
+    assert_eq!(leader.state().proposed, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn client_without_a_leader_is_unavailable_at_its_timeout() {
     let (net, stores) = Net::three();
     stores.iter().for_each(|store| store.follow(1, None));
@@ -45,6 +55,16 @@ async fn client_without_a_leader_is_unavailable_at_its_timeout() {
     assert!(matches!(&error, ClientError::Unavailable(text) if text.contains("node:2")), "{error:?}");
     assert!(started.elapsed() > Duration::from_secs(4) && started.elapsed() <= Duration::from_secs(5));
     assert!(stores.iter().all(|store| store.state().proposed.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_with_an_endless_timeout_reads_and_writes() {
+    let (net, _stores) = Net::three_of_one_log();
+    let options = ClientOptions { endpoints: vec![address(1)], timeout: Duration::MAX, cluster: None };
+    let client = Client::with_dialer(options, Box::new(net.clone())).unwrap();
+    let revision = client.put(key("a"), key("v")).await.unwrap();
+    let item = client.get(key("a"), Consistency::Linearizable).await.unwrap().unwrap();
+    assert_eq!(item.mod_revision, revision);
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,3 +103,17 @@ async fn watch_that_no_node_serves_is_unavailable_and_goes_on_when_asked_again()
     leader.tell(Ok(page(4)));
     assert_eq!(watch.next().await.unwrap().revision, Index(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn watch_that_began_at_a_node_before_it_was_formed_goes_on_once_it_is() {
+    let (net, [first, ..]) = Net::three_of_one_log();
+    let client = net.client(&[1]);
+    net.hosts().get_mut(&address(1)).unwrap().epoch = Epoch::NONE;
+    let mut watch = client.watch(WatchOptions::key("k").from_revision(Index(1)));
+    first.tell(Ok(page(4)));
+    assert_eq!(watch.next().await.unwrap().revision, Index(4));
+    net.hosts().get_mut(&address(1)).unwrap().epoch = Epoch::FIRST;
+    net.cut(1).await;
+    first.tell(Ok(page(8)));
+    assert_eq!(watch.next().await.unwrap().revision, Index(8));
+}

@@ -2,7 +2,8 @@
 //!
 //! Invariant: the lease has not ended before [`KeptLease::until`], if this machine's monotonic clock runs at the pace of the
 //! leader's: the time is counted from when the last confirmed keep-alive was *sent*, and the cluster counts from when it was
-//! written. Log time that stands, while there is no leader, only lengthens the lease.
+//! written. Log time that stands, while there is no leader, only lengthens the lease. Log time counts whole milliseconds, from
+//! the beginning of the one in which the keep-alive was written: so the last one of the time to live is not relied on.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::types::LeaseId;
 
 use super::super::api::{Kv, KvError};
+use super::super::done::ttl_ms;
 use super::queue::RETRY_PAUSE;
 use super::tenure::Lost;
 
@@ -29,14 +31,14 @@ pub(super) struct KeptLease {
 impl KeptLease {
     /// Has a lease granted. Repeated for as long as it would live: one that was granted without our knowing ends by itself.
     pub(super) async fn grant<K: Kv>(kv: &K, ttl: Duration) -> Result<Self, KvError> {
-        let give_up = Instant::now() + ttl;
+        // One that is to live for longer than can be counted is refused at once.
+        let give_up = Instant::now().checked_add(ttl);
+        let in_time = || give_up.is_none_or(|give_up| Instant::now() < give_up);
         loop {
             let confirmed = Instant::now();
             match kv.grant_lease(ttl).await {
                 Ok(id) => return Ok(Self { id, ttl, confirmed }),
-                Err(KvError::Unknown(_) | KvError::Unavailable(_)) if Instant::now() < give_up => {
-                    sleep(RETRY_PAUSE).await;
-                }
+                Err(KvError::Unknown(_) | KvError::Unavailable(_)) if in_time() => sleep(RETRY_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
@@ -44,7 +46,7 @@ impl KeptLease {
 
     /// From then on it may have ended.
     pub(super) fn until(&self) -> Instant {
-        self.confirmed + self.ttl
+        self.confirmed + Duration::from_millis(ttl_ms(self.ttl).saturating_sub(1))
     }
 
     /// Keeps it alive until that fails; `confirmed` is told each new [`KeptLease::until`]. May be dropped and called again.

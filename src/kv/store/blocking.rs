@@ -18,7 +18,7 @@ use crate::error::{OpenError, ReadError, WriteError};
 use crate::node::NodeStatus;
 use crate::types::{Index, LeaseId};
 
-use super::super::api::{Kv, KvError};
+use super::super::api::KvError;
 use super::super::range::KeyRange;
 use super::super::recipes::{Election, Lock};
 use super::super::txn::{Txn, TxnDone};
@@ -110,46 +110,46 @@ impl BlockingKvStore {
         block_on(self.store.put_leased(key, value, lease))
     }
 
-    /// See [`Kv::put_if_absent`].
+    /// See [`KvStore::put_if_absent`].
     ///
     /// # Errors
-    /// See [`KvError`].
-    pub fn put_if_absent(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Option<Index>, KvError> {
-        block_on(self.store.put_if_absent(key.into(), value.into()))
+    /// See [`WriteError`].
+    pub fn put_if_absent(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Option<Index>, WriteError> {
+        block_on(self.store.put_if_absent(key, value))
     }
 
-    /// See [`Kv::put_if_revision`].
+    /// See [`KvStore::put_if_revision`].
     ///
     /// # Errors
-    /// See [`KvError`].
+    /// See [`WriteError`].
     pub fn put_if_revision(
         &self,
         key: impl Into<Bytes>,
         value: impl Into<Bytes>,
         revision: Index,
-    ) -> Result<Option<Index>, KvError> {
-        block_on(self.store.put_if_revision(key.into(), value.into(), revision))
+    ) -> Result<Option<Index>, WriteError> {
+        block_on(self.store.put_if_revision(key, value, revision))
     }
 
-    /// See [`Kv::compare_and_set`].
+    /// See [`KvStore::compare_and_set`].
     ///
     /// # Errors
-    /// See [`KvError`].
+    /// See [`WriteError`].
     pub fn compare_and_set(
         &self,
         key: impl Into<Bytes>,
         expected: impl Into<Bytes>,
         value: impl Into<Bytes>,
-    ) -> Result<Option<Index>, KvError> {
-        block_on(self.store.compare_and_set(key.into(), expected.into(), value.into()))
+    ) -> Result<Option<Index>, WriteError> {
+        block_on(self.store.compare_and_set(key, expected, value))
     }
 
-    /// See [`Kv::increment`].
+    /// See [`KvStore::increment`].
     ///
     /// # Errors
-    /// See [`KvError`].
-    pub fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<i64, KvError> {
-        block_on(self.store.increment(key.into(), by))
+    /// See [`WriteError`].
+    pub fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<i64, WriteError> {
+        block_on(self.store.increment(key, by))
     }
 
     /// See [`KvStore::transact`].
@@ -238,10 +238,10 @@ impl BlockingKvStore {
         self.store.leases()
     }
 
-    /// See [`Kv::watch`]. Asks nobody yet.
+    /// See [`KvStore::watch`]. Asks nobody yet.
     #[must_use]
     pub fn watch(&self, options: WatchOptions) -> BlockingWatch {
-        BlockingWatch::new(Kv::watch(&self.store, options))
+        BlockingWatch::new(self.store.watch(options))
     }
 
     /// A lock of this name; see [`Lock::new`].

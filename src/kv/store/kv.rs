@@ -46,8 +46,8 @@ impl Kv for KvStore {
         Ok(Self::keep_alive(self, lease).await?)
     }
 
-    async fn revoke_lease(&self, lease: LeaseId) -> Result<u64, KvError> {
-        Ok(Self::revoke_lease(self, lease).await?.count)
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<Deleted, KvError> {
+        Ok(Self::revoke_lease(self, lease).await?)
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), KvError> {

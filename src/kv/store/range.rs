@@ -18,6 +18,20 @@ impl KvStore {
 }
 
 /// A range that is being read. It holds its view until it is dropped, and with it what was overwritten since.
+///
+/// ```
+/// use dledger::kv::store::KvRange;
+/// use dledger::{Consistency, Scan};
+/// # dledger::doctest::run(|store| async move {
+/// # store.put("user/1", "ann").await?;
+/// # store.put("user/2", "bob").await?;
+/// let mut range: KvRange = store.range(Scan { max_bytes: 1, ..Scan::prefix("user/") }, Consistency::Linearizable);
+/// let first = range.next_page().await?.ok_or("no page")?;
+/// store.delete_prefix("user/").await?; // the view stays as it is
+/// let second = range.next_page().await?.ok_or("no second page")?;
+/// assert_eq!((first.items.len(), second.items.len(), second.revision), (1, 1, first.revision));
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct KvRange {
     store: KvStore,

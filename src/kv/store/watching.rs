@@ -27,16 +27,18 @@ use super::super::range::KeyRange;
 use super::super::watch::{Watch, WatchAsk, WatchError, WatchOptions, WatchPage, WatchSource};
 use super::KvStore;
 
-/// How long a page waits for a change.
+/// How long a page waits for a change, or looks for one: less than a client waits for it.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of changes in a page, one revision at least.
 const PAGE_BYTES: usize = 64 << 10;
-/// Bytes of the log that are read at once, one entry at least.
+/// Bytes of the log that are read at once for one watch, one entry at least.
 const READ_BYTES: u64 = 64 << 10;
+/// The same for many: each of them looks through the page, and the fewer there are the less that costs.
+const NEAR_BYTES: u64 = 512 << 10;
 /// Entries that a page looks through at most without a change to tell.
 const PAGE_ENTRIES: u64 = 1 << 17;
 /// Watches this close to the newest entry read pages for each other.
-const NEAR_ENTRIES: u64 = 1024;
+const NEAR_ENTRIES: u64 = 16 << 10;
 /// How many of those pages are kept.
 const NEAR_PAGES: usize = 8;
 
@@ -56,7 +58,7 @@ impl Watched {
         Self { history, near: Arc::default() }
     }
 
-    /// The page that begins there, as others read it, or else as `read` does.
+    /// The page that begins there, as others read it, or else as `read` does. One with values before serves others too.
     fn near(&self, from: Index, previous: bool, read: impl FnOnce() -> Reading) -> Reading {
         let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
         let serves = |(at, has, _page): &&(Index, bool, Reading)| *at == from && (*has || !previous);
@@ -69,7 +71,7 @@ impl Watched {
         page
     }
 
-    /// Forgets pages that begin there: they could not be read, and are to be read anew.
+    /// Forgets pages that begin there: one could not be read, and is to be read anew.
     fn forget(&self, from: Index) {
         self.near.lock().unwrap_or_else(PoisonError::into_inner).retain(|(at, _has, _page)| *at != from);
     }
@@ -100,7 +102,8 @@ impl KvStore {
     /// Where the changes of this replica come from: one question for them is answered as soon as there are some, or
     /// without any after a bounded while.
     pub(crate) fn changes(&self) -> impl WatchSource + use<> {
-        LocalChanges { node: self.node.visitor(), watched: self.watched.clone(), timeout: self.timeout }
+        let (node, watched, timeout) = (self.node.visitor(), self.watched.clone(), self.timeout);
+        LocalChanges { node, watched, timeout, wait: PAGE_WAIT }
     }
 }
 
@@ -110,6 +113,8 @@ struct LocalChanges {
     node: NodeHandle,
     watched: Watched,
     timeout: Duration,
+    /// For a page.
+    wait: Duration,
 }
 
 impl WatchSource for LocalChanges {
@@ -128,14 +133,15 @@ impl LocalChanges {
     async fn next(&self, mut ask: WatchAsk) -> Result<WatchPage, WatchError> {
         let history = &self.watched.history;
         ask.from = ask.from.max(Index(1));
-        let mut patience = std::pin::pin!(self.node.after(PAGE_WAIT));
+        let mut patience = std::pin::pin!(self.node.after(self.wait));
         let enough = ask.from.plus(PAGE_ENTRIES);
         loop {
             history.check(ask.from, ask.previous)?;
             let published = history.published();
             if ask.from <= published {
                 let told = self.page_of(&ask, published).await?.tell(&ask, PAGE_BYTES)?;
-                if !told.changes.is_empty() || told.next >= enough {
+                let looked_on = !told.changes.is_empty() || told.next >= enough;
+                if looked_on || patience.as_mut().now_or_never().is_some() {
                     return Ok(told);
                 }
                 ask.from = told.next;
@@ -158,12 +164,16 @@ impl LocalChanges {
         if published.get() - from.get() > NEAR_ENTRIES {
             return read(node, history, from, previous, Some(ask.range.clone())).await;
         }
-        let shared = || read(node, history, from, previous, None).boxed().shared();
-        let page = self.watched.near(from, previous, shared).await;
+        let own = || read(node.clone(), history.clone(), from, previous, None);
+        let page = self.watched.near(from, previous, || own().boxed().shared()).await;
         if page.is_err() {
             self.watched.forget(from);
         }
-        page
+        match page {
+            // Perhaps only the values before are gone, for which another asked.
+            Err(WatchError::Compacted { .. }) if !previous => own().await,
+            page => page,
+        }
     }
 }
 
@@ -175,7 +185,8 @@ async fn read(
     previous: bool,
     range: Option<KeyRange>,
 ) -> Result<Arc<Page>, WatchError> {
-    let read = node.committed_entries(from, history.published(), READ_BYTES).await;
+    let bytes = if range.is_some() { READ_BYTES } else { NEAR_BYTES };
+    let read = node.committed_entries(from, history.published(), bytes).await;
     let entries = read.map_err(|error| {
         if let ReadError::OutOfRange { first, .. } = &error
             && from < *first
@@ -195,5 +206,46 @@ fn failed(error: ReadError) -> WatchError {
         ReadError::OutOfRange { .. } | ReadError::Damaged { .. } | ReadError::State(_) => {
             WatchError::Unavailable(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn ask(key: &'static str) -> WatchAsk {
+        WatchAsk { range: WatchOptions::key(key).range, from: Index(1), previous: false }
+    }
+
+    // Those who wait for it must learn how far it came before they give up, or they would ask for the same again for ever.
+    #[test]
+    fn watch_page_that_finds_nothing_in_a_long_log_ends_in_time_and_says_how_far_it_came() {
+        crate::doctest::run(|store| async move {
+            let pair = (Bytes::from("other"), Bytes::from(vec![b'v'; 60 << 10]));
+            let mut last = Index::ZERO;
+            for _batch in 0..20 {
+                last = store.put_batch(vec![pair.clone(); 16]).await?;
+            }
+            let (node, watched, timeout) = (store.node.visitor(), store.watched.clone(), store.timeout);
+            let hasty = LocalChanges { node, watched, timeout, wait: Duration::ZERO };
+            let page = hasty.page(ask("k")).await?;
+            assert!(page.changes.is_empty() && page.next > Index(1) && page.next <= last, "{page:?} of {last}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn watch_without_values_before_does_not_end_because_those_are_gone() {
+        crate::doctest::run(|store| async move {
+            let written = store.put("k", "v").await?;
+            let gone = Err(WatchError::Compacted { oldest: written.next() });
+            let of_another = store.watched.near(Index(1), true, || std::future::ready(gone).boxed().shared());
+            assert!(of_another.await.is_err());
+            let page = store.changes().page(ask("k")).await?;
+            assert_eq!(page.changes.iter().map(|changes| changes.revision).collect::<Vec<_>>(), [written]);
+            Ok(())
+        });
     }
 }

@@ -48,6 +48,53 @@ impl KvStore {
         Ok(self.write(&Command::Txn(txn)).await?.transacted()?)
     }
 
+    /// Sets a key if there is none; the answer is its new revision, or `None` when there is one.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn put_if_absent(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Option<Index>, WriteError> {
+        Ok(self.transact(Txn::put_if_absent(key, value)).await?.if_succeeded())
+    }
+
+    /// Sets a key if it was last written at `revision` (zero: if it is absent); the answer is its new revision, or `None`.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn put_if_revision(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        revision: Index,
+    ) -> Result<Option<Index>, WriteError> {
+        Ok(self.transact(Txn::put_if_revision(key, value, revision)).await?.if_succeeded())
+    }
+
+    /// Sets a key if its value is `expected`; the answer is its new revision, or `None`.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn compare_and_set(
+        &self,
+        key: impl Into<Bytes>,
+        expected: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Option<Index>, WriteError> {
+        Ok(self.transact(Txn::compare_and_set(key, expected, value)).await?.if_succeeded())
+    }
+
+    /// Adds to the number that a key holds as decimal text (an absent key holds 0); the answer is the sum.
+    ///
+    /// # Errors
+    /// `Rejected` when it holds no number or the sum does not fit; see [`WriteError`].
+    pub async fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<i64, WriteError> {
+        let done = self.transact(Txn::add(key, by)).await?;
+        done.sum().map_err(|reason| WriteError::Unknown(reason.to_owned()))
+    }
+
     /// Deletes all keys of a range, as one change.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,75 +23,13 @@ use crate::node::replica::Replica;
 use crate::node::snapshot_worker::{SnapshotOrder, SnapshotWorker};
 use crate::node::{Environment, replica_options};
 use crate::simulation::plants::Plants;
-use crate::state_machine::{Applied, ApplyError, Capture, CaptureError, Entry, Restore, RestoreError, StateMachine};
 use crate::transport::{Channel, FormationMessage, PeerBody, RepairRefusal, RepairRequest};
-use crate::types::{EntryId, GroupId, Index, Kind, LogTime, Monotonic, NodeId, Role};
+use crate::types::{GroupId, Index, LogTime, Monotonic, NodeId, Role};
+
+use super::recorder::Recorder;
 
 /// Number of nodes.
 pub(super) const NODES: u64 = 3;
-
-/// Remembers what it applied.
-#[derive(Clone, Default)]
-pub(super) struct Recorder {
-    applied: Arc<Mutex<Vec<(Index, Bytes)>>>,
-}
-
-impl StateMachine for Recorder {
-    type Capture = Items;
-    type Restore = Items;
-
-    fn apply(&mut self, entry: &Entry) -> Result<Applied, ApplyError> {
-        if entry.kind == Kind::Data {
-            self.applied.lock().unwrap().push((entry.id.index, entry.payload.clone()));
-        }
-        Ok(Applied::Done(Bytes::new()))
-    }
-
-    fn resume(&mut self) -> Result<Applied, ApplyError> {
-        Ok(Applied::Done(Bytes::new()))
-    }
-
-    fn publish(&mut self) -> Result<(), ApplyError> {
-        Ok(())
-    }
-
-    fn capture(&self) -> Items {
-        Items(self.applied.lock().unwrap().clone())
-    }
-
-    fn restore(&self) -> Items {
-        Items::default()
-    }
-
-    fn install(&mut self, state: Items, last: EntryId) -> Items {
-        assert!(state.0.iter().all(|(index, _payload)| *index <= last.index));
-        Items(std::mem::replace(&mut *self.applied.lock().unwrap(), state.0))
-    }
-}
-
-impl Recorder {
-    pub(super) fn what_it_applied(&self) -> Vec<(Index, Bytes)> {
-        self.applied.lock().unwrap().clone()
-    }
-}
-
-/// What a recorder remembers, an entry an item.
-#[derive(Default)]
-pub(super) struct Items(Vec<(Index, Bytes)>);
-
-impl Capture for Items {
-    fn items<E: From<CaptureError>>(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.0.iter().try_for_each(|(index, payload)| each(&[&index.get().to_le_bytes()[..], payload].concat()))
-    }
-}
-
-impl Restore for Items {
-    fn item(&mut self, item: &[u8]) -> Result<(), RestoreError> {
-        let (index, payload) = item.split_at(8);
-        self.0.push((Index(u64::from_le_bytes(index.try_into().unwrap())), Bytes::copy_from_slice(payload)));
-        Ok(())
-    }
-}
 
 /// The test's clock and luck.
 #[derive(Debug, Default)]
@@ -348,6 +286,19 @@ impl Cluster {
         &self.nodes[node].running.as_ref().unwrap().replica
     }
 
+    /// From this log time on something is due on a node, for ever.
+    pub(super) fn make_due(&self, node: usize, at: LogTime) {
+        self.nodes[node].running.as_ref().unwrap().recorder.make_due(at);
+    }
+
+    /// A caller asks a node to hand over to another.
+    pub(super) fn transfer(&mut self, node: usize, ticket: u64, to: usize) {
+        let now = self.now();
+        let running = self.nodes[node].running.as_mut().unwrap();
+        running.replica.transfer_leadership(now, Ticket(ticket), Self::id(to));
+        self.end_turn(node);
+    }
+
     pub(super) fn is_running(&self, node: usize) -> bool {
         self.nodes[node].running.is_some()
     }
@@ -593,6 +544,6 @@ impl Cluster {
 
     /// What a node has applied.
     pub(super) fn applied_by(&self, node: usize) -> Vec<(Index, Bytes)> {
-        self.nodes[node].running.as_ref().unwrap().recorder.applied.lock().unwrap().clone()
+        self.nodes[node].running.as_ref().unwrap().recorder.what_it_applied()
     }
 }

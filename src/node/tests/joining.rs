@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::cluster::{Hand, Recorder, machine};
+use super::cluster::{Hand, machine};
+use super::recorder::Recorder;
 use crate::commitlog::layout::{VOTE_FILE, group_dir, log_dir};
 use crate::commitlog::{WriteBatch, frame};
 use crate::config::{Config, Members};

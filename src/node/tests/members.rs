@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::cluster::Recorder;
+use super::recorder::Recorder;
 use super::restore::{self, BACKUP};
 use crate::config::Config;
 use crate::env::memory::MemoryDisk;

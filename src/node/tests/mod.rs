@@ -2,11 +2,13 @@
 
 mod cluster;
 mod data_dir;
+mod deadlines;
 mod disk_loop;
 mod joining;
 mod members;
 mod on_disk;
 mod power_cut;
+mod recorder;
 mod repair;
 mod restore;
 mod rot;

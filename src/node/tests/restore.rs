@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::cluster::{Hand, Recorder, machine};
+use super::cluster::{Hand, machine};
+use super::recorder::Recorder;
 use crate::commitlog::layout::{RESTORE_FILE, group_dir, log_dir};
 use crate::config::Config;
 use crate::env::OpenMode;

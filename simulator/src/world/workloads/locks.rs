@@ -203,6 +203,6 @@ impl Task for Locker {
 
     /// Some try again at once to take what another has: they are there when its lease ends.
     fn hurries(&self) -> bool {
-        self.stage == Stage::Take && self.lives % 4 == 0
+        self.stage == Stage::Take && self.lives.is_multiple_of(4)
     }
 }

@@ -60,7 +60,9 @@ impl World {
         }
         let entries = process.entries(from, published, 16_000);
         let told = entries.map(|entries| watch.history.told(&options, from, &entries, bytes));
-        let known = (process.log().first(), at.restored, published);
+        // One that has just started has not ended a turn yet.
+        let restored = watch.just_restored().map_or(at.restored, |id| id.index);
+        let known = (process.log().first(), restored, published);
         let order = watch_order::published(published, applied);
         self.judge(watch_order::PROPERTY, order);
         let (verdict, next) = match told {

@@ -49,21 +49,17 @@ impl Log {
     }
 
     fn transact(&mut self, txn: Txn) -> (bool, Vec<OpResult>) {
-        match self.does(&Command::Txn(txn)) {
-            Answer::Txn { succeeded, results } => (succeeded, results),
-            other => panic!("{other:?}"),
-        }
+        let answer = self.does(&Command::Txn(txn));
+        let Answer::Txn { succeeded, results } = answer else { panic!("{answer:?}") };
+        (succeeded, results)
     }
 
     fn rejected(&mut self, command: &Command<'_>) -> Rejection {
         let before = items(&self.machine);
-        match self.does(command) {
-            Answer::Rejected(rejection) => {
-                assert_eq!(items(&self.machine), before, "nothing is changed");
-                rejection
-            }
-            other => panic!("{other:?}"),
-        }
+        let answer = self.does(command);
+        let Answer::Rejected(rejection) = answer else { panic!("{answer:?}") };
+        assert_eq!(items(&self.machine), before, "nothing is changed");
+        rejection
     }
 
     fn grant(&mut self, ttl_ms: u64) -> LeaseId {

@@ -13,6 +13,8 @@ use crate::kv::{Consistency, Deleted, KeyRange, KeyValue, Scan, ScanPage, Txn, T
 use crate::types::Index;
 
 const TTL: Duration = Duration::from_secs(3);
+/// As much of it as may be relied on.
+const RELIED: Duration = Duration::from_millis(2_999);
 /// What an answer takes.
 const SLOW: Duration = Duration::from_millis(400);
 
@@ -83,8 +85,8 @@ impl Kv for ByHeart {
         self.answer().await.map(|()| TTL)
     }
 
-    async fn revoke_lease(&self, _lease: LeaseId) -> Result<u64, KvError> {
-        self.answer().await.map(|()| 1)
+    async fn revoke_lease(&self, _lease: LeaseId) -> Result<Deleted, KvError> {
+        self.answer().await.map(|()| Deleted { count: 1, revision: Index(9) })
     }
 }
 
@@ -105,7 +107,7 @@ async fn lease_is_relied_on_from_when_its_grant_and_each_keep_alive_were_sent() 
     let (kv, began) = (ByHeart::new([Err(unknown()), Ok(()), Ok(()), Ok(())]), Instant::now());
     let mut lease = KeptLease::grant(&kv, TTL).await.unwrap();
     let [_lost, granted] = kv.asked()[..] else { panic!("{:?}", kv.asked()) };
-    assert_eq!((granted - began, lease.until()), (SLOW + RETRY_PAUSE, granted + TTL));
+    assert_eq!((granted - began, lease.until()), (SLOW + RETRY_PAUSE, granted + RELIED));
 
     let told = Mutex::new(Vec::new());
     let lost = lease.keep(&kv, |until| told.lock().unwrap().push(until)).await;
@@ -113,14 +115,29 @@ async fn lease_is_relied_on_from_when_its_grant_and_each_keep_alive_were_sent() 
     let asked = kv.asked();
     let (first, second) = (granted + TTL / 3, granted + TTL / 3 * 2);
     assert_eq!((asked[2], asked[3]), (first, second));
-    assert_eq!(*told.lock().unwrap(), [first + TTL, second + TTL]);
+    assert_eq!(*told.lock().unwrap(), [first + RELIED, second + RELIED]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_is_not_relied_on_for_the_part_of_a_millisecond_that_the_cluster_may_not_count() {
+    let beyond = Duration::from_micros(999);
+    let lease = KeptLease::grant(&ByHeart::new([Ok(())]), TTL + beyond).await.unwrap();
+    // Written within a millisecond of which the entry is stamped with the beginning, for so many whole ones.
+    assert!(lease.until() <= lease.confirmed - beyond + TTL, "{:?}", lease.until() - lease.confirmed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_that_is_to_live_for_ever_is_refused_like_any_other() {
+    let refused = KvError::Refused("too long".to_owned());
+    let granted = KeptLease::grant(&ByHeart::new([Err(refused.clone())]), Duration::MAX).await;
+    assert_eq!(granted.unwrap_err(), refused);
 }
 
 #[tokio::test(start_paused = true)]
 async fn lease_that_nobody_confirms_is_lost_when_its_time_is_up_and_tried_until_then() {
     let (kv, began) = (ByHeart::default(), Instant::now());
     assert_eq!(lease().keep(&kv, |_until| panic!("confirmed")).await, Lost::Unconfirmed);
-    assert_eq!((began.elapsed(), kv.asked().len()), (TTL, 2));
+    assert_eq!((began.elapsed(), kv.asked().len()), (RELIED, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,5 +159,12 @@ async fn lease_revoked_twice_for_a_lost_answer_was_held_to_the_end() {
     assert_eq!(lease().revoke(&ByHeart::new([Err(unavailable), Err(rejected())])).await, Err(Lost::Ended));
     let began = Instant::now();
     assert_eq!(lease().revoke(&ByHeart::default()).await, Err(Lost::Unconfirmed));
-    assert_eq!(began.elapsed(), TTL);
+    assert_eq!(began.elapsed(), RELIED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_for_longer_than_any_clock_tells_is_refused_by_the_store() {
+    let refused = KvError::Refused("over the limit".to_owned());
+    let kv = ByHeart::new([Err(refused.clone())]);
+    assert_eq!(KeptLease::grant(&kv, Duration::MAX).await.unwrap_err(), refused);
 }
