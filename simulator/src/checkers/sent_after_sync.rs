@@ -4,7 +4,7 @@
 use dledger::raft::Raft;
 use dledger::raft::message::{AppendOutcome, Body};
 use dledger::transport::{PeerBody, PeerFrame};
-use dledger::types::{EntryId, Index, NodeId};
+use dledger::types::{EntryId, Index, NodeId, Term};
 
 use super::{Property, Verdict, holds};
 use crate::truth::{DiskTruth, Truth};
@@ -34,9 +34,11 @@ pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth,
             holds(disk.vote.term >= message.term, || {
                 format!("an append of term {} is answered, the disk knows term {}", message.term, disk.vote.term)
             })?;
-            claims(raft, durable.min(verified), disk, truth)
+            claims(raft, message.term, durable.min(verified), disk, truth)
         }
-        Body::HeartbeatAnswer { durable, verified, .. } => claims(raft, durable.min(verified), disk, truth),
+        Body::HeartbeatAnswer { durable, verified, .. } => {
+            claims(raft, message.term, durable.min(verified), disk, truth)
+        }
         Body::PreVote { .. }
         | Body::PreVoteAnswer { .. }
         | Body::PreVoteInDoubt { .. }
@@ -51,11 +53,18 @@ pub(crate) fn sent(raft: &Raft, to: NodeId, frame: &PeerFrame, disk: &DiskTruth,
     }
 }
 
-fn claims(raft: &Raft, durable: Index, disk: &DiskTruth, truth: &Truth) -> Verdict {
-    // Of what is before its log a node says that it is committed.
-    let id = match durable < raft.base().index {
-        true => truth.committed_at(durable),
-        false => raft.term_at(durable).map(|term| EntryId::new(durable, term)),
+fn claims(raft: &Raft, of: Term, durable: Index, disk: &DiskTruth, truth: &Truth) -> Verdict {
+    let id = match raft.term_at(durable) {
+        // Of what is before its log a node says that it is committed.
+        _ if durable < raft.base().index => truth.committed_at(durable),
+        // A later leader's append came in the turn in which this was said to an earlier one: it was about what the disk still
+        // has there.
+        Some(term) if term > of => {
+            let held = disk.at(durable).filter(|held| held.term <= of);
+            Some(held.unwrap_or(EntryId::new(durable, of)))
+        }
+        Some(term) => Some(EntryId::new(durable, term)),
+        None => None,
     };
     let Some(id) = id.filter(|_id| durable > Index::ZERO) else { return Ok(()) };
     holds(truth.vouches(disk, id), || {

@@ -180,6 +180,7 @@ impl Task for Holder {
             Told::Done(revision, answer) => self.done(LeaseId(revision.get()), &answer, desk),
             // A lease of unknown id is nobody's, and keys that may not be bound are no sign of anything.
             Told::Unknown if matches!(self.stage, Stage::Grant | Stage::Bind(_)) => self.over(),
+            Told::Unknown if self.stage == Stage::Revoke => self.stage = Stage::Die,
             Told::Unknown | Told::Never => {}
         }
     }
