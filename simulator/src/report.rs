@@ -51,13 +51,13 @@ pub(crate) fn settings(seed: u64, fixed: &Fixed) -> String {
 }
 
 /// The table of marks; false when one that these settings must reach was not, which is a complaint when `required`.
-pub(crate) fn marks(marks: &Marks, fixed: &Fixed, required: bool) -> bool {
+pub(crate) fn marks(marks: &Marks, fixed: &Fixed, seeds: u64, required: bool) -> bool {
     let all = marks.all();
     for (name, count) in &all {
         say(&format!("{count:>12}  {name}"));
     }
     let reached = all.iter().filter(|(_name, count)| *count > 0).count();
-    let missed = marks.missed(fixed);
+    let missed = marks.missed(fixed, seeds);
     say(&format!("marks: {reached} of {} reached, {} missed", all.len(), missed.len()));
     for name in missed.iter().filter(|_name| required) {
         complain(&format!("never reached: {name}"));

@@ -95,7 +95,7 @@ pub(crate) fn many(seeds: Range<u64>, fixed: &Fixed, jobs: usize, twice: bool) -
     bar.finish_and_clear();
     let Ok(sum) = sum.into_inner() else { return false };
     let required = total >= MARKS_FROM;
-    let all_marks = report::marks(&sum.marks, fixed, required) || !required;
+    let all_marks = report::marks(&sum.marks, fixed, total, required) || !required;
     let seconds = started.elapsed().as_secs_f64();
     let Figures { events, asked, answered, entries, elections, faults } = sum.figures;
     report::say(&format!(

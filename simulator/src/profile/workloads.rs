@@ -72,8 +72,8 @@ impl Profile {
             Theme::Kv => 1000,
             Theme::Swarm | Theme::Time => 400,
             Theme::Snapshots | Theme::Calm | Theme::Crash | Theme::Network | Theme::Disk => 300,
-            Theme::Members | Theme::Rot => 150,
-            Theme::Work | Theme::Lease | Theme::Skew => 0,
+            Theme::Members => 150,
+            Theme::Work | Theme::Rot | Theme::Lease | Theme::Skew => 0,
         };
         if !random.chance(share) || self.huge_ranges && theme != Theme::Kv {
             return;

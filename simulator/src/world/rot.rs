@@ -125,7 +125,8 @@ impl World {
             (true, true) if self.nemesis.random.chance(500) => Damage::Rot,
             (true, true) => Damage::Misdirected,
         };
-        if self.rotting.places != Places::RecordsOfOne {
+        // A leader may be cut off at the last moment of the faults, and this be due when they are over.
+        if self.rotting.places != Places::RecordsOfOne || self.now >= self.profile.faults_end() {
             return;
         }
         if !std::mem::replace(&mut self.rotting.done, true) {
