@@ -261,6 +261,7 @@ pub trait StateMachine: Send + 'static {
     /// The log time at which the state changes by itself, should no entry come before: for a machine whose entries die of
     /// age. The leader appends a no-op once log time has reached it, and again as long as it stays in the past; so that
     /// what is due is done by an entry, at the same place on every replica. Asked after each `publish` and `install`.
+    /// A machine that wraps another must hand this on, or nothing in it ever ends.
     fn next_deadline(&self) -> Option<LogTime> {
         None
     }
