@@ -121,6 +121,28 @@ mod tests {
         assert_eq!((opened.state.end, opened.reader.end()), (log.maker.end, log.maker.end));
     }
 
+    /// Which entry the last one was, a slot says, or the next segment. That was forgotten when entries before it were lost as
+    /// well: a peer's record of the same size and another term was written in its place, and the log did not open again.
+    #[test]
+    fn hole_that_ends_with_the_last_record_knows_that_one_and_takes_no_other() {
+        let log = log_of(&[(1, 60), (2, 70), (5, 80)]);
+        log.spoil_header(2);
+        log.spoil_header(3);
+        let mut opened = open_log(&log.memory);
+        assert_eq!(ranges(&opened.state.holes), [(2, 3)]);
+        let hole = opened.state.holes[0].clone();
+        assert_eq!((&hole.terms[..], hole.unknown()), (&[run(3, 5)][..], Some((Index(2), Index(2)))));
+        assert_eq!(opened.state.last, EntryId::new(Index(3), Term(5)));
+        let inside = Position(log.starts[2]);
+        assert_eq!([hole.position, inside, hole.end].map(|end| hole.may_end_unknown(end)), [false, true, false]);
+        let mut other = Maker::after(EntryId::new(Index(1), Term(1)), Position(log.starts[1]));
+        let other: Vec<u8> = [other.record(2, 70), other.record(6, 80)].concat();
+        mend(&mut opened, &[other.into()]);
+        assert_eq!(ranges(&opened.reader.holes()), [(2, 3)], "entry 3 of term 6 is another one");
+        mend(&mut opened, &[log.piece(2, 3)]);
+        assert_eq!(opened.reader.holes(), []);
+    }
+
     #[test]
     fn hole_behind_a_bad_header_ends_at_the_next_record_and_not_at_one_inside_a_payload() {
         // The payload of the second record holds a whole record that claims the very place it stands at. What follows it

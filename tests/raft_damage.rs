@@ -252,6 +252,21 @@ fn unknown_terms_give_way_where_sizes_or_terms_show_that_they_are_others() {
     assert_eq!((node.raft.last(), node.raft.first_hole()), (id(5, 5), Some(Index(3))), "3 and 4 are committed");
 }
 
+/// A peer gave the first of some damaged entries, which the disk was still writing when the leader's records showed that the
+/// last of them was not its own. The refutation named the first one, which was known by then, and was lost: the leader's
+/// entries were taken up behind one of another size. In the tests nothing came between.
+#[test]
+fn unknown_terms_behind_what_a_mend_has_told_apart_give_way_where_sizes_show_that_they_are_others() {
+    let mut node = unrecognisable(1);
+    node.sizes_tell = true;
+    let known = TermRun { first: Index(3), term: Term(2) };
+    assert!(node.raft.identified(at(1), (&[known], Index(3)), Vec::new()));
+    let step = node.receive(at(2), &append(2, 5, id(2, 1), &[2, 3, 3], 1));
+    assert_eq!(step, Some(AppendStep::Accepted { new_from: Some(Index(4)) }));
+    assert_eq!((node.raft.last(), node.raft.first_hole()), (id(5, 3), Some(Index(3))));
+    assert!(node.raft.in_doubt());
+}
+
 #[test]
 fn unknown_terms_led_to_and_then_refuted_are_taken_back() {
     let mut node = unrecognisable(1);

@@ -72,6 +72,14 @@ impl DiskTruth {
         self.log.get(place).copied()
     }
 
+    /// Another entry stands in the place of the one that the log had at this index.
+    fn replace(&mut self, id: EntryId) {
+        let place = id.index.get().checked_sub(self.base.index.next().get());
+        if let Some(held) = place.and_then(|place| self.log.get_mut(usize::try_from(place).ok()?)) {
+            *held = id;
+        }
+    }
+
     /// The last entry of the newest durable snapshot: it vouches for all entries up to there.
     pub(crate) fn newest_snapshot(&self) -> EntryId {
         self.snapshots.first().copied().unwrap_or_default()
@@ -206,7 +214,11 @@ impl Truth {
 
     /// That write, its sync included, has returned.
     pub(crate) fn written(&mut self, node: usize, batch: &WriteBatch) {
+        // What mends an entry beyond recognition may be another one, when it is what is committed there.
+        let certain = |id: &EntryId| self.committed_at(id.index) == Some(*id);
+        let mended: Vec<_> = records(&batch.mend).map(|record| record.header().id).filter(certain).collect();
         let Some(disk) = self.disks.get_mut(node) else { return };
+        mended.into_iter().for_each(|id| disk.replace(id));
         disk.vote_under_way = None;
         disk.vote = batch.vote.unwrap_or(disk.vote);
         for record in records(&batch.records) {

@@ -146,7 +146,7 @@ impl Around<'_> {
     fn gap(&self, index: Index, state: State) -> Option<Gap> {
         let State::Bad { term, reason } = state else { return None };
         let (start, end) = (self.start(index).unwrap_or(0), self.end(index).unwrap_or(0));
-        Some(Gap { first: index, last: index, start, end, term, reason })
+        Some(Gap { first: index, last: index, start, end, term, last_term: term, reason })
     }
 
     /// Joins neighbours between which no bound is known.
@@ -154,7 +154,9 @@ impl Around<'_> {
         let mut joined: Vec<Gap> = Vec::new();
         for gap in gaps {
             match joined.last_mut() {
-                Some(last) if last.end == 0 => (last.last, last.end) = (gap.last, gap.end),
+                Some(last) if last.end == 0 => {
+                    (last.last, last.end, last.last_term) = (gap.last, gap.end, gap.last_term);
+                }
                 _ => joined.push(gap),
             }
         }

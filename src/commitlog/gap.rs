@@ -21,6 +21,8 @@ pub(super) struct Gap {
     pub(super) end: u64,
     /// The one term of all of them, when it is known.
     pub(super) term: Option<Term>,
+    /// The term of the last of them, when it is known.
+    pub(super) last_term: Option<Term>,
     pub(super) reason: String,
 }
 
@@ -42,7 +44,11 @@ impl Gap {
         Hole {
             first: self.first,
             last: self.last,
-            terms: self.term.map(|term| TermRun { first: self.first, term }).into_iter().collect(),
+            terms: match (self.term, self.last_term) {
+                (Some(term), _) => vec![TermRun { first: self.first, term }],
+                (None, Some(term)) => vec![TermRun { first: self.last, term }],
+                (None, None) => Vec::new(),
+            },
             position: segment.position_of(self.start),
             end: segment.position_of(self.end),
             path: path.to_owned(),

@@ -14,14 +14,15 @@ use std::path::PathBuf;
 use crate::error::{OpenError, ReadError};
 use crate::types::{EntryId, Index, Position, TermRun};
 
-/// Neighbouring records of one segment that cannot be read back: either the term of each of them is known, or of none.
+/// Neighbouring records of one segment that cannot be read back: the term of each of them is known, or of none, or of the
+/// last one alone, which a slot or the next segment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
     /// The first bad index.
     pub first: Index,
     /// The last bad index.
     pub last: Index,
-    /// The terms of these indexes, each run by its first index; empty when they are not known.
+    /// The terms of these indexes, each run by its first index. Those before the first run are not known.
     pub terms: Vec<TermRun>,
     /// Where the first bad record starts in the whole log.
     pub position: Position,
@@ -40,6 +41,23 @@ impl Hole {
     #[must_use]
     pub fn holds(&self, index: Index) -> bool {
         self.first <= index && index <= self.last
+    }
+
+    /// The first and the last of the indexes whose terms are not known.
+    #[must_use]
+    pub fn unknown(&self) -> Option<(Index, Index)> {
+        let behind = self.terms.first().map_or(self.last.next(), |run| run.first);
+        (self.first < behind).then(|| (self.first, behind.prev()))
+    }
+
+    /// Whether a record that ends at this position may be the last one of unknown term; false where none is.
+    #[must_use]
+    pub fn may_end_unknown(&self, end: Position) -> bool {
+        match self.unknown() {
+            Some((_first, last)) if last < self.last => self.position < end && end < self.end,
+            Some(_all) => end == self.end,
+            None => false,
+        }
     }
 
     /// Whether a verified snapshot up to `covered` makes all of it needless: then it blocks nothing, although only
@@ -83,7 +101,7 @@ impl Hole {
     /// True when `next` starts where this one ends, and as much is known of it.
     pub(super) fn continues_as(&self, next: &Self) -> bool {
         (self.path == next.path && self.last.next() == next.first && self.end == next.position)
-            && self.terms.is_empty() == next.terms.is_empty()
+            && self.unknown().is_none() == next.unknown().is_none()
     }
 
     /// What is left of it when the log is cut after `last`, which ends at `end`.
@@ -100,5 +118,54 @@ impl Hole {
         let known = self.terms.last().map(|run| run.term);
         self.terms.extend(next.terms.into_iter().filter(|run| Some(run.term) != known));
         (self.last, self.end) = (next.last, next.end);
+    }
+}
+
+/// Whether a log with these terms between `base` and `last`, and these holes in index order, has an entry; of one in a
+/// hole of unknown terms: whether it may have it ([`super::LogState::has`]).
+pub(super) fn holds((runs, holes): (&[TermRun], &[Hole]), (base, last): (EntryId, EntryId), entry: EntryId) -> bool {
+    if entry.index <= base.index || entry.index > last.index {
+        return entry == base;
+    }
+    let term_at = |index: Index| runs.iter().rev().find(|run| run.first <= index).map(|run| run.term);
+    let mut behind = entry.index;
+    for (first, last) in holes.iter().filter_map(Hole::unknown) {
+        if first <= behind && behind <= last {
+            behind = last.next();
+        }
+    }
+    let is_unknown = behind > entry.index && behind <= last.index;
+    // What the runs say of such a hole is the least that its terms can be.
+    term_at(entry.index).is_some_and(|least| {
+        let most = term_at(behind).filter(|_term| is_unknown).unwrap_or(least);
+        least <= entry.term && entry.term <= most
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Term;
+
+    #[test]
+    fn entry_in_a_hole_of_unknown_terms_is_there_when_its_term_fits_between_those_around() {
+        let run = |first, term| TermRun { first: Index(first), term: Term(term) };
+        let hole = |first, last, terms: &[TermRun]| {
+            let (terms, path) = (terms.to_vec(), PathBuf::new());
+            let (first, last, position, end) = (Index(first), Index(last), Position(0), Position(1));
+            Hole { first, last, terms, position, end, path, offset: 0, reason: String::new() }
+        };
+        let id = |index, term| EntryId::new(Index(index), Term(term));
+        // 11 ... 14 of term 2, 15 to 17 unknown in two files, 18 of term 5 though damaged, 19 good, 20 unknown.
+        let runs = [run(11, 2), run(18, 5)];
+        let holes = [hole(15, 15, &[]), hole(16, 18, &[run(18, 5)]), hole(20, 20, &[])];
+        let has = |entry| holds((&runs, &holes), (id(10, 2), id(20, 5)), entry);
+        for (index, least, most) in [(10, 2, 2), (14, 2, 2), (15, 2, 5), (17, 2, 5), (18, 5, 5), (19, 5, 5), (20, 5, 5)]
+        {
+            for term in 1..=6 {
+                assert_eq!(has(id(index, term)), (least..=most).contains(&term), "{index}@{term}");
+            }
+        }
+        assert!(!has(id(9, 2)) && !has(id(21, 5)));
     }
 }

@@ -95,7 +95,7 @@ impl LiveSegment {
 
     /// The same with the terms of its records, unless some of them are lost in `holes`.
     pub(super) fn with_terms(self, runs: &[TermRun], holes: &[Hole]) -> Self {
-        if holes.iter().any(|hole| hole.path == self.path && hole.terms.is_empty()) {
+        if holes.iter().any(|hole| hole.path == self.path && hole.unknown().is_some()) {
             return self;
         }
         Self { terms: RwLock::new(runs.to_vec()), ..self }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::base::Start;
 use super::begin;
 use super::chain::{self, Chain, Closed, Scanned};
-use super::hole::Hole;
+use super::hole::{self, Hole};
 use super::known::Known;
 use super::layout::{self, RESERVE_FILE};
 use super::live::LiveSegment;
@@ -93,21 +93,17 @@ pub struct LogState {
 
 impl LogState {
     /// Whether the log has an entry, as its base or as one that its terms name: what the owner of a snapshot asks about
-    /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it. For
-    /// an entry in a hole of unknown terms the answer is a guess. Either one is safe: a log that goes on is compared with
-    /// the leader's behind that entry, and a reset notes that it may have lost something.
+    /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it.
+    ///
+    /// An entry in a hole of unknown terms counts as there when its term lies between those known around the hole: what
+    /// stands behind it may have been acknowledged, and only a log that goes on still has that. It may be another entry
+    /// all the same. Nothing comes of it then, for the snapshot takes that entry's place, what stands behind it differs
+    /// from the leader's and is cut, and an election compares the last entry, whose term is not the smaller one. A reset
+    /// in doubt notes that it may have lost something.
     #[must_use]
     pub fn has(&self, entry: EntryId) -> bool {
-        holds(&self.runs, (self.base, self.last), entry)
+        hole::holds((&self.runs, &self.holes), (self.base, self.last), entry)
     }
-}
-
-/// Whether a log with these terms between `base` and `last` has an entry.
-pub(super) fn holds(runs: &[TermRun], (base, last): (EntryId, EntryId), entry: EntryId) -> bool {
-    if entry.index <= base.index || entry.index > last.index {
-        return entry == base;
-    }
-    runs.iter().rev().find(|run| run.first <= entry.index).is_some_and(|run| run.term == entry.term)
 }
 
 /// An open log.

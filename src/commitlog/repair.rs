@@ -21,10 +21,9 @@ use bytes::Bytes;
 use super::base;
 use super::create;
 use super::doubt;
-use super::hole::Hole;
+use super::hole::{self, Hole};
 use super::identity::DirLock;
 use super::layout::{self, NEW_SEGMENT_FILE};
-use super::open::holds;
 use super::prepare::{self, FIRST_CHUNK_BYTES};
 use super::restart;
 use super::scan::Scanner;
@@ -73,7 +72,7 @@ impl Examined {
     /// Whether the log has an entry: as [`super::LogState::has`].
     #[must_use]
     pub fn has(&self, entry: EntryId) -> bool {
-        holds(&self.runs, (self.base, self.last), entry)
+        hole::holds((&self.runs, &self.holes), (self.base, self.last), entry)
     }
 
     /// The first index that cannot be read; `None` when all can.
@@ -203,7 +202,7 @@ fn examine_segment(
     let walked = walk(file, path, header, Some(limit), segment.length)?;
     let known = segment.footer.as_ref();
     examined.holes.extend(walked.holes.into_iter().map(|hole| match known {
-        Some(footer) if hole.terms.is_empty() => hole.with_terms(&footer.runs),
+        Some(footer) if hole.unknown().is_some() => hole.with_terms(&footer.runs),
         Some(_) | None => hole,
     }));
     Ok(walked.summary)

@@ -102,7 +102,7 @@ impl LogReader {
             if let Some(hole) = hole.as_ref().filter(|hole| hole.holds(step.next)) {
                 // Where the terms are not known a leader's records may have been put behind another's entry by now: only
                 // whoever can prove that he has the same log mends that.
-                if hole.terms.is_empty() || !self.has_healed(hole) {
+                if hole.unknown().is_some() || !self.has_healed(hole) {
                     step.holes.push(hole.clone());
                 }
                 step.next = hole.last.next();

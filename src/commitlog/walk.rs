@@ -88,7 +88,15 @@ pub(super) fn walk(
         if let Some(passed) = scanner.passed() {
             walk.walked.hides_membership |= passed.kind == Kind::Membership;
             let (index, term) = (passed.id.index, Some(passed.id.term));
-            walk.miss(Gap { first: index, last: index, start: offset, end: scanner.offset(), term, reason });
+            walk.miss(Gap {
+                first: index,
+                last: index,
+                start: offset,
+                end: scanner.offset(),
+                term,
+                last_term: term,
+                reason,
+            });
             continue;
         }
         let last = limit.map(|limit| limit.last);
@@ -111,7 +119,8 @@ pub(super) fn walk(
             return Err(walk.contradiction(offset, after.index.next(), &reason));
         }
         walk.walked.hides_membership = true;
-        walk.miss(Gap { first: after.index.next(), last, start: offset, end: next, term: None, reason });
+        let first = after.index.next();
+        walk.miss(Gap { first, last, start: offset, end: next, term: None, last_term: None, reason });
     }
     if let Some(limit) = limit
         && (scanner.offset(), scanner.after()) != (limit.offset, limit.last)
@@ -135,10 +144,9 @@ impl Walk<'_> {
     fn settle(&mut self, next: Option<Term>, limit: Option<Limit>) -> Result<(), OpenError> {
         let mut bad = std::mem::take(&mut self.bad);
         let ends_at_limit = limit.filter(|limit| bad.last().is_some_and(|bad| bad.last == limit.last.index));
-        if let (Some(limit), Some(last)) = (ends_at_limit, bad.last_mut())
-            && last.first == last.last
-        {
-            last.term.get_or_insert(limit.last.term);
+        if let (Some(limit), Some(last)) = (ends_at_limit, bad.last_mut()) {
+            last.last_term = Some(limit.last.term);
+            last.term = last.term.or(last.last_term.filter(|_term| last.first == last.last));
         }
         identify(&mut bad, self.walked.summary.last.term, next);
         for bad in bad {

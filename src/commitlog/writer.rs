@@ -191,7 +191,7 @@ impl LogWriter {
     /// again, and until they are here the last entry is in doubt.
     fn doubt_cut(&self, after: Index) -> Result<(), LogFault> {
         let holes = self.shared.known.all();
-        let cut_into = |hole: &&Hole| hole.terms.is_empty() && hole.first <= after.next() && hole.last > after;
+        let cut_into = |hole: &&Hole| hole.unknown().is_some_and(|(first, last)| first <= after.next() && last > after);
         let Some(hole) = holes.iter().find(cut_into) else { return Ok(()) };
         self.note_doubt(&format!("entries {} to {} were damaged beyond recognition and cut", hole.first, hole.last))
     }

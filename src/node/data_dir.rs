@@ -1,7 +1,7 @@
 //! Opens a data directory: lock, identity, and the state and log of a node that belongs to a cluster.
 //!
 //! ```text
-//!   newest good snapshot S ─► machine        the log has S          goes on behind it
+//!   newest good snapshot S ─► machine        the log has S          goes on behind it; also when S is damaged there
 //!                                            begins behind S        another snapshot must be fetched; alone: refused
 //!                                            lacks S                starts over behind S
 //! ```

@@ -31,7 +31,7 @@ use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerBody, SnapshotRefusal, SnapshotRequest, SnapshotWant};
 use crate::types::{EntryId, Index, LogBase, Monotonic, NodeId};
 
-use super::repair::first_uncovered;
+use super::repair_order::first_uncovered;
 use super::replica::Replica;
 use super::snapshot_worker::{ChunkFault, Loaded, SnapshotOrder};
 use super::tail::Tail;

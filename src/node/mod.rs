@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   replica.rs   raft + log + machine, pure          ┐
-//!   writes.rs, perform.rs, incoming.rs, pending.rs,  │  driven alike by the runtime
-//!   forwards.rs, reads.rs, fresh.rs, apply.rs, tail.rs,        │  and by a simulator
-//!   members.rs                                       │
-//!   repair.rs, repair_service.rs, scrub.rs,          │
+//!   writes.rs, perform.rs, incoming.rs, pending.rs,  │
+//!   forwards.rs, reads.rs, fresh.rs, apply.rs,       │  driven alike by the runtime
+//!   tail.rs, members.rs, scrub.rs,                   │  and by a simulator
+//!   repair.rs, repair_order.rs, repair_service.rs,   │
 //!   snapshots.rs, snapshot_service.rs, install.rs    ┘
 //!   formation.rs how empty directories become a cluster, pure
 //!   joining.rs   how a node joins a cluster that exists
@@ -42,6 +42,7 @@ pub(crate) mod read_thread;
 mod reads;
 pub mod recover;
 mod repair;
+mod repair_order;
 mod repair_service;
 mod replica;
 mod restore;

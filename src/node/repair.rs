@@ -26,19 +26,10 @@ use crate::transport::{Channel, PeerBody, RepairRefusal, RepairRequest};
 use crate::types::{EntryId, Index, Monotonic, NodeId, ReadyNumber, Term};
 
 use super::incoming::{self, Incoming};
+use super::repair_order::{at_once, by_need, first_uncovered, patience};
 use super::repair_service::MAX_REPAIR_BYTES;
 use super::replica::Replica;
 
-/// Holes that are asked about at once: bounds what peers must read and send beside their own work.
-const MAX_AT_ONCE: usize = 4;
-/// Bytes of the holes that are asked about at once, unless the first is larger. A peer gives all of it in one turn, and
-/// its connection ends when more waits on it than the transport admits.
-const MAX_BYTES_AT_ONCE: u64 = 4 * MAX_REPAIR_BYTES as u64;
-/// How long a peer may take to answer before another is asked, and its answer counts no more: a disk that reads a few
-/// megabytes is quicker. What must travel has time on top.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The slowest connection over which records come in time, in bytes a second.
-const SLOWEST: u64 = 4 << 20;
 /// How long nobody is asked once all have refused. Something must change first: a peer must connect, mend itself, or
 /// learn what is committed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -142,12 +133,13 @@ impl<M: StateMachine> Replica<M> {
     /// A hole that nobody can mend any more, for peers have purged what was in it, and that no snapshot covers here: its
     /// first index.
     pub(super) fn purged_hole(&self) -> Option<Index> {
-        let uncovered = self.covered_by_snapshots().next();
+        let covered = self.covered_by_snapshots();
         let is_purged = |hole: &&Hole| {
             let ask = self.repair.asks.get(&hole.first);
-            hole.last >= uncovered && ask.is_some_and(|ask| ask.purged && ask.in_vain.is_some())
+            ask.is_some_and(|ask| ask.purged && ask.in_vain.is_some())
         };
-        self.holes().iter().find(is_purged).map(|hole| hole.first.max(uncovered))
+        let (urgent, _others) = by_need(self.holes(), covered);
+        urgent.iter().find(is_purged).map(|hole| hole.first.max(covered.next()))
     }
 
     /// Records mended since this node was started.
@@ -197,8 +189,8 @@ impl<M: StateMachine> Replica<M> {
             self.drain(now);
         }
         self.end_doubt();
-        // Nothing waits for those that a snapshot covers, and perhaps nobody has what was in them any more.
-        let (urgent, others): (Vec<Hole>, Vec<Hole>) = holes.into_iter().partition(|hole| !hole.is_covered(covered));
+        // Nothing waits for the others, and perhaps nobody has what was in them any more.
+        let (urgent, others) = by_need(holes, covered);
         let holes = if urgent.is_empty() { at_once(&others) } else { at_once(&urgent) };
         // Also of a hole that others have pushed out of its turn nothing is left: its deadline would keep this node awake.
         self.repair.asks.retain(|first, _ask| holes.iter().any(|hole| hole.first == *first));
@@ -252,6 +244,9 @@ impl<M: StateMachine> Replica<M> {
         let id_at = |index: Index| self.raft.term_at(index).map(|term| EntryId::new(index, term));
         let last = self.raft.last().index;
         let mut behind = hole.last.next();
+        while behind > hole.first && id_at(behind.prev()).is_some() {
+            behind = behind.prev();
+        }
         while behind <= last && id_at(behind).is_none() {
             behind = behind.next();
         }
@@ -316,7 +311,8 @@ impl<M: StateMachine> Replica<M> {
             return Err(format!("its records {} to {last} do not fit the place of those lost", hole.first));
         }
         // Nothing here tells the last entries of the log apart: only what is committed is certain then.
-        let told = self.raft.runs(hole.first, hole.last).is_some() || last < self.raft.last().index;
+        let own_last = self.raft.last().index;
+        let told = self.raft.term_at(own_last).is_some() || last < own_last;
         if !told && last > committed {
             return Err("its records are not committed".to_owned());
         }
@@ -351,85 +347,21 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// The first of neighbouring entries whose terms nobody knows, when these records show by their places that the
-    /// leader has others there.
+    /// An entry whose term nobody knows, when these records show by their places that the leader has another there. It is
+    /// the last such one of its hole: the first ones may be known by now from what is being written over them.
     pub(crate) fn refuted_by(&self, records: &Incoming) -> Option<Index> {
-        let refuted = |hole: &Hole| {
-            let unknown = self.raft.runs(hole.first, hole.last).is_none();
-            unknown && records.end_of(hole.last).is_some_and(|end| end != hole.end)
-        };
-        self.holes().into_iter().find(refuted).map(|hole| hole.first)
+        let holes = self.log.holes();
+        let mut unknown = holes.iter().filter_map(|hole| Some((hole, hole.unknown()?.1)));
+        let refuted = unknown.find(|(hole, last)| {
+            let differs = records.end_of(*last).is_some_and(|end| !hole.may_end_unknown(end));
+            differs && self.raft.term_at(*last).is_none()
+        });
+        refuted.map(|(_hole, last)| last)
     }
-}
-
-/// The first index in a hole that no snapshot covers: one that is covered blocks nothing.
-pub(super) fn first_uncovered(holes: &[Hole], covered: Index) -> Option<Index> {
-    holes.iter().find(|hole| !hole.is_covered(covered)).map(|hole| hole.first.max(covered.next()))
-}
-
-/// The holes that are asked about beside each other, the first ones.
-fn at_once(holes: &[Hole]) -> &[Hole] {
-    let mut bytes = 0;
-    let fits = |(place, hole): &(usize, &Hole)| {
-        bytes += bytes_of(hole);
-        *place == 0 || bytes <= MAX_BYTES_AT_ONCE
-    };
-    let count = holes.iter().enumerate().take(MAX_AT_ONCE).take_while(fits).count();
-    holes.get(..count).unwrap_or_default()
-}
-
-/// How long the answers about these holes may take: they may travel one behind the other.
-fn patience(holes: &[Hole]) -> Duration {
-    let bytes: u64 = holes.iter().map(|hole| bytes_of(hole).min(u64::from(MAX_RECORD_BYTES_LIMIT))).sum();
-    PATIENCE + Duration::from_secs(bytes / SLOWEST)
-}
-
-fn bytes_of(hole: &Hole) -> u64 {
-    hole.end.get().saturating_sub(hole.position.get())
 }
 
 /// Who said what, in one line.
 fn said(refused: &BTreeMap<NodeId, String>) -> String {
     let one = |(peer, why): (&NodeId, &String)| format!("node {peer} {why}");
     refused.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::Position;
-
-    /// A hole in each of five segments, of so many MiB.
-    fn holes(sizes: [u64; 5]) -> Vec<Hole> {
-        let hole = |(place, size): (u64, u64)| Hole {
-            first: Index(place),
-            last: Index(place),
-            terms: Vec::new(),
-            position: Position(place << 32),
-            end: Position((place << 32) + (size << 20)),
-            path: "x".into(),
-            offset: 1,
-            reason: String::new(),
-        };
-        (1..).zip(sizes).map(hole).collect()
-    }
-
-    /// Large records of four holes were asked for at once: the peer's answers overran its connection, which ended with
-    /// all of them, again and again. The tests had small records only.
-    #[test]
-    fn repair_asks_at_once_for_no_more_than_a_connection_takes() {
-        for (sizes, count) in [([1; 5], 4), ([12; 5], 1), ([48, 1, 1, 1, 1], 1), ([4, 12, 1, 1, 1], 2)] {
-            assert_eq!(at_once(&holes(sizes)).len(), count, "{sizes:?}");
-        }
-        assert!(at_once(&[]).is_empty());
-    }
-
-    /// A record that takes longer than a second to travel was asked for without end: each answer came too late to count.
-    /// In the tests everything arrives within a millisecond.
-    #[test]
-    fn repair_has_patience_with_large_records() {
-        for (sizes, seconds) in [([0; 5], 1), ([4; 5], 5), ([48; 5], 13), ([64; 5], 13)] {
-            assert_eq!(patience(at_once(&holes(sizes))), Duration::from_secs(seconds), "{sizes:?}");
-        }
-    }
 }

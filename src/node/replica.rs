@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::commitlog::{LogReader, LogState, Space};
+use crate::commitlog::{Hole, LogReader, LogState, Space};
 use crate::raft::{Membership, Raft, RaftConfig, ReadBy, Restored};
 use crate::simulation::plants::Plants;
 use crate::state_machine::StateMachine;
 use crate::transport::{Channel, PeerFrame};
-use crate::types::{EntryId, GroupId, Index, LogBase, Monotonic, NodeId, Position, ReadyNumber, Term};
+use crate::types::{EntryId, GroupId, Index, LogBase, Monotonic, NodeId, Position, ReadyNumber, Term, TermRun};
 
 use super::apply::Applier;
 use super::effects::{Effects, Outbound, Proposal, Ticket};
@@ -36,7 +36,8 @@ use super::log_clock::LogClock;
 use super::members::Requests;
 use super::pending::{Origin, Pending};
 use super::reads::Reads;
-use super::repair::{Repair, first_uncovered};
+use super::repair::Repair;
+use super::repair_order::first_uncovered;
 use super::snapshot_service::Serving;
 use super::snapshot_worker::{Kept, SnapshotOrder};
 use super::snapshots::{SnapshotKnobs, Snapshots};
@@ -148,12 +149,7 @@ impl<M: StateMachine> Replica<M> {
             committed: state.committed_hint.max(state.base.index),
             memberships,
             hole: first_uncovered(&state.holes, base.entry.index),
-            unknown: state
-                .holes
-                .iter()
-                .filter(|hole| hole.terms.is_empty())
-                .map(|hole| (hole.first, hole.last))
-                .collect(),
+            unknown: state.holes.iter().filter_map(Hole::unknown).collect(),
             in_doubt: state.last_in_doubt.is_some(),
         };
         let applier = Applier::new(machine, base);
@@ -161,6 +157,9 @@ impl<M: StateMachine> Replica<M> {
         let (id, plants, forwards_from) = (options.raft.id, options.plants, options.raft.seed);
         let mut raft = Raft::new(options.raft, restored, now);
         raft.plant(plants);
+        // The snapshot names its last entry where the log cannot read it any more.
+        let named = TermRun { first: base.entry.index, term: base.entry.term };
+        let _known_already = raft.identified(now, (&[named], base.entry.index), Vec::new());
         let mut replica = Self {
             id,
             group: options.group,

@@ -36,8 +36,7 @@ pub struct Appended {
     pub last: Index,
     /// Memberships among the records, ascending.
     pub memberships: Vec<(Index, Membership)>,
-    /// The first of neighbouring entries whose terms this log does not know, when the places of the records show that
-    /// the leader has others there.
+    /// An entry whose term this log does not know, when the places of the records show that the leader has others there.
     pub refutes: Option<Index>,
 }
 
@@ -147,8 +146,8 @@ impl Raft {
     /// been acknowledged: once they are cut, this node's own word is in doubt until they are back.
     fn refute(&mut self, appended: &Appended) {
         let by_terms = self.terms.refuted_by(&appended.runs, appended.last);
-        for first in appended.refutes.into_iter().chain(by_terms) {
-            if let Some(first) = self.terms.refute(first, self.committed) {
+        for one in appended.refutes.into_iter().chain(by_terms) {
+            if let Some(first) = self.terms.refute(one, self.committed) {
                 reach(Mark::Refuted);
                 tracing::warn!(node = %self.config.id, %first, "damaged entries are not those of the leader");
                 self.verified = self.verified.min(first.prev());

@@ -68,12 +68,13 @@ impl Terms {
         self.unknown.iter().find(refuted).map(|unknown| unknown.first)
     }
 
-    /// The unknown entries that start at `first` are not those of the leader; those up to `committed` are, though. The
-    /// answer is where they start now.
-    pub(super) fn refute(&mut self, first: Index, committed: Index) -> Option<Index> {
-        let place = self.unknown.iter().position(|unknown| unknown.first == first && unknown.last > committed)?;
+    /// The unknown entries that hold `index` are not those of the leader; those up to `committed` are, though. The answer
+    /// is where they start now.
+    pub(super) fn refute(&mut self, index: Index, committed: Index) -> Option<Index> {
+        let holds = |unknown: &Unknown| unknown.first <= index && index <= unknown.last;
+        let place = self.unknown.iter().position(|unknown| holds(unknown) && unknown.last > committed)?;
         let unknown = self.unknown.remove(place);
-        let refuted = Unknown { first: first.max(committed.next()), refuted: true, ..unknown };
+        let refuted = Unknown { first: unknown.first.max(committed.next()), refuted: true, ..unknown };
         let kept = Unknown { last: refuted.first.prev(), ..unknown };
         let parts = [kept, refuted].into_iter().filter(|part| part.first <= part.last);
         self.unknown.splice(place..place, parts);

@@ -284,7 +284,8 @@ impl Node {
             let unknown = self.raft.term_at(*index).is_none() && index.0 <= self.log.len() as u64;
             unknown && theirs.is_some_and(|theirs| *theirs != self.log[index.0 as usize - 1])
         };
-        self.disk.unknown.iter().map(|(first, _last)| *first).find(differs).filter(|_first| self.sizes_tell)
+        let hole_differs = |(first, last): &&(Index, Index)| (first.0..=last.0).map(Index).any(|index| differs(&index));
+        self.disk.unknown.iter().find(hole_differs).map(|(_first, last)| *last).filter(|_last| self.sizes_tell)
     }
 
     /// The oldest write of the disk completes; false when there is none.

@@ -35,8 +35,10 @@ pub(crate) fn recovered(
     vote_kept(raft, disk)?;
     let newest = snapshots_kept(raft, snapshots, disk, truth, losses)?;
     let base = raft.base();
-    // Another history than that of a durable snapshot is of no use, and what stands behind it was never committed.
-    let started_over = base == newest && disk.at(base.index).is_some_and(|held| held != base);
+    // Another history than that of a durable snapshot is of no use, and what stands behind it was never committed. Where
+    // rot leaves nothing that tells, this node says that it may have lost something.
+    let unknown = losses == Losses::Recognition && raft.in_doubt();
+    let started_over = base == newest && disk.at(base.index).is_some_and(|held| held != base || unknown);
     for id in disk.log.iter().filter(|id| id.index > base.index && !started_over) {
         let found = raft.term_at(id.index);
         let may_be_lost = match losses {

@@ -467,3 +467,80 @@ fn hole_that_peers_have_purged_is_waited_for_as_long_as_the_snapshot_takes() {
     let received = cluster.replica(node).snapshot_bytes_received();
     assert!(size > 2 * u64::from(CHUNK_BYTES) && received <= size, "{received} bytes for a snapshot of {size}");
 }
+
+/// A log whose entry at the end of the snapshot was damaged beyond recognition started over behind the snapshot, and what
+/// it had acknowledged behind that went with it: it had to doubt itself, when all but one entry stood there.
+#[test]
+fn restart_with_the_last_entry_of_the_snapshot_beyond_recognition_keeps_what_stands_behind_it_and_leads_with_it() {
+    let mut cluster = cluster_with(|config| {
+        knobs(config);
+        config.snapshot_entries = 0;
+    });
+    cluster.write(1, &["a", "b"]).unwrap();
+    settle(&mut cluster);
+    let before = cluster.leader().unwrap();
+    let node = follower(&cluster);
+    let late = (0..3).find(|other| ![before, node].contains(other)).unwrap();
+    cluster.transfer(before, 50, late);
+    cluster.until(|cluster| cluster.leader() == Some(late)).unwrap();
+    settle(&mut cluster);
+    // The first entry of a term: nothing around it tells which one it was.
+    let end = cluster.replica(node).applied();
+    cluster.ask_for_snapshot(node, 100);
+    settle(&mut cluster);
+    assert_eq!(kept(&cluster, node), [end.index.get()]);
+    cluster.transfer(late, 51, before);
+    cluster.until(|cluster| cluster.leader() == Some(before)).unwrap();
+    cluster.stop(late);
+    cluster.write(200, &["c", "d"]).unwrap();
+    settle(&mut cluster);
+    cluster.stop(before);
+    cluster.rot(node, end.index.get(), true);
+    let last = cluster.replica(node).raft().last();
+    cluster.stop(node);
+    cluster.restart(node).unwrap();
+    let raft = cluster.replica(node).raft();
+    assert_eq!((raft.last(), raft.in_doubt(), raft.first_hole()), (last, false, None));
+    assert_eq!(cluster.replica(node).holes()[0].terms, []);
+    assert_eq!(raft.term_at(end.index), Some(end.term), "the snapshot names it");
+    // Who has nothing but the snapshot's entries asks it what follows.
+    cluster.restart(late).unwrap();
+    cluster.until(|cluster| cluster.leader() == Some(node)).unwrap();
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(late), cluster.applied_by(node));
+}
+
+/// A sector that cannot be read held the end of a record that a snapshot covers and the beginning of one that it does not.
+/// It is mended from its front on, and what a snapshot covers was mended once nothing else was left to mend: never. In the
+/// tests a sector lay before the end of the snapshot or behind it.
+#[test]
+fn hole_that_shares_a_sector_with_a_covered_one_before_it_is_mended() {
+    let mut cluster = cluster_with(|config| {
+        knobs(config);
+        config.snapshot_entries = 0;
+    });
+    let long: &str = Box::leak("x".repeat(700).into_boxed_str());
+    cluster.write(1, &[long]).unwrap();
+    settle(&mut cluster);
+    let (before, node) = (cluster.leader().unwrap(), follower(&cluster));
+    let other = (0..3).find(|other| ![before, node].contains(other)).unwrap();
+    cluster.ask_for_snapshot(node, 100);
+    settle(&mut cluster);
+    let end = cluster.replica(node).applied().index;
+    assert_eq!(kept(&cluster, node), [end.get()]);
+    // A new term, so that nothing around them tells which entries stood behind.
+    cluster.transfer(before, 50, other);
+    cluster.until(|cluster| cluster.leader() == Some(other)).unwrap();
+    cluster.write(200, &["a", "b", long]).unwrap();
+    settle(&mut cluster);
+    let (path, start) = cluster.place_of(node, end.next());
+    assert!(start % 512 != 0, "they share a sector");
+    cluster.stop(node);
+    cluster.disk(node).spoil_sector(&path, start).unwrap();
+    cluster.restart(node).unwrap();
+    let holes = cluster.replica(node).holes();
+    assert_eq!((holes[0].last, holes[1].first), (end, end.next()), "{holes:?}");
+    cluster.until(|cluster| cluster.replica(node).holes().is_empty()).unwrap();
+    settle(&mut cluster);
+    assert_eq!(cluster.applied_by(node), cluster.applied_by(other));
+}
