@@ -4,7 +4,8 @@
 //! other. Short rounds without watches alternate, within one run, with rounds in which so many watches have begun and are
 //! never asked again, and rounds in which as many are asked all the time, each for a key of its own. The ratio is that of a
 //! round to the one without watches right before it: of the puts a second, and of the puts for each second of processor
-//! time of this process, which other load on the machine does not change (Linux).
+//! time of this process, which other load on the machine does not change (Linux). Between two rounds without watches it
+//! says how far the figures scatter.
 #![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "an example shows what it does")]
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ async fn run(directory: &Path, (count, rounds, writers): (u64, usize, u64)) -> O
     config.durability = Durability::Async { flush_every: Duration::from_secs(1) };
     let store = KvStore::open(config).await?;
     puts(&store, writers).await?;
-    let (mut stalled, mut live) = (Vec::new(), Vec::new());
+    let (mut stalled, mut live, mut none) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         let before = puts(&store, writers).await?;
         let idle = watches(&store, count).await?;
@@ -105,7 +106,9 @@ async fn run(directory: &Path, (count, rounds, writers): (u64, usize, u64)) -> O
         );
         stalled.push([before, with_stalled]);
         live.push([between, with_live]);
+        none.push([before, between]);
     }
+    report("none", &none);
     report("stalled", &stalled);
     report("live", &live);
     store.shutdown().await;

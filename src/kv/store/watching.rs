@@ -33,7 +33,7 @@ const PAGE_WAIT: Duration = Duration::from_secs(10);
 const PAGE_BYTES: usize = 64 << 10;
 /// Bytes of the log that are read at once for one watch, one entry at least.
 const READ_BYTES: u64 = 64 << 10;
-/// The same for many: each of them looks through the page, and the fewer there are the less that costs.
+/// The same for many: each of them asks for the page, and the fewer there are the less that costs.
 const NEAR_BYTES: u64 = 512 << 10;
 /// Entries that a page looks through at most without a change to tell.
 const PAGE_ENTRIES: u64 = 1 << 17;
