@@ -79,8 +79,6 @@ impl Profile {
             return;
         }
         self.huge_ranges = false;
-        // Who starts from nothing would catch up one entry a round trip, and no sooner than new ones come.
-        self.window = self.window.filter(|bytes| *bytes > 64);
         self.workloads = Some(Workloads::drawn(random));
         if theme == Theme::Kv {
             // The clients of single keys are company, not the point.
