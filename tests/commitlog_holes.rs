@@ -143,6 +143,28 @@ mod tests {
         assert_eq!(opened.reader.holes(), []);
     }
 
+    /// The end of an entry that cannot be recognised is where the first cut behind it has put it. A second cut there found no
+    /// end and poisoned the log: the tests cut once.
+    #[test]
+    fn hole_can_be_cut_again_behind_an_unknown_entry_that_a_cut_has_left_last() {
+        let log = log_of(&[(1, 60), (2, 70), (3, 80)]);
+        log.spoil_header(2);
+        log.spoil_header(3);
+        let mut opened = open_log(&log.memory);
+        let (kept, end) = (EntryId::new(Index(2), Term(2)), Position(log.starts[2]));
+        for term in [4, 5] {
+            let records = vec![Maker::after(kept, end).record(term, 40)];
+            let batch = WriteBatch { records, truncate_after: Some(kept), ..WriteBatch::default() };
+            opened.writer.write(&batch).unwrap();
+            assert_eq!(ranges(&opened.reader.holes()), [(2, 2)]);
+            assert_eq!(opened.reader.read(Index(3)).unwrap().header().id.term, Term(term));
+        }
+        drop(opened);
+        log.memory.kill_process();
+        let opened = open_log(&log.memory);
+        assert_eq!((opened.state.last, ranges(&opened.state.holes)), (EntryId::new(Index(3), Term(5)), vec![(2, 2)]));
+    }
+
     #[test]
     fn hole_behind_a_bad_header_ends_at_the_next_record_and_not_at_one_inside_a_payload() {
         // The payload of the second record holds a whole record that claims the very place it stands at. What follows it

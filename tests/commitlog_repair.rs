@@ -7,10 +7,10 @@ mod commitlog_support;
 mod tests {
     use super::commitlog_support::*;
     use dledger::commitlog::repair::{CutAway, Examined, cut, examine};
-    use dledger::commitlog::{Identity, Rule, lock_data_dir, open_alone, store_identity};
+    use dledger::commitlog::{Identity, Rule, WriteBatch, lock_data_dir, open_alone, store_identity};
     use dledger::env::memory::{Fate, MemoryDisk};
     use dledger::error::OpenError;
-    use dledger::types::{ClusterId, Epoch, GroupId, Incarnation, Index, NodeId, Term};
+    use dledger::types::{ClusterId, EntryId, Epoch, GroupId, Incarnation, Index, NodeId, Term};
     use std::path::{Path, PathBuf};
 
     /// Bytes of each record.
@@ -87,6 +87,33 @@ mod tests {
         assert!(found.holes.iter().all(|hole| hole.identity(hole.first).map(|id| id.term) == Some(Term(1))));
         assert_eq!(found.first_bad(), Some(Index(5)));
         assert!(files(&memory, &group().join("log")) == before);
+    }
+
+    /// Whether a survivor's log goes on from its snapshot was judged by other terms than at opening: the footer's were not
+    /// used. Its log counted for nothing then, and a worse survivor could be chosen.
+    #[test]
+    fn examine_knows_the_same_entries_as_opening() {
+        let memory = MemoryDisk::new();
+        let (mut opened, mut maker) = (open_log(&memory), Maker::new());
+        let mut ends = Vec::new();
+        for term in [1, 1, 2, 4, 4] {
+            opened.writer.write(&maker.batch(term, 1, 200)).unwrap();
+            ends.push((maker.last, maker.end));
+        }
+        let (kept, end) = ends[3];
+        let records = vec![Maker::after(kept, end).record(5, 40)];
+        let batch = WriteBatch { records, truncate_after: Some(kept), ..WriteBatch::default() };
+        opened.writer.write(&batch).unwrap();
+        opened.writer.idle(Index(1)).unwrap();
+        drop(opened);
+        memory.kill_process();
+        for index in [2, 3] {
+            memory.flip_byte(&segments(&memory)[0], RECORDS + (index - 1) * 248 + 20).unwrap();
+        }
+        let (examined, opened) = (look(&memory.fork()), open_log(&memory));
+        for (entry, there) in [(ends[2].0, true), (EntryId::new(Index(3), Term(1)), false), (kept, true)] {
+            assert_eq!([examined.has(entry), opened.state.has(entry)], [there; 2], "{entry}");
+        }
     }
 
     #[test]

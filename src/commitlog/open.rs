@@ -96,10 +96,10 @@ impl LogState {
     /// the snapshot's last entry. If not, the log cannot go on from the snapshot, and [`LogWriter::reset`] makes it.
     ///
     /// An entry in a hole of unknown terms counts as there when its term lies between those known around the hole: what
-    /// stands behind it may have been acknowledged, and only a log that goes on still has that. It may be another entry
-    /// all the same. Nothing comes of it then, for the snapshot takes that entry's place, what stands behind it differs
-    /// from the leader's and is cut, and an election compares the last entry, whose term is not the smaller one. A reset
-    /// in doubt notes that it may have lost something.
+    /// stands behind it may have been acknowledged, and only a log that goes on still has that. It is another entry only
+    /// when the leader behind it was elected before the snapshot's entry was committed. Nothing comes of that: the snapshot
+    /// takes the entry's place, what stands behind it differs from the leader's and is cut, and a candidate with no more
+    /// than that loses to the majority that committed later. A reset notes that it may have lost something.
     #[must_use]
     pub fn has(&self, entry: EntryId) -> bool {
         hole::holds((&self.runs, &self.holes), (self.base, self.last), entry)

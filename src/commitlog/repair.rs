@@ -205,7 +205,8 @@ fn examine_segment(
         Some(footer) if hole.unknown().is_some() => hole.with_terms(&footer.runs),
         Some(_) | None => hole,
     }));
-    Ok(walked.summary)
+    let runs = known.map(|footer| footer.runs.iter().copied().filter(|run| run.first <= limit.last.index).collect());
+    Ok(Summary { runs: runs.unwrap_or_else(|| walked.summary.runs.clone()), ..walked.summary })
 }
 
 impl Found {

@@ -313,7 +313,12 @@ impl LogWriter {
         let segment = view.part_of(after.index).map(|part| &part.segment);
         let known = segment
             .and_then(|segment| segment.end(&*self.disk, after.index).map(|end| segment.header.position_of(end)));
-        let end = known.or(start.filter(|start| *start > hole.position && *start < hole.end));
+        let inside = |start: &Position| *start > hole.position && *start < hole.end;
+        let end = match known {
+            None if after.index == hole.last => Some(hole.end),
+            None => start.filter(inside),
+            Some(known) => Some(known),
+        };
         let right = hole.identity(after.index).is_none_or(|known| known == after);
         match end.filter(|end| right && start.is_none_or(|start| start == *end)) {
             Some(end) => Ok((after, segment.map_or(LogTime::ZERO, |segment| segment.header.previous_time), end)),

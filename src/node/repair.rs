@@ -348,13 +348,17 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// An entry whose term nobody knows, when these records show by their places that the leader has another there. It is
-    /// the last such one of its hole: the first ones may be known by now from what is being written over them.
+    /// the last such one of its hole: the first ones may be known by now from what is being written over them. Where the
+    /// last entry of the hole is known and another than the leader's, what is unknown before it goes with it: nobody knows
+    /// where it ends, so that nothing can follow it.
     pub(crate) fn refuted_by(&self, records: &Incoming) -> Option<Index> {
         let holes = self.log.holes();
         let mut unknown = holes.iter().filter_map(|hole| Some((hole, hole.unknown()?.1)));
         let refuted = unknown.find(|(hole, last)| {
+            let theirs = records.appended.id_at(hole.last).filter(|_theirs| *last < hole.last);
+            let parts = theirs.is_some() && theirs != hole.identity(hole.last);
             let differs = records.end_of(*last).is_some_and(|end| !hole.may_end_unknown(end));
-            differs && self.raft.term_at(*last).is_none()
+            (parts || differs) && self.raft.term_at(*last).is_none()
         });
         refuted.map(|(_hole, last)| last)
     }

@@ -57,7 +57,7 @@ pub enum AppendStep {
 
 impl Appended {
     /// The entry at one of the indexes from `prev.index` on.
-    fn id_at(&self, index: Index) -> Option<EntryId> {
+    pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
         let run = self.runs.iter().rev().find(|run| run.first <= index && index <= self.last);
         let term = run.map(|run| run.term).or((index == self.prev.index).then_some(self.prev.term))?;
         Some(EntryId::new(index, term))

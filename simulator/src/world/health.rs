@@ -143,10 +143,10 @@ impl World {
         hole.is_none_or(|at| members.iter().any(|other| *other != node && held(*other, at) == held(node, at)))
     }
 
-    /// Whether a leader that loses its office had a healthy majority with it.
-    pub(super) fn had_healthy_majority(&self, leader: usize) -> bool {
+    /// Whether a leader that loses its office had a healthy majority with it when the later term was entered.
+    pub(super) fn had_healthy_majority(&self, leader: usize, entered: u64) -> bool {
         let flaky = [Fault::Loss, Fault::Reorder, Fault::Garbage].iter().any(|fault| self.profile.has(*fault));
-        let then = self.now.saturating_sub(SETTLED);
+        let then = entered.saturating_sub(SETTLED);
         // Until the others have heard it, one of them may stand for a later term already.
         let heard = self.nodes.get(leader).is_some_and(|it| it.office_since + HEARD <= self.now);
         // One that cannot read its own log may hand over.
@@ -154,7 +154,7 @@ impl World {
         let gives_away =
             self.nodes.get(leader).is_some_and(|it| it.handed_over_at.is_some_and(|at| at + GIVEN_AWAY > self.now));
         let stays = self.truth.in_force().iter().all(|members| members.is_incoming(NodeId(leader as u64 + 1)));
-        if flaky || !heard || !whole || gives_away || !stays || self.now < SETTLED {
+        if flaky || !heard || !whole || gives_away || !stays || entered < SETTLED {
             return false;
         }
         self.is_quorum(|node| node == leader || self.are_sound(&[leader, node], then))

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use dledger::simulation::{Plant, take_marks};
 use dledger::transport::Channel;
-use dledger::types::Index;
+use dledger::types::{Index, Term};
 
 use crate::checkers::acknowledged::Acknowledged;
 use crate::checkers::election_safety::ElectionSafety;
@@ -160,6 +160,8 @@ pub(crate) struct World {
     violation: Option<Violation>,
     election_safety: ElectionSafety,
     one_vote: OneVote,
+    /// When some node first was in a term.
+    entered: BTreeMap<Term, u64>,
     state_machine_safety: StateMachineSafety,
     acknowledged: Acknowledged,
     log_times: LogTimes,
@@ -198,6 +200,7 @@ impl World {
             violation: None,
             election_safety: ElectionSafety::default(),
             one_vote: OneVote::default(),
+            entered: BTreeMap::new(),
             state_machine_safety: StateMachineSafety::default(),
             acknowledged: Acknowledged::default(),
             log_times: LogTimes::default(),

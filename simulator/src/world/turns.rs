@@ -106,6 +106,7 @@ impl World {
         let (before, id) = (it.seen, it.id);
         it.seen = (raft.role(), raft.term(), raft.committed());
         let now_leads = (raft.role(), raft.term());
+        self.entered.entry(now_leads.1).or_insert(self.now);
         let took_office = now_leads.0 == Role::Leader && (before.0, before.1) != now_leads;
         let completeness = match self.truth.disks.get(node).filter(|_disk| took_office) {
             Some(disk) => leader_completeness::elected(raft, disk, &self.truth),
@@ -130,7 +131,10 @@ impl World {
             self.office_taken(node);
         }
         if before.0 == Role::Leader && now_leads.0 != Role::Leader {
-            let majority = self.had_healthy_majority(node);
+            // Who was cut off may have entered the term by good right, and comes back with it.
+            let entered = self.entered.get(&now_leads.1).copied().filter(|_at| now_leads.1 > before.1);
+            let entered = entered.unwrap_or(self.now);
+            let majority = self.had_healthy_majority(node, entered);
             self.judge(stable_leader::PROPERTY, stable_leader::deposed(id, before.1, majority));
         }
         for id in news {

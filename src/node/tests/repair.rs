@@ -2,7 +2,9 @@
 //! driven by hand.
 
 use super::cluster::{Cluster, Sabotage};
-use crate::types::{Index, Role};
+use crate::commitlog::frame;
+use crate::node::incoming;
+use crate::types::{EntryId, Index, Kind, LogTime, Role};
 
 const ENTRIES: &[&str] = &["a", "b", "c", "d", "e", "f"];
 
@@ -279,6 +281,64 @@ fn repair_of_an_entry_that_was_never_committed_is_its_truncation() {
     }
 }
 
+/// Of two entries the slot names the second: whoever has an entry of that term has the first one too.
+#[test]
+fn repair_of_an_unknown_entry_is_proved_by_the_last_one_that_the_slot_names() {
+    let (mut cluster, alone, [shared, own]) = cut_off();
+    cluster.write(3, &["g", "h"]).unwrap();
+    comes_back_with_unknown(&mut cluster, alone, [shared, own]);
+    cluster.until(|cluster| texts(cluster, alone) == "abcdefgh" && is_whole(cluster)).unwrap();
+    assert_eq!(cluster.replica(alone).mended(), 1);
+    steps(&mut cluster, 20);
+    assert_equal(&cluster, alone, cluster.leader().unwrap());
+}
+
+/// The leader has another entry than the last one, which the slot names. Whether it has the unknown one before that nobody
+/// can tell, nor where that ends, so that nothing could follow it: it goes with the last one, also when it would fit.
+#[test]
+fn repair_of_an_unknown_entry_is_given_up_where_the_last_one_that_the_slot_names_is_not_the_leaders() {
+    let (mut cluster, alone, [shared, own]) = cut_off();
+    comes_back_with_unknown(&mut cluster, alone, [shared, own]);
+    let replica = cluster.replica(alone);
+    let prev = EntryId::new(shared.index.prev(), replica.raft().term_at(shared.index.prev()).unwrap());
+    let start = replica.log().end_of(prev.index).unwrap();
+    for (term, given_up) in [(own.term, false), (own.term.next(), true)] {
+        let mut bytes = Vec::new();
+        frame(&mut bytes, shared, start, LogTime::ZERO, Kind::NoOp, 0, b"");
+        let (last, at) = (EntryId::new(own.index, term), start.plus(bytes.len() as u64));
+        frame(&mut bytes, last, at, LogTime::ZERO, Kind::Data, 0, b"x");
+        let records = incoming::verify(prev, (Index::ZERO, Index::ZERO), vec![bytes.into()], 1 << 20).unwrap();
+        assert_eq!(replica.refuted_by(&records), given_up.then_some(shared.index), "{last}");
+    }
+}
+
+/// A leader of a new term was cut off with an entry of its own: which node, the last entry that all have, and that one.
+fn cut_off() -> (Cluster, usize, [EntryId; 2]) {
+    let mut cluster = cluster();
+    let (before, alone) = (cluster.leader().unwrap(), (cluster.leader().unwrap() + 1) % 3);
+    cluster.transfer(before, 50, alone);
+    cluster.until(|cluster| cluster.leader() == Some(alone)).unwrap();
+    steps(&mut cluster, 20);
+    let shared = cluster.replica(alone).raft().last();
+    cluster.isolated.insert(alone);
+    cluster.propose(alone, 2, &["x"]);
+    steps(&mut cluster, 10);
+    let own = cluster.replica(alone).raft().last();
+    (cluster, alone, [shared, own])
+}
+
+/// The two last entries of a node that was cut off are damaged beyond recognition, and it comes back.
+fn comes_back_with_unknown(cluster: &mut Cluster, node: usize, [first, last]: [EntryId; 2]) {
+    for entry in [first, last] {
+        cluster.rot(node, entry.index.get(), true);
+    }
+    cluster.stop(node);
+    cluster.isolated.clear();
+    cluster.restart(node).unwrap();
+    let raft = cluster.replica(node).raft();
+    assert_eq!((raft.last(), raft.term_at(first.index)), (last, None));
+}
+
 /// The scrub forgot a hole that could be read again, and nobody told the core whose term was not known there: it never
 /// voted again, and could vouch for another leader's entry. The tests let holes heal only where the terms were known.
 #[test]
@@ -313,7 +373,7 @@ fn repair_is_not_given_records_of_another_history() {
         cluster.stop(node);
     }
     let request = |terms, before: Option<(u64, u64)>, behind: Option<(u64, u64)>| {
-        let id = |(index, term): (u64, u64)| crate::types::EntryId::new(Index(index), crate::types::Term(term));
+        let id = |(index, term): (u64, u64)| EntryId::new(Index(index), crate::types::Term(term));
         crate::transport::RepairRequest {
             number: 1,
             first: Index(9),
