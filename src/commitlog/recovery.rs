@@ -93,7 +93,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What a simulation must reach. Nodes neither purge nor reset their logs yet: the rules about that have no mark.
+    /// What a simulation must reach. The rules about purges and resets have no mark of their own.
     fn mark(self) -> Option<Mark> {
         Some(match self {
             Self::NewLog => Mark::R1,
