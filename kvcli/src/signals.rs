@@ -4,14 +4,13 @@
 //!
 //! A command that deals with signals itself *takes* them for as long as it runs ([`Signals`]): a watch, which Ctrl-C ends, and
 //! a lock, which passes them on. The process does not get back what a signal does of its own accord once somebody listened for
-//! it; so where nobody else would hear it, a signal that comes when no command has taken it ends the process from here.
+//! it; so where nobody else would hear it, a signal that comes when no command has taken it ends the process from here. One
+//! task hears each kind and hands it on, so that a signal goes to the command or ends the process, and never does both.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::shell::terminal;
@@ -94,15 +93,22 @@ pub(crate) enum Otherwise {
 /// Who deals with signals at the moment.
 #[derive(Clone)]
 pub(crate) struct Signals {
-    taken: Arc<AtomicUsize>,
+    known: Arc<Mutex<Known>>,
     otherwise: Otherwise,
-    /// Those that end the process when nobody has taken them.
-    watched: Arc<Mutex<Vec<SignalKind>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The commands that have taken some, each with its number and what it has taken.
+    takers: Vec<(u64, Vec<SignalKind>, mpsc::UnboundedSender<SignalKind>)>,
+    last_number: u64,
+    /// What is listened for.
+    heard: Vec<SignalKind>,
 }
 
 impl Signals {
     pub(crate) fn new(otherwise: Otherwise) -> Self {
-        Self { taken: Arc::default(), otherwise, watched: Arc::default() }
+        Self { known: Arc::default(), otherwise }
     }
 
     /// Takes signals until the answer is dropped.
@@ -110,62 +116,75 @@ impl Signals {
     /// # Errors
     /// Those of the operating system.
     pub(crate) fn take(&self, kinds: &[SignalKind]) -> io::Result<Taken> {
-        let mut streams = Vec::new();
         for kind in kinds {
-            streams.push((*kind, signal(*kind)?));
-            self.exit_otherwise(*kind)?;
+            self.hear(*kind)?;
         }
-        self.taken.fetch_add(1, Ordering::SeqCst);
-        Ok(Taken { streams, taken: Arc::clone(&self.taken) })
+        let (sender, arrived) = mpsc::unbounded_channel();
+        let mut known = self.known();
+        known.last_number += 1;
+        let number = known.last_number;
+        known.takers.push((number, kinds.to_vec(), sender));
+        Ok(Taken { arrived, number, signals: self.clone() })
     }
 
     /// Whether a command deals with them.
     pub(crate) fn are_taken(&self) -> bool {
-        self.taken.load(Ordering::SeqCst) > 0
+        !self.known().takers.is_empty()
     }
 
-    fn exit_otherwise(&self, kind: SignalKind) -> io::Result<()> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.otherwise == Otherwise::Heard || watched.contains(&kind) {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens from now on.
+    fn hear(&self, kind: SignalKind) -> io::Result<()> {
+        let mut known = self.known();
+        if known.heard.contains(&kind) {
             return Ok(());
         }
         let mut stream = signal(kind)?;
+        known.heard.push(kind);
         let signals = self.clone();
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
-                if !signals.are_taken() {
-                    terminal::restore();
-                    std::process::exit(BY_SIGNAL + kind.as_raw_value());
-                }
+                signals.arrived(kind);
             }
         });
-        watched.push(kind);
         Ok(())
+    }
+
+    fn arrived(&self, kind: SignalKind) {
+        let known = self.known();
+        match known.takers.iter().rfind(|(_number, kinds, _sender)| kinds.contains(&kind)) {
+            Some((_number, _kinds, taker)) => drop(taker.send(kind)),
+            None if self.otherwise == Otherwise::Exit => {
+                terminal::restore();
+                std::process::exit(BY_SIGNAL + kind.as_raw_value());
+            }
+            None => {}
+        }
     }
 }
 
 /// Signals that a command has taken.
 pub(crate) struct Taken {
-    streams: Vec<(SignalKind, Signal)>,
-    taken: Arc<AtomicUsize>,
+    arrived: mpsc::UnboundedReceiver<SignalKind>,
+    number: u64,
+    signals: Signals,
 }
 
 impl Taken {
     /// The next one that comes.
     pub(crate) async fn next(&mut self) -> SignalKind {
-        std::future::poll_fn(|context| {
-            let arrived = self
-                .streams
-                .iter_mut()
-                .find_map(|(kind, stream)| stream.poll_recv(context).is_ready().then_some(*kind));
-            arrived.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        match self.arrived.recv().await {
+            Some(kind) => kind,
+            None => std::future::pending().await,
+        }
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::SeqCst);
+        self.signals.known().takers.retain(|(number, _kinds, _sender)| *number != self.number);
     }
 }
