@@ -37,6 +37,8 @@ pub(crate) const INTERRUPT: [SignalKind; 1] = [SignalKind::interrupt()];
 pub(crate) const BY_SIGNAL: i32 = 128;
 /// What a shell reports of a process ended by SIGINT; the exit code of an unclean stop.
 const FORCED: i32 = 130;
+/// Signals that wait for the command that has taken them.
+const MOST_WAITING: usize = 64;
 
 /// A request to stop.
 pub(crate) struct Stop {
@@ -100,7 +102,7 @@ pub(crate) struct Signals {
 #[derive(Default)]
 struct Known {
     /// The commands that have taken some, each with its number and what it has taken.
-    takers: Vec<(u64, Vec<SignalKind>, mpsc::UnboundedSender<SignalKind>)>,
+    takers: Vec<(u64, Vec<SignalKind>, mpsc::Sender<SignalKind>)>,
     last_number: u64,
     /// What is listened for.
     heard: Vec<SignalKind>,
@@ -119,7 +121,7 @@ impl Signals {
         for kind in kinds {
             self.hear(*kind)?;
         }
-        let (sender, arrived) = mpsc::unbounded_channel();
+        let (sender, arrived) = mpsc::channel(MOST_WAITING);
         let mut known = self.known();
         known.last_number += 1;
         let number = known.last_number;
@@ -156,7 +158,8 @@ impl Signals {
     fn arrived(&self, kind: SignalKind) {
         let known = self.known();
         match known.takers.iter().rfind(|(_number, kinds, _sender)| kinds.contains(&kind)) {
-            Some((_number, _kinds, taker)) => drop(taker.send(kind)),
+            // More of them are the same to a command as they are to a process.
+            Some((_number, _kinds, taker)) => drop(taker.try_send(kind)),
             None if self.otherwise == Otherwise::Exit => {
                 terminal::restore();
                 std::process::exit(BY_SIGNAL + kind.as_raw_value());
@@ -168,7 +171,7 @@ impl Signals {
 
 /// Signals that a command has taken.
 pub(crate) struct Taken {
-    arrived: mpsc::UnboundedReceiver<SignalKind>,
+    arrived: mpsc::Receiver<SignalKind>,
     number: u64,
     signals: Signals,
 }
